@@ -1,0 +1,182 @@
+"""The contract between a machine and its host.
+
+A **machine** decides; a **host** moves bytes. The host calls
+
+    effects = machine.handle(event, now)
+
+with something that happened and the moment it did, and carries out what comes back,
+in order. Between calls nothing happens in a machine. After each call the host reads
+`machine.deadline_us` and, when monotonic time reaches it, sends `Tick()`. A tick that
+comes early or twice is harmless: timers check themselves.
+
+There are two hosts: `core/agent` (trio, real sockets, disks and processes) and `sim`
+(virtual time). A machine is handed its randomness (`random.Random`) when it is built,
+and keeps no other source of it.
+
+What one role alone needs (raft, gossip, task processes, disk) is defined beside that
+machine; here is what all share: time, and calls between agents.
+
+* `Call` asks another agent; exactly one `CallDone` follows, with the error text
+  "timeout" or "unreachable: ..." when no answer came.
+* `Requested` brings somebody's call; exactly one `Reply` must follow, now or later.
+  `source` is "local" for this agent's own HTTP API.
+* `Send` is a message that needs no answer (raft); it may be lost.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+FOREVER_US = 1 << 62  # a deadline that never comes
+
+Address = str  # "host:port"
+
+
+class Now(NamedTuple):
+    """The moment of an event, both in whole microseconds."""
+
+    mono_us: int  # for timers; never goes back
+    wall_us: int  # since 1970 UTC; for records only, may jump
+
+
+class Peer(msgspec.Struct, frozen=True, tag=False):
+    """Who called. With TLS the fields come from the certificate, else from the caller."""
+
+    name: str = ""
+    role: str = ""  # "server" | "client" | "local"
+    datacenter_id: str = ""
+    address: Address = ""
+    is_proven: bool = False
+
+
+LOCAL = Peer(name="local", role="local", is_proven=True)
+
+
+class Event(msgspec.Struct, tag=True, tag_field="@", frozen=True):
+    """Something that happened. Every event can be encoded, so a run can be recorded."""
+
+
+class Effect(msgspec.Struct, tag=True, tag_field="@", frozen=True):
+    """Something the host shall do."""
+
+
+class Tick(Event):
+    """The machine's deadline was reached."""
+
+
+class Requested(Event):
+    request_id: int
+    method: str  # "Query", "Raft.Message", "Node.Register", ...
+    body: Any
+    source: Peer = LOCAL
+
+
+class CallDone(Event):
+    call_id: int
+    error: str = ""  # "" = the call was answered
+    body: Any = None
+
+
+class MessageReceived(Event):
+    """A one-way message of `Send` arrived."""
+
+    channel: str  # "raft"
+    body: Any
+    source: Peer
+
+
+class Call(Effect):
+    call_id: int
+    address: Address
+    method: str
+    body: Any
+    timeout_us: int
+
+
+class Reply(Effect):
+    request_id: int
+    body: Any = None
+    error: str = ""
+
+
+class Send(Effect):
+    channel: str
+    address: Address
+    body: Any
+
+
+class Log(Effect):
+    """A line for the operator. `fields` are plain values."""
+
+    level: str  # "debug" | "info" | "warning" | "error"
+    message: str
+    fields: dict[str, Any] = {}
+
+
+class Halt(Effect):
+    """The machine cannot go on (a failed fsync, an unknown command): stop the process."""
+
+    reason: str
+
+
+class Machine(Protocol):
+    """What both hosts drive."""
+
+    deadline_us: int
+
+    def handle(self, event: Event, now: Now) -> list[Effect]: ...
+
+
+# --- gossip: both roles are members of pools, so its edges are shared ---------------
+
+
+class GossipReceived(Event):
+    """A datagram of a pool arrived and decoded (`packet` is of gossip.messages)."""
+
+    pool: str  # "lan" | "wan"
+    source: Address
+    packet: Any
+
+
+class GossipExchangeRequested(Event):
+    """Another member opened a stream (push-pull, stream ping): one reply is due."""
+
+    pool: str
+    exchange_id: int
+    source: Address
+    packet: Any
+
+
+class GossipExchanged(Event):
+    """Our own stream exchange ended; `packet` is None when the peer did not answer."""
+
+    pool: str
+    exchange_id: int
+    packet: Any = None
+
+
+class GossipSend(Effect):
+    pool: str
+    address: Address
+    packet: Any
+
+
+class GossipExchange(Effect):
+    pool: str
+    exchange_id: int
+    address: Address
+    packet: Any
+    timeout_us: int
+
+
+class GossipExchangeReply(Effect):
+    pool: str
+    exchange_id: int
+    packet: Any
+
+
+class SaveMembers(Effect):
+    """Keep the member list of a pool for a rejoin after restart; small, may be lost."""
+
+    pool: str
+    members: list[tuple[str, Address]]

@@ -1,0 +1,143 @@
+"""Ids: UUID-shaped, the last group is the datacenter's id, so a full id can be routed.
+
+An allocation's id is not stored: it is its key, enciphered. 80 bits of key
+(job ordinal, group ordinal, index, generation) go through a small Feistel network
+keyed by the datacenter id and come back out of it, so looking an id up needs no
+table, and ids of neighbours look unrelated. Not a secret, only a disguise: people
+type short prefixes, and prefixes of sequential ids would all be the same.
+"""
+
+import random
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+JOB_BITS: Final = 28
+GROUP_BITS: Final = 8
+INDEX_BITS: Final = 28
+GENERATION_BITS: Final = 16
+_HALF: Final = 40
+_MASK: Final = (1 << _HALF) - 1
+_ROUNDS: Final = 4
+
+
+class AllocKey(NamedTuple):
+    """Names one allocation inside its datacenter."""
+
+    job: int  # ordinal of the job's uid in this datacenter, never reused
+    group: int  # ordinal of the group's name in the job
+    index: int  # share index; of a system job, the node's ordinal
+    generation: int
+
+
+def new_datacenter_id(rng: random.Random) -> str:
+    """Return 48 random bits as 12 hex digits."""
+    return f"{rng.getrandbits(48):012x}"
+
+
+def new_id(rng: random.Random, datacenter_id: str) -> str:
+    """Return a random UUID whose last group is `datacenter_id` (12 hex digits)."""
+    return _shape(rng.getrandbits(80), datacenter_id)
+
+
+def datacenter_of(uuid: str) -> str:
+    """Return the datacenter id that a full id carries; "" when it is not a full id."""
+    return uuid[24:] if len(uuid) == 36 and uuid[23] == "-" else ""
+
+
+def alloc_id(key: AllocKey, datacenter_id: str) -> str:
+    """Return the allocation's UUID.
+
+    Raises:
+        ValueError: A part of the key is out of its range.
+    """
+    if (
+        key.job >> JOB_BITS
+        or key.group >> GROUP_BITS
+        or key.index >> INDEX_BITS
+        or key.generation >> GENERATION_BITS
+    ):
+        raise ValueError(f"allocation key out of range: {key}")
+    packed = (
+        (key.job << GROUP_BITS | key.group) << INDEX_BITS | key.index
+    ) << GENERATION_BITS | key.generation
+    left, right = packed >> _HALF, packed & _MASK
+    for salt in _round_keys(datacenter_id):
+        left, right = right, left ^ _mix(right, salt)
+    return _shape(left << _HALF | right, datacenter_id)
+
+
+def alloc_key(uuid: str) -> AllocKey | None:
+    """Return the key that `alloc_id` enciphered, or None when this is not a full id."""
+    datacenter_id = datacenter_of(uuid)
+    try:
+        packed = int(uuid[:23].replace("-", ""), 16)
+        salts = _round_keys(datacenter_id)
+    except ValueError:
+        return None
+    left, right = packed >> _HALF, packed & _MASK
+    for salt in reversed(salts):
+        left, right = right ^ _mix(left, salt), left
+    packed = left << _HALF | right
+    generation = packed & ((1 << GENERATION_BITS) - 1)
+    packed >>= GENERATION_BITS
+    index = packed & ((1 << INDEX_BITS) - 1)
+    packed >>= INDEX_BITS
+    return AllocKey(packed >> GROUP_BITS, packed & ((1 << GROUP_BITS) - 1), index, generation)
+
+
+def alloc_prefixes(
+    job: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+    index: npt.NDArray[np.int64],
+    generation: npt.NDArray[np.int64],
+    datacenter_id: str,
+) -> npt.NDArray[np.uint64]:
+    """Return the first 40 bits of many allocations' ids at once, for prefix searches.
+
+    Args:
+        job, group, index, generation: The keys as columns of equal length.
+
+    Returns:
+        uint64 per allocation; the id's first 10 hex digits are that number's.
+    """
+    j, g, i, n = (column.astype(np.uint64) for column in (job, group, index, generation))
+    # packed = job:28 group:8 index:28 generation:16; the left half is the upper 40 bits
+    u = np.uint64
+    left = (j << u(12)) | (g << u(4)) | (i >> u(24))
+    right = ((i & u(0xFFFFFF)) << u(16)) | n
+    mask = u(_MASK)
+    with np.errstate(over="ignore"):
+        for salt in _round_keys(datacenter_id):
+            x = (right ^ u(salt)) * u(_MULTIPLIER)
+            x ^= x >> u(29)
+            x *= u(_MULTIPLIER)
+            x ^= x >> u(24)
+            left, right = right, left ^ (x & mask)
+    return left
+
+
+_MULTIPLIER: Final = 0x9E3779B97F4A7C15
+_WORD: Final = (1 << 64) - 1
+
+
+def _mix(half: int, salt: int) -> int:
+    x = ((half ^ salt) * _MULTIPLIER) & _WORD
+    x ^= x >> 29
+    x = (x * _MULTIPLIER) & _WORD
+    x ^= x >> 24
+    return x & _MASK
+
+
+def _round_keys(datacenter_id: str) -> list[int]:
+    seed = int(datacenter_id, 16)
+    keys = []
+    for number in range(_ROUNDS):
+        keys.append(_mix(seed & _MASK, (seed >> 8) + number * 0x1234567))
+    return keys
+
+
+def _shape(bits: int, datacenter_id: str) -> str:
+    text = f"{bits:020x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:]}-{datacenter_id}"

@@ -1,0 +1,41 @@
+"""A request to the API and its answer, in the form that travels between agents.
+
+The HTTP floor turns a route into a `Query`; any agent may pass it on, over RPC, to
+the datacenter that can answer. The same pair serves HTTP, RPC forwarding and the
+simulator's users.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Query(msgspec.Struct, kw_only=True, omit_defaults=True):
+    method: str  # "Job.Register": the table in core/server/endpoints says which exist
+    params: dict[str, Any] = {}  # what the path and the query string carried
+    body: Any = None  # decoded JSON, or a record
+    region: str = ""  # "" = the region of the agent that took the call; "*" = all
+    datacenter: str = ""  # name or id; "" = whichever owns the answer
+    namespace: str = "default"  # "*" = all allowed
+    token: str = ""  # secret id of an ACL token
+    stale: bool = False
+    min_index: int = 0  # blocking query: answer once the index is beyond this
+    wait_us: int = 0  # ... or after this long
+    hops: int = 0  # datacenters passed through; more than 3 is refused
+    call_id: str = ""  # of a write: repeating it changes nothing
+    call_issued_us: int = 0  # wall clock of the caller, microseconds
+
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    status: int = 200  # HTTP status
+    error: str = ""  # plain text, when status >= 400
+    body: Any = None
+    index: int = 0
+    known_leader: bool = True
+    last_contact_ms: int = 0
+    next_token: str = ""
+    headers: dict[str, str] = {}
+
+    @property
+    def is_error(self) -> bool:
+        return self.status >= 400

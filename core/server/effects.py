@@ -1,0 +1,96 @@
+"""What a server machine asks of its host, and what it hears back, beside core.model.host.
+
+Order on disk is order of the effects. Messages that promise something durable are
+held by raft until `LogPersisted` returns the ticket.
+"""
+
+from typing import Any
+
+from core.model.host import Effect, Event
+
+
+class PersistLog(Effect):
+    """Append to the write-ahead log and make it durable (one fdatasync for many)."""
+
+    ticket: int
+    batch: Any  # raft.core.Persist
+
+
+class LogPersisted(Event):
+    ticket: int
+
+
+class LogPersistFailed(Event):
+    """`is_full`: nothing was written and reads may go on; else the disk can't be trusted."""
+
+    ticket: int
+    reason: str
+    is_full: bool
+
+
+class SaveSnapshot(Effect):
+    """Write a snapshot of the state at `meta.index`; the writing is the host's worker's.
+
+    `image` is an immutable view (core.state.snapshot.StateImage): `image.chunks()` yields
+    the bytes.
+    """
+
+    ticket: int
+    meta: Any  # raft.core.SnapshotMeta
+    image: Any
+
+
+class SnapshotSaved(Event):
+    ticket: int
+    meta: Any
+
+
+class ReadSnapshot(Effect):
+    """Read a chunk of the newest snapshot, to send it to a replica that is far behind."""
+
+    ticket: int
+    snapshot_id: str
+    offset: int
+    size: int
+
+
+class SnapshotRead(Event):
+    ticket: int
+    snapshot_id: str
+    offset: int
+    data: bytes
+    is_last: bool
+    error: str = ""
+
+
+class StageSnapshot(Effect):
+    """Write a received chunk; when `is_last`, install it by rename."""
+
+    ticket: int
+    meta: Any
+    offset: int
+    data: bytes
+    is_last: bool
+
+
+class SnapshotStaged(Event):
+    ticket: int
+    offset: int
+    image: bytes | None = None  # the whole snapshot once `is_last` was written
+    error: str = ""
+
+
+class Compute(Effect):
+    """Heavy pure work: the host runs `problem.solve()` in a worker, the simulator inline."""
+
+    ticket: int
+    problem: Any  # core.scheduler.problem
+
+
+class Computed(Event):
+    ticket: int
+    solution: Any
+
+
+class ShutdownRequested(Event):
+    """The agent is asked to stop: hand over leadership, leave the pools."""

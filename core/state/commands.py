@@ -1,0 +1,182 @@
+"""Every command of a datacenter's log.
+
+A log entry is `format byte, schema byte, msgpack of Entry`. Only what stands here
+changes state, and apply knows nothing but the entry: log time is
+`max(entry.wall_us, previous log time)`. A new command raises the schema number; a
+replica that does not know a command stops with a clear message rather than diverge.
+"""
+
+from typing import Any
+
+import msgspec
+
+from core.model.allocation import AllocDeploymentStatus, DesiredTransition, TaskState
+from core.model.evaluation import Deployment, Evaluation
+from core.model.job import Job
+from core.model.node import DrainStrategy, Node
+from core.model.plan import Plan
+from core.model.service import ServiceRegistration
+
+
+class Command(msgspec.Struct, tag=True, tag_field="@", kw_only=True, omit_defaults=True):
+    """Base of all commands."""
+
+
+class Bootstrap(Command):
+    """First entry of a datacenter: its identity, never changed after."""
+
+    datacenter_id: str
+    region: str
+    datacenter: str
+    is_authority: bool  # first datacenter of its region
+
+
+class Barrier(Command):
+    """A new leader's first entry: commits all that came before."""
+
+
+class RegisterNode(Command):
+    node: Node
+
+
+class SetNodeStatus(Command):
+    node_id: str
+    status: str
+    description: str = ""
+    evaluations: list[Evaluation] = []
+
+
+class SetNodeEligibility(Command):
+    node_id: str
+    eligibility: str
+    evaluations: list[Evaluation] = []
+
+
+class SetNodeDrain(Command):
+    node_id: str
+    drain: DrainStrategy | None
+    mark_eligible: bool = False
+    evaluations: list[Evaluation] = []
+
+
+class PurgeNode(Command):
+    node_id: str
+    evaluations: list[Evaluation] = []
+
+
+class RegisterJob(Command):
+    """Create or update a job with its share here. `indices` is the share, by group."""
+
+    job: Job  # canonical, with uid; version and indexes are set by apply
+    indices: dict[str, list[tuple[int, int]]] = {}  # half-open ranges; {} = [0, count) each
+    evaluation: Evaluation | None = None
+    deployment: Deployment | None = None
+    submission: dict[str, Any] | None = None
+    check_index: int | None = None  # job modify index the caller saw; 0 = must not exist
+
+
+class DeregisterJob(Command):
+    namespace: str
+    job_id: str
+    purge: bool = False
+    evaluation: Evaluation | None = None
+
+
+class SetJobStability(Command):
+    namespace: str
+    job_id: str
+    version: int
+    stable: bool
+
+
+class UpsertEvaluations(Command):
+    evaluations: list[Evaluation]
+
+
+class DeleteEvaluations(Command):
+    ids: list[str]
+
+
+class ApplyPlans(Command):
+    """Several evaluations' plans in one entry (group commit)."""
+
+    plans: list[Plan]
+
+
+class AllocUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a client reports of one of its allocations."""
+
+    alloc_id: str
+    client_status: int
+    client_description: str = ""
+    task_states: dict[str, TaskState] | None = None
+    deployment_status: AllocDeploymentStatus | None = None
+    network_status: dict[str, Any] | None = None
+
+
+class UpdateAllocations(Command):
+    """Client reports, gathered over a short time, and the evaluations they cause."""
+
+    updates: list[AllocUpdate]
+    evaluations: list[Evaluation] = []
+
+
+class SetDesiredTransition(Command):
+    """`alloc stop`, drain: ask the scheduler to move these allocations."""
+
+    transitions: dict[str, DesiredTransition]
+    evaluations: list[Evaluation] = []
+
+
+class UpsertDeployments(Command):
+    deployments: list[Deployment]
+    evaluations: list[Evaluation] = []
+
+
+class PutServices(Command):
+    registrations: list[ServiceRegistration] = []
+    removed: list[str] = []  # registration ids
+
+
+class BootstrapACL(Command):
+    """The first management token. Refused once one exists."""
+
+    accessor_id: str
+    secret_id: str
+    create_time: str
+
+
+class PutToken(Command):
+    token: dict[str, Any]  # Nomad's ACLToken
+
+
+class DeleteToken(Command):
+    accessor_id: str
+
+
+class SetSchedulerConfig(Command):
+    config: dict[str, Any]
+
+
+class CollectGarbage(Command):
+    """Forget what ended before these log times."""
+
+    job_before_us: int
+    evaluation_before_us: int
+    deployment_before_us: int
+    node_before_us: int
+
+
+class RecordCall(msgspec.Struct, omit_defaults=True):
+    """Marks an entry as the execution of a caller's token: the first answer is kept 24 h."""
+
+    call_id: str
+    issued_us: int
+
+
+class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One log entry: commands that take effect together."""
+
+    wall_us: int  # the leader's wall clock when it proposed
+    commands: list[Any]  # of Command
+    call: RecordCall | None = None
