@@ -2,8 +2,11 @@
 
 A task's life: `StartTask` -> `TaskStarted` -> (`SignalTask` ...) -> `TaskExited`, or
 `StartTask` -> `TaskFailedToStart`. After an agent's restart: `ReattachTask` ->
-`TaskStarted` with the old handle, or `TaskExited` with `is_lost`. A run is named by
-(alloc_id, task, attempt), so a late event of an older attempt is recognised.
+`TaskStarted` with the old handle; `TaskExited` with the code, where it is known, or with
+`is_lost`; or `TaskFailedToStart(is_recoverable=True)` when it is certain that the run
+never began. `ReattachTask.handle` is `NO_HANDLE` when the agent died before it learnt the
+handle: the host then looks the run up by its name. A run is named by (alloc_id, task,
+attempt), so a late event of an older attempt is recognised.
 """
 
 from typing import Any
@@ -25,6 +28,9 @@ class TaskHandle(msgspec.Struct, frozen=True):
     pid: int
     start_ticks: int  # field 22 of /proc/PID/stat, clock ticks since boot
     boot_id: str
+
+
+NO_HANDLE = TaskHandle(pid=0, start_ticks=0, boot_id="")
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +120,18 @@ class ReadFile(Effect):
     frame: str = ""  # of logs: the rotated file that `offset` counts in
 
 
+class ReadStats(Effect):
+    """Measure what tasks use now, or the machine when `alloc_id` is ""; `StatsRead` follows."""
+
+    request_id: int
+    alloc_id: str = ""
+    tasks: dict[str, TaskHandle] = {}
+
+
+class ShutdownComplete(Effect):
+    """Nothing more is to be done after `ShutdownRequested`: the host may end the process."""
+
+
 class AllocPrepared(Event):
     alloc_id: str
     error: str = ""
@@ -159,7 +177,18 @@ class FileRead(Event):
     status: int = 200
 
 
+class StatsRead(Event):
+    """`body` is Nomad's AllocResourceUsage, or HostStats when the machine was measured."""
+
+    request_id: int
+    body: Any = None
+    error: str = ""
+
+
 class ShutdownRequested(Event):
-    """The agent is asked to stop. Tasks stay, except under `-dev` (`stop_tasks`)."""
+    """The agent is asked to stop. Tasks stay, except under `-dev` (`stop_tasks`).
+
+    `ShutdownComplete` follows, at the latest after the longest kill timeout.
+    """
 
     stop_tasks: bool
