@@ -1,0 +1,122 @@
+"""Every command: where it lives and what it does, without importing it.
+
+`serai --help` and a group's help are made from this table alone; a module of commands is
+imported when one of its commands runs, so the help answers at once.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Entry(NamedTuple):
+    target: str  # "module:attribute" of a click command
+    summary: str
+
+
+GROUPS: Final[dict[str, str]] = {
+    "acl": "Manage access control",
+    "acl token": "Manage tokens",
+    "alloc": "Look into and act on allocations",
+    "deployment": "Follow and steer deployments",
+    "eval": "Look at evaluations",
+    "job": "Run and manage jobs",
+    "namespace": "Look at namespaces",
+    "node": "Look at and manage nodes",
+    "operator": "Tools for operators of a datacenter",
+    "operator gossip": "Manage the gossip pools",
+    "operator gossip keyring": "Manage gossip encryption keys",
+    "operator raft": "Look at and steer a datacenter's Raft",
+    "operator scheduler": "Read and change the scheduler's configuration",
+    "region": "Look at the regions of the federation",
+    "server": "Look at and manage servers",
+    "service": "Look up registered services",
+    "system": "Act on the state store",
+}
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "acl bootstrap": Entry("core.cli.acl:bootstrap", "Create the first management token"),
+    "acl token create": Entry("core.cli.acl:create", "Create a token"),
+    "acl token delete": Entry("core.cli.acl:delete", "Delete a token"),
+    "acl token info": Entry("core.cli.acl:info", "Show one token"),
+    "acl token list": Entry("core.cli.acl:list_", "List the tokens"),
+    "acl token self": Entry("core.cli.acl:self_", "Show the token in use"),
+    "agent": Entry("core.cli.agent:agent", "Run an agent"),
+    "agent-info": Entry("core.cli.server:agent_info", "Show an agent's own view of itself"),
+    "alloc checks": Entry("core.cli.alloc:checks", "Show the health checks of an allocation"),
+    "alloc fs": Entry("core.cli.alloc_files:fs", "List or read files of an allocation"),
+    "alloc logs": Entry("core.cli.alloc_files:logs", "Show or follow a task's output"),
+    "alloc restart": Entry("core.cli.alloc:restart", "Restart tasks in place"),
+    "alloc signal": Entry("core.cli.alloc:signal", "Send a signal to tasks"),
+    "alloc status": Entry("core.cli.alloc_status:status", "Show an allocation"),
+    "alloc stop": Entry("core.cli.alloc:stop", "Stop an allocation and place it anew"),
+    "completion": Entry("core.cli.completion:completion", "Print a shell's completion script"),
+    "deployment fail": Entry("core.cli.deployment:fail", "Give up a deployment"),
+    "deployment list": Entry("core.cli.deployment:list_", "List deployments"),
+    "deployment pause": Entry("core.cli.deployment:pause", "Pause a deployment"),
+    "deployment promote": Entry("core.cli.deployment:promote", "Promote canaries"),
+    "deployment resume": Entry("core.cli.deployment:resume", "Resume a paused deployment"),
+    "deployment status": Entry("core.cli.deployment:status", "Show a deployment"),
+    "dev": Entry("core.cli.dev:dev", "Run a whole federation on this machine"),
+    "eval list": Entry("core.cli.evaluation:list_", "List evaluations"),
+    "eval status": Entry("core.cli.evaluation:status", "Show an evaluation"),
+    "job allocs": Entry("core.cli.job_views:allocs", "List a job's allocations"),
+    "job deployments": Entry("core.cli.job_views:deployments", "List a job's deployments"),
+    "job eval": Entry("core.cli.job_actions:evaluate", "Evaluate a job again"),
+    "job history": Entry("core.cli.job_views:history", "Show a job's versions"),
+    "job init": Entry("core.cli.job_init:init", "Write an example job file"),
+    "job inspect": Entry("core.cli.job_views:inspect", "Show a job as the servers keep it"),
+    "job plan": Entry("core.cli.job_plan:plan", "Show what a job file would change"),
+    "job revert": Entry("core.cli.job_actions:revert", "Go back to an earlier version"),
+    "job run": Entry("core.cli.job_run:run", "Run a new job or update a running one"),
+    "job scale": Entry("core.cli.job_actions:scale", "Change a group's count"),
+    "job status": Entry("core.cli.job_status:status", "Show jobs, or one job"),
+    "job stop": Entry("core.cli.job_actions:stop", "Stop a job"),
+    "job validate": Entry("core.cli.job_run:validate", "Check a job file"),
+    "monitor": Entry("core.cli.server:monitor", "Follow an agent's log"),
+    "namespace list": Entry("core.cli.server:namespaces", "List namespaces"),
+    "node drain": Entry("core.cli.node_actions:drain", "Move a node's work elsewhere"),
+    "node eligibility": Entry("core.cli.node_actions:eligibility", "Let a node take work, or not"),
+    "node status": Entry("core.cli.node_status:status", "Show nodes, or one node"),
+    "operator api": Entry("core.cli.operator:api", "Send a request to the HTTP API"),
+    "operator gossip keyring generate": Entry(
+        "core.cli.operator:generate_key", "Draw a new encryption key"
+    ),
+    "operator raft list-peers": Entry("core.cli.operator:list_peers", "List the Raft peers"),
+    "operator raft transfer-leadership": Entry(
+        "core.cli.operator:transfer_leadership", "Hand leadership to another server"
+    ),
+    "operator scheduler get-config": Entry(
+        "core.cli.operator:get_scheduler_config", "Show the scheduler's configuration"
+    ),
+    "operator scheduler set-config": Entry(
+        "core.cli.operator:set_scheduler_config", "Change the scheduler's configuration"
+    ),
+    "region list": Entry("core.cli.server:regions", "List the regions of the federation"),
+    "server force-leave": Entry("core.cli.server:force_leave", "Make a dead server leave"),
+    "server join": Entry("core.cli.server:join", "Join servers"),
+    "server members": Entry("core.cli.server:members", "List servers and their state"),
+    "service info": Entry("core.cli.service:info", "Show where a service runs"),
+    "service list": Entry("core.cli.service:list_", "List the services"),
+    "sim": Entry("sim.cli:sim", "Run a federation in virtual time"),
+    "status": Entry("core.cli.lookup:status", "Show whatever an id names"),
+    "system gc": Entry("core.cli.server:collect_garbage", "Forget what has ended"),
+    "version": Entry("core.cli.server:version", "Show the version"),
+}
+
+# Nomad's older spellings: they work and are not listed.
+ALIASES: Final[dict[str, str]] = {
+    "alloc-status": "alloc status",
+    "eval-status": "eval status",
+    "fs": "alloc fs",
+    "init": "job init",
+    "inspect": "job inspect",
+    "logs": "alloc logs",
+    "node-drain": "node drain",
+    "node-status": "node status",
+    "plan": "job plan",
+    "run": "job run",
+    "server-force-leave": "server force-leave",
+    "server-join": "server join",
+    "server-members": "server members",
+    "stop": "job stop",
+    "validate": "job validate",
+}
