@@ -33,7 +33,6 @@ class ClientTimings(msgspec.Struct, frozen=True, kw_only=True):
     call_timeout_us: int = 10 * SECOND_US
     allocations_wait_us: int = 60 * SECOND_US  # the blocking query that renews the node
     update_gather_us: int = 200_000  # reports of this window travel together
-    kill_retry_us: int = 10 * SECOND_US  # SIGKILL again while the exit does not come
     farewell_us: int = SECOND_US  # at shutdown: wait this long for the last report
 
 

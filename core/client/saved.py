@@ -1,0 +1,88 @@
+"""What a client keeps across its own restart, and how it reads that back.
+
+Keys: `node` (who we are), `alloc/ID` (the allocation as the server gave it), `task/ID/NAME`
+(where that task stands). The task's record changes often and is small; the allocation
+carries its whole job and changes hardly ever: that is why they are apart.
+"""
+
+from typing import Final
+
+import msgspec
+
+from core.client.effects import NO_HANDLE, TaskHandle
+from core.client.restarts import RestartHistory
+from core.model.allocation import AllocDeploymentStatus, Allocation, TaskState
+
+NODE_KEY: Final = "node"
+ALLOC_PREFIX: Final = "alloc/"
+TASK_PREFIX: Final = "task/"
+
+
+class SavedNode(msgspec.Struct, kw_only=True):
+    node_id: str
+    secret_id: str
+    datacenter_id: str
+    servers: list[str] = []
+
+
+class SavedAlloc(msgspec.Struct, kw_only=True):
+    alloc: Allocation
+    received_us: int  # wall clock
+    is_prepared: bool = False
+    is_stopping: bool = False
+    deployment_status: AllocDeploymentStatus | None = None
+
+
+class SavedTask(msgspec.Struct, kw_only=True):
+    state: TaskState
+    attempt: int = 0
+    may_run: bool = False  # a run was asked for and its end is not known
+    is_stopping: bool = False  # it shall not be started again
+    is_restarting: bool = False  # it is being stopped only to be started again
+    handle: TaskHandle = NO_HANDLE
+    history: RestartHistory = msgspec.field(default_factory=RestartHistory)
+
+
+class Recovered(msgspec.Struct):
+    """What could be read. `problems` names records that could not, for the operator."""
+
+    node: SavedNode | None
+    allocs: dict[str, tuple[SavedAlloc, dict[str, SavedTask]]]
+    problems: list[str]
+
+
+def alloc_key(alloc_id: str) -> str:
+    return f"{ALLOC_PREFIX}{alloc_id}"
+
+
+def task_key(alloc_id: str, task: str) -> str:
+    return f"{TASK_PREFIX}{alloc_id}/{task}"
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(record: SavedNode | SavedAlloc | SavedTask) -> bytes:
+    return _encoder.encode(record)
+
+
+def recover(saved: dict[str, bytes]) -> Recovered:
+    """Read the records of the previous life; order is that of the keys, so it repeats."""
+    problems: list[str] = []
+    node: SavedNode | None = None
+    allocs: dict[str, tuple[SavedAlloc, dict[str, SavedTask]]] = {}
+    for key in sorted(saved):  # "alloc/" sorts before "task/"
+        try:
+            if key == NODE_KEY:
+                node = msgspec.msgpack.decode(saved[key], type=SavedNode)
+            elif key.startswith(ALLOC_PREFIX):
+                alloc = msgspec.msgpack.decode(saved[key], type=SavedAlloc)
+                allocs[key.removeprefix(ALLOC_PREFIX)] = (alloc, {})
+            elif key.startswith(TASK_PREFIX):
+                alloc_id, _, task = key.removeprefix(TASK_PREFIX).partition("/")
+                if alloc_id in allocs:
+                    record = msgspec.msgpack.decode(saved[key], type=SavedTask)
+                    allocs[alloc_id][1][task] = record
+        except msgspec.DecodeError as error:
+            problems.append(f"{key}: {error}")
+    return Recovered(node, allocs, problems)
