@@ -114,7 +114,7 @@ def command(*, error_code: int = 1, **attrs: Any) -> Callable[[Callable[..., Any
     def wrap(function: Callable[..., Any]) -> click.Command:
         attrs.setdefault("context_settings", CONTEXT_SETTINGS)
         built = click.command(cls=Command, **attrs)(function)
-        built.error_code = error_code  # type: ignore[attr-defined]
+        built.error_code = error_code
         return built
 
     return wrap

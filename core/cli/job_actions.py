@@ -1,0 +1,139 @@
+"""`serai job stop`, `eval`, `revert` and `scale`."""
+
+from typing import Any
+
+import click
+
+from core.cli.errors import CliError
+from core.cli.flags import option
+from core.cli.monitor import Monitor
+from core.cli.resolve import JobRef, resolve_job
+from core.cli.session import Session, api_command
+
+
+@api_command()
+@click.argument("jobs", nargs=-1, required=True)
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-eval-priority", type=int, help="Priority of the evaluation, 1 to 100")
+@option("-global", "is_global", is_flag=True, help="Stop it in every region it runs in")
+@option("-no-shutdown-delay", is_flag=True, help="Skip the groups' shutdown delay")
+@option("-purge", is_flag=True, help="Forget the job as well")
+@option("-verbose", is_flag=True, help="Whole ids")
+@option("-yes", is_flag=True, help="Do not ask when only the beginning of an id was given")
+def stop(
+    session: Session,
+    jobs: tuple[str, ...],
+    detach: bool,
+    eval_priority: int | None,
+    is_global: bool,
+    no_shutdown_delay: bool,
+    purge: bool,
+    verbose: bool,
+    yes: bool,
+) -> int:
+    """Stop the JOBS: their allocations end, the record stays unless -purge."""
+    code = 0
+    for typed in jobs:
+        ref = resolve_job(session, typed)
+        if ref.id != typed and not yes:
+            _confirm(session, f'Stop the job "{ref.id}"?')
+        params: dict[str, Any] = {
+            "purge": purge,
+            "global": is_global,
+            "eval_priority": eval_priority,
+            "no_shutdown_delay": no_shutdown_delay,
+        }
+        answer = session.api.delete(ref.route, **params, **ref.query)
+        code = max(code, _follow(session, ref, answer, detach=detach, verbose=verbose))
+    return code
+
+
+@api_command()
+@click.argument("job")
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-force-reschedule", is_flag=True, help="Replace failed allocations now")
+@option("-verbose", is_flag=True, help="Whole ids")
+def evaluate(
+    session: Session, job: str, detach: bool, force_reschedule: bool, verbose: bool
+) -> int:
+    """Evaluate the job that JOB names again."""
+    ref = resolve_job(session, job)
+    body = {"JobID": ref.id, "EvalOptions": {"ForceReschedule": force_reschedule}}
+    answer = session.api.put(f"{ref.route}/evaluate", body, **ref.query)
+    return _follow(session, ref, answer, detach=detach, verbose=verbose)
+
+
+@api_command()
+@click.argument("job")
+@click.argument("version", type=int)
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-verbose", is_flag=True, help="Whole ids")
+def revert(session: Session, job: str, version: int, detach: bool, verbose: bool) -> int:
+    """Bring the job that JOB names back to VERSION."""
+    ref = resolve_job(session, job)
+    body = {"JobID": ref.id, "JobVersion": version, "EnforcePriorVersion": None}
+    answer = session.api.put(f"{ref.route}/revert", body, **ref.query)
+    return _follow(session, ref, answer, detach=detach, verbose=verbose)
+
+
+@api_command()
+@click.argument("job")
+@click.argument("words", nargs=-1, metavar="[GROUP] COUNT")
+@option("-check-index", type=int, help="Scale only if the job's modify index is this")
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-verbose", is_flag=True, help="Whole ids")
+def scale(
+    session: Session,
+    job: str,
+    words: tuple[str, ...],
+    check_index: int | None,
+    detach: bool,
+    verbose: bool,
+) -> int:
+    """Set the count of GROUP of the job that JOB names; GROUP may be left out if it is one."""
+    if len(words) not in (1, 2) or not words[-1].isdigit():
+        raise CliError("job scale takes: JOB [GROUP] COUNT, with a COUNT of 0 or more")
+    ref = resolve_job(session, job)
+    group = words[0] if len(words) == 2 else _only_group(session, ref)
+    body: dict[str, Any] = {
+        "Count": int(words[-1]),
+        "Target": {"Job": ref.id, "Group": group, "Namespace": ref.namespace},
+        "Message": "set by hand: serai job scale",
+    }
+    if check_index is not None:
+        body["JobModifyIndex"] = check_index
+    answer = session.api.put(f"{ref.route}/scale", body, **ref.query)
+    return _follow(session, ref, answer, detach=detach, verbose=verbose)
+
+
+def _follow(
+    session: Session, ref: JobRef, answer: dict[str, Any], *, detach: bool, verbose: bool
+) -> int:
+    eval_id = (answer or {}).get("EvalID") or ""
+    if detach or not eval_id:
+        session.out.line(eval_id or "Done; nothing had to be evaluated")
+        return 0
+    session.api.defaults.update(ref.query)
+    return Monitor(session, verbose=verbose, namespace=ref.namespace).follow(eval_id)
+
+
+def _only_group(session: Session, ref: JobRef) -> str:
+    groups = session.api.get(ref.route, **ref.query).get("TaskGroups") or []
+    if len(groups) != 1:
+        names = ", ".join(group["Name"] for group in groups)
+        raise CliError(f'the job "{ref.id}" has several groups, name one of: {names}')
+    return str(groups[0]["Name"])
+
+
+def _confirm(session: Session, question: str) -> None:
+    """Ask on a terminal; in a pipe a guess is refused.
+
+    Raises:
+        CliError: The answer is no, or nobody can be asked.
+    """
+    import sys
+
+    if not sys.stdin.isatty():
+        raise CliError(f"{question} Give the whole id, or -yes.")
+    if not click.confirm(question):
+        raise CliError("nothing was done")

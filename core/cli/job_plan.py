@@ -1,0 +1,110 @@
+"""`serai job plan`: what a job file would change, and whether it would fit."""
+
+from typing import Any
+
+import click
+
+from core.cli.client import segment
+from core.cli.flags import option
+from core.cli.job_diff import diff_lines
+from core.cli.job_run import file_options
+from core.cli.jobfile import apply_session, read_job, show_warnings
+from core.cli.output import Output, layout
+from core.cli.placement import group_failures, verdict_rows, verdicts_of
+from core.cli.session import Session, api_command
+
+NO_CHANGE = 0
+CHANGES = 1
+ERROR = 255
+
+
+@api_command(error_code=ERROR)
+@click.argument("path")
+@file_options
+@option("-diff", default="true", metavar="bool", help="Show the difference (default true)")
+@option("-policy-override", is_flag=True, hidden=True)
+@option("-verbose", is_flag=True, help="Show unchanged fields as well")
+def plan(
+    session: Session,
+    path: str,
+    variables: tuple[str, ...],
+    var_files: tuple[str, ...],
+    as_json: bool,
+    hcl2_strict: str,
+    diff: str,
+    policy_override: bool,
+    verbose: bool,
+) -> int:
+    """Show what running the job file PATH would change, without changing anything.
+
+    Exit code 0: nothing would change; 1: something would; 255: an error.
+    """
+    file = read_job(path, variables=variables, var_files=var_files, as_json=as_json)
+    show_warnings(session.out, file.warnings)
+    query = apply_session(session, file.job)
+    wants_diff = diff.lower() not in {"false", "0"}
+    job_id = file.job.get("ID") or ""
+    answer = session.api.put(
+        f"/v1/job/{segment(job_id)}/plan", {"Job": file.job, "Diff": wants_diff}, **query
+    )
+    out = session.out
+    if wants_diff and answer.get("Diff"):
+        for line in diff_lines(out, answer["Diff"], verbose=verbose):
+            out.line(line)
+        out.line()
+    _show_dry_run(out, answer)
+    if text := (answer.get("Warnings") or "").strip():
+        show_warnings(out, [text])
+    _show_hint(out, answer.get("JobModifyIndex") or 0, path, variables, var_files)
+    return exit_code(answer)
+
+
+def exit_code(answer: dict[str, Any]) -> int:
+    """Return 1 when the plan would place, stop or change anything, else 0."""
+    updates = (answer.get("Annotations") or {}).get("DesiredTGUpdates") or {}
+    is_changed = any(
+        count for update in updates.values() for kind, count in update.items() if kind != "Ignore"
+    )
+    if is_changed or answer.get("FailedTGAllocs"):
+        return CHANGES
+    return CHANGES if (answer.get("Diff") or {}).get("Type", "None") != "None" else NO_CHANGE
+
+
+def _show_dry_run(out: Output, answer: dict[str, Any]) -> None:
+    out.line(out.style("Scheduler dry-run:", "bold"))
+    failed = answer.get("FailedTGAllocs")
+    if failed:
+        out.line(out.style("- WARNING: Failed to place all allocations.", "yellow"))
+        for line in group_failures(failed, indent="  "):
+            out.line(out.style(line, "yellow"))
+    else:
+        out.line(out.style("- All tasks successfully allocated.", "green"))
+    if verdicts := verdicts_of(answer):
+        header, rows = verdict_rows(verdicts)
+        out.line("- Datacenters:")
+        for line in layout([header, *rows]):
+            out.line(f"    {line}")
+    preempted = (answer.get("Annotations") or {}).get("PreemptedAllocs") or []
+    if preempted:
+        out.line(f"- {len(preempted)} allocations of lower priority would be preempted.")
+    launch = answer.get("NextPeriodicLaunch") or ""
+    if launch and not launch.startswith("0001-"):
+        out.line(f"- If submitted now, next periodic launch would be at {launch}.")
+    out.line()
+
+
+def _show_hint(
+    out: Output,
+    index: int,
+    path: str,
+    variables: tuple[str, ...],
+    var_files: tuple[str, ...],
+) -> None:
+    import shlex
+
+    words = ["serai", "job", "run", "-check-index", str(index)]
+    words += [f"-var={item}" for item in variables] + [f"-var-file={file}" for file in var_files]
+    out.line(out.style(f"Job Modify Index: {index}", "bold"))
+    out.line("To run the job only if nobody changed it in between:")
+    out.line()
+    out.line(shlex.join([*words, path]))

@@ -1,0 +1,223 @@
+"""`serai job status`: all jobs, or one with its summary, deployment and allocations."""
+
+from typing import Any
+
+import click
+
+from core.cli.flags import option
+from core.cli.output import Output, clock, short
+from core.cli.placement import group_failures
+from core.cli.resolve import JobRef, resolve_job
+from core.cli.session import Session, api_command
+from core.cli.views import alloc_table, deployed_table
+
+Record = dict[str, Any]
+_SUMMARY = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost", "Unknown")
+
+
+@api_command()
+@click.argument("job", required=False)
+@option("-all-allocs", is_flag=True, help="Also allocations of an earlier job of that name")
+@option("-evals", is_flag=True, help="Show the evaluations")
+@option("-filter", "expression", metavar="expression", help="List only matching jobs")
+@option("-json", "as_json", is_flag=True, help="Write the API's JSON")
+@option("-per-page", type=int, help="List so many at most")
+@option("-page-token", help="Go on where the page before ended")
+@option("-short", "is_short", is_flag=True, help="Only the head")
+@option("-t", "template", metavar="template", help="Write through a Go template")
+@option("-verbose", is_flag=True, help="Whole ids and times, and the evaluations")
+def status(
+    session: Session,
+    job: str | None,
+    all_allocs: bool,
+    evals: bool,
+    expression: str | None,
+    as_json: bool,
+    per_page: int | None,
+    page_token: str | None,
+    is_short: bool,
+    template: str | None,
+    verbose: bool,
+) -> int:
+    """Show all jobs, or the one that JOB (an id or its beginning) names."""
+    if job is None:
+        _list(session, expression, per_page, page_token, as_json=as_json, template=template)
+        return 0
+    ref = resolve_job(session, job)
+    record = session.api.get(ref.route, **ref.query)
+    if as_json or template is not None:
+        session.out.render(
+            _details(session, ref, record, all_allocs), as_json=as_json, template=template
+        )
+        return 0
+    show_job(
+        session, ref, record, is_short=is_short, evals=evals, all_allocs=all_allocs, verbose=verbose
+    )
+    return 0
+
+
+def _list(
+    session: Session,
+    expression: str | None,
+    per_page: int | None,
+    page_token: str | None,
+    *,
+    as_json: bool,
+    template: str | None,
+) -> None:
+    reply = session.api.read(
+        "/v1/jobs", filter=expression, per_page=per_page, next_token=page_token
+    )
+    jobs = reply.body or []
+    out = session.out
+    if out.render(jobs, as_json=as_json, template=template):
+        return
+    if not jobs:
+        out.line("No running jobs")
+        return
+    job_table(out, jobs, with_namespace=session.namespace == "*")
+    if token := reply.headers.get("x-nomad-nexttoken"):
+        out.note(f"More jobs: -page-token={token}")
+
+
+def job_table(out: Output, jobs: list[Record], *, with_namespace: bool) -> None:
+    """Write jobs by id."""
+    header = ["ID", *(["Namespace"] * with_namespace), "Type", "Priority", "Status", "Submit Date"]
+    rows = []
+    for job in sorted(jobs, key=lambda j: (j["ID"], j.get("Namespace", ""))):
+        kind = job["Type"]
+        kind += "/periodic" * bool(job.get("Periodic"))
+        kind += "/parameterized" * bool(job.get("ParameterizedJob"))
+        rows.append(
+            [
+                job["ID"],
+                *([job.get("Namespace", "")] * with_namespace),
+                kind,
+                job["Priority"],
+                job["Status"] + " (stopped)" * bool(job.get("Stop")),
+                clock(job.get("SubmitTime") or 0),
+            ]
+        )
+    out.table(header, rows)
+
+
+def show_job(
+    session: Session,
+    ref: JobRef,
+    record: Record,
+    *,
+    is_short: bool,
+    evals: bool,
+    all_allocs: bool,
+    verbose: bool,
+) -> None:
+    """Write one job as `job status` does."""
+    out = session.out
+    _head(out, record)
+    if is_short:
+        return
+    summary = session.api.find(f"{ref.route}/summary", **ref.query) or {}
+    _summary(out, summary)
+    evaluations = session.api.get(f"{ref.route}/evaluations", **ref.query) or []
+    if evals or verbose:
+        _evaluations(out, evaluations, verbose=verbose)
+    _placement_failure(out, evaluations)
+    deployment = session.api.find(f"{ref.route}/deployment", **ref.query)
+    if deployment:
+        out.heading("Latest Deployment")
+        out.pairs(
+            [
+                ("ID", short(deployment["ID"], verbose=verbose)),
+                ("Status", deployment["Status"]),
+                ("Description", deployment.get("StatusDescription", "")),
+            ]
+        )
+        deployed_table(out, deployment)
+    allocs = session.api.get(f"{ref.route}/allocations", all=all_allocs, **ref.query) or []
+    out.heading("Allocations")
+    alloc_table(out, allocs, verbose=verbose)
+
+
+def _head(out: Output, job: Record) -> None:
+    status_text = job.get("Status") or ""
+    rows: list[tuple[str, Any]] = [
+        ("ID", job["ID"]),
+        ("Name", job.get("Name") or job["ID"]),
+        ("Submit Date", clock(job.get("SubmitTime") or 0)),
+        ("Type", job.get("Type")),
+        ("Priority", job.get("Priority")),
+        ("Region", job.get("Region")),
+        ("Datacenters", ",".join(job.get("Datacenters") or [])),
+        ("Namespace", job.get("Namespace")),
+        ("Node Pool", job.get("NodePool")),
+        ("Status", status_text + " (stopped)" * bool(job.get("Stop"))),
+        ("Periodic", bool(job.get("Periodic"))),
+        ("Parameterized", bool(job.get("ParameterizedJob"))),
+    ]
+    if job.get("StatusDescription"):
+        rows.append(("Description", job["StatusDescription"]))
+    out.pairs(rows)
+
+
+def _summary(out: Output, summary: Record) -> None:
+    groups: dict[str, Record] = summary.get("Summary") or {}
+    children = summary.get("Children") or {}
+    if any(children.values()) and not groups:
+        out.heading("Children Job Summary")
+        out.table(
+            ("Pending", "Running", "Dead"),
+            [[children.get(k, 0) for k in ("Pending", "Running", "Dead")]],
+        )
+        return
+    out.heading("Summary")
+    rows = [
+        [name, *[group.get(column, 0) for column in _SUMMARY]]
+        for name, group in sorted(groups.items())
+    ]
+    out.table(("Task Group", *_SUMMARY), rows)
+
+
+def _evaluations(out: Output, evaluations: list[Record], *, verbose: bool) -> None:
+    out.heading("Evaluations")
+    rows = [
+        [
+            short(one["ID"], verbose=verbose),
+            one["Priority"],
+            one["TriggeredBy"],
+            one["Status"],
+            _has_failures(one),
+        ]
+        for one in sorted(evaluations, key=lambda e: -e.get("CreateIndex", 0))
+    ]
+    out.table(("ID", "Priority", "Triggered By", "Status", "Placement Failures"), rows)
+
+
+def _placement_failure(out: Output, evaluations: list[Record]) -> None:
+    """Say why the newest evaluation could not place everything, if it waits for room."""
+    if not any(one["Status"] == "blocked" for one in evaluations):
+        return
+    failed = [one for one in evaluations if one.get("FailedTGAllocs")]
+    if failed:
+        newest = max(failed, key=lambda e: e.get("CreateIndex", 0))
+        out.heading("Placement Failure")
+        for line in group_failures(newest["FailedTGAllocs"]):
+            out.line(line)
+
+
+def _has_failures(evaluation: Record) -> str:
+    if evaluation["Status"] == "blocked":
+        return "N/A - In Progress"
+    return "true" if evaluation.get("FailedTGAllocs") else "false"
+
+
+def _details(session: Session, ref: JobRef, record: Record, all_allocs: bool) -> list[Record]:
+    """Return what -json and -t show: a list of one, as in Nomad."""
+    return [
+        {
+            "Job": record,
+            "Summary": session.api.find(f"{ref.route}/summary", **ref.query),
+            "Allocations": session.api.get(f"{ref.route}/allocations", all=all_allocs, **ref.query),
+            "LatestDeployment": session.api.find(f"{ref.route}/deployment", **ref.query),
+            "Evaluations": session.api.get(f"{ref.route}/evaluations", **ref.query),
+        }
+    ]
