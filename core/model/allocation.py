@@ -144,6 +144,7 @@ class RescheduleEvent(Record):
     reschedule_time_ns: int
     prev_alloc_id: str
     prev_node_id: str
+    delay_ns: int = 0  # that the try had waited for; the next one's builds on it
 
 
 class RescheduleTracker(Record):

@@ -1,0 +1,196 @@
+"""Where instances go: greedy, one after the other, best score first, ties to the lower ordinal.
+
+`Placer.place` does that for `count` identical instances without looking at every node for
+every instance. Where one placement changes the score of its own node only, the order in
+which a greedy planner would take them is known in closed form: let s[0], s[1], ... be
+what a node scores for its first, second, ... instance. The planner always takes the best
+of the nodes' next scores, so it takes a node's instances in order of the running minimum
+of its s (a better score behind a worse one is reached only through the worse one, and
+then at once). Sorting all (running minimum, ordinal) pairs therefore *is* the greedy order, and
+only the nodes with the `count` best first scores can take part.
+
+Where placements couple nodes (spread, distinct_property) the scores of all nodes are
+renewed after each, as vectors.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.scheduler.room import Ask, Room
+from core.scheduler.spread import PropertyLimit, SpreadScorer
+from core.scheduler.view import Floats, Ints, Mask
+
+_ROUND_MAX = 1_024  # instances decided at once: bounds the score matrix
+_FIRST_BLOCK = 16
+
+
+@dataclass(slots=True)
+class Wish:
+    """What is to be placed for one group, and what its nodes already hold of it.
+
+    Columns are by node ordinal; None stands for all zeros.
+    """
+
+    ask: Ask
+    eligible: Mask
+    count: int  # of the group: the denominator of anti-affinity
+    collisions: Ints  # instances of this group on each node; `place` adds its own
+    affinity: Floats | None = None
+    is_alone: bool = False  # distinct_hosts: `occupied` nodes are closed, each takes one
+    occupied: Mask | None = None
+    spreads: list[SpreadScorer] = field(default_factory=list)
+    limits: list[PropertyLimit] = field(default_factory=list)  # distinct_property
+
+    @property
+    def is_coupled(self) -> bool:
+        return bool(self.spreads or self.limits)
+
+
+@dataclass(slots=True)
+class Placed:
+    """Chosen nodes in the order of placement, with their final scores."""
+
+    nodes: Ints
+    scores: Floats
+    ports: list[list[int]] = field(default_factory=list)  # a row's dynamic ports
+
+
+class Placer:
+    """Places on one `Room`, which it changes."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def place(self, wish: Wish, wanted: int, avoid: int = -1) -> Placed:
+        """Place up to `wanted` instances; fewer come back when there is no room.
+
+        Args:
+            avoid: Node ordinal that gets the penalty of a failed predecessor, -1 = none.
+        """
+        nodes: list[Ints] = []
+        scores: list[Floats] = []
+        ports: list[list[int]] = []
+        left = wanted
+        while left > 0:
+            if wish.is_coupled or avoid >= 0:
+                placed = self._step(wish, avoid)
+            else:
+                placed = self._round(wish, min(left, _ROUND_MAX))
+            if not placed.nodes.size:
+                break
+            self._take(wish, placed.nodes)
+            if wish.ask.has_ports:
+                ports += [
+                    self._room.take_ports(wish.ask, node) for node in placed.nodes.tolist()
+                ]
+            nodes.append(placed.nodes)
+            scores.append(placed.scores)
+            left -= placed.nodes.size
+        if not nodes:
+            return Placed(np.zeros(0, np.int64), np.zeros(0))
+        return Placed(np.concatenate(nodes), np.concatenate(scores), ports)
+
+    def _take(self, wish: Wish, nodes: Ints) -> None:
+        self._room.take(wish.ask, nodes)
+        np.add.at(wish.collisions, nodes, 1)
+        if wish.occupied is not None:
+            wish.occupied[nodes] = True
+        for counted in (*wish.spreads, *wish.limits):
+            counted.add(nodes)
+
+    def fits(self, wish: Wish, most: int) -> Ints:
+        """Return how many more instances each node may take, by ordinal."""
+        eligible = wish.eligible
+        if wish.is_alone and wish.occupied is not None:
+            eligible = eligible & ~wish.occupied
+            most = 1
+        for limit in wish.limits:
+            eligible = eligible & limit.open_nodes()
+        return self._room.fits(wish.ask, eligible, most)
+
+    def _total(self, wish: Wish, nodes: Ints, fit: Floats, already: Ints) -> tuple[Floats, Ints]:
+        # Sum and number of the components that need no look at other nodes.
+        total, parts = fit, np.ones(fit.shape, np.int64)
+        crowd = np.where(already > 0, -(already + 1) / max(wish.count, 1), 0.0)
+        total = total + crowd
+        parts = parts + (already > 0)
+        if wish.affinity is not None:
+            liking = wish.affinity[nodes]
+            total = total + liking
+            parts = parts + (liking != 0.0)
+        return total, parts
+
+    def _step(self, wish: Wish, avoid: int) -> Placed:
+        nodes = np.flatnonzero(self.fits(wish, 1))
+        if not nodes.size:
+            return Placed(nodes, np.zeros(0))
+        fit = self._room.head_scores(wish.ask, nodes)
+        total, parts = self._total(wish, nodes, fit, wish.collisions[nodes])
+        if avoid >= 0:
+            total = total + np.where(nodes == avoid, -1.0, 0.0)
+            parts = parts + (nodes == avoid)
+        if wish.spreads:
+            spread = np.zeros(nodes.size)
+            for scorer in wish.spreads:
+                spread = spread + scorer.scores(nodes)
+            total = total + spread
+            parts = parts + (spread != 0.0)
+        score = total / parts
+        best = int(np.argmax(score))  # the first of equals: the lowest ordinal
+        return Placed(nodes[best : best + 1], score[best : best + 1])
+
+    def _round(self, wish: Wish, wanted: int) -> Placed:
+        fits = self.fits(wish, wanted)
+        nodes = np.flatnonzero(fits)
+        if not nodes.size:
+            return Placed(nodes, np.zeros(0))
+        total, parts = self._total(
+            wish, nodes, self._room.head_scores(wish.ask, nodes), wish.collisions[nodes]
+        )
+        heads = total / parts
+        best = _best(heads, wanted)
+        nodes, heads = nodes[best], heads[best]
+        block = min(_FIRST_BLOCK, nodes.size)
+        while True:
+            placed, is_enough = self._runs(wish, nodes, heads, fits, block, wanted)
+            if is_enough:
+                return placed
+            block = min(block * 4, nodes.size)
+
+    def _runs(
+        self, wish: Wish, nodes: Ints, heads: Floats, fits: Ints, block: int, wanted: int
+    ) -> tuple[Placed, bool]:
+        # The greedy order over the first `block` nodes, as far as no other node interferes.
+        members = np.sort(nodes[:block])
+        depth = int(fits[members].max())
+        fit = self._room.run_scores(wish.ask, members, depth)
+        already = wish.collisions[members][:, None] + np.arange(depth)
+        total, parts = self._total(wish, members[:, None], fit, already)
+        scores = total / parts
+        is_held = np.arange(depth) < fits[members][:, None]
+        keys = np.minimum.accumulate(np.where(is_held, scores, -np.inf), axis=1)
+        order = np.argsort(-keys, axis=None, kind="stable")  # then by ordinal, then by depth
+        order = order[: min(wanted, int(is_held.sum()))]
+        owner = members[order // depth]
+        if block < nodes.size:
+            key, rival = keys.reshape(-1)[order], heads[block]
+            before = (key > rival) | ((key == rival) & (owner < nodes[block]))
+            sure = int(before.sum())
+            if sure < wanted:
+                return Placed(owner, scores.reshape(-1)[order]), False
+        return Placed(owner, scores.reshape(-1)[order]), True
+
+
+def _best(heads: Floats, wanted: int) -> Ints:
+    """Return positions of the `wanted` best heads, best first, equals by position."""
+    if wanted == 1:
+        return np.array([np.argmax(heads)])
+    if wanted < heads.size:
+        bound = np.partition(heads, heads.size - wanted)[heads.size - wanted]
+        above = np.flatnonzero(heads > bound)
+        level = np.flatnonzero(heads == bound)[: wanted - above.size]
+        chosen = np.sort(np.concatenate([above, level]))
+    else:
+        chosen = np.arange(heads.size)
+    return chosen[np.argsort(-heads[chosen], kind="stable")]

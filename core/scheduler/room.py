@@ -1,0 +1,241 @@
+"""Room on the nodes while a problem is solved: what earlier placements of the batch left.
+
+Starts as a copy of the view's columns; each placement takes from it, so the evaluations
+of a batch see each other. The factors `10^free` are kept per node and renewed only where
+something changed.
+"""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from core.model.node import Node
+from core.scheduler.rank import fitness, power10
+from core.scheduler.view import Floats, Ints, Mask, NodesView
+
+PORT_LAST = 65_535
+
+
+@dataclass(slots=True, frozen=True)
+class Ask:
+    """What one instance takes from its node."""
+
+    cpu: int  # MHz
+    memory: int  # MiB
+    disk: int  # MiB
+    static_ports: tuple[int, ...] = ()
+    dynamic_ports: int = 0
+
+    @property
+    def has_ports(self) -> bool:
+        return bool(self.static_ports) or self.dynamic_ports > 0
+
+
+class Room:
+    """Free resources by node ordinal."""
+
+    def __init__(self, view: NodesView, rng: random.Random, *, is_spread: bool = False) -> None:
+        self.view = view
+        self.is_spread = is_spread
+        self.cpu_used = view.cpu_used.copy()
+        self.memory_used = view.memory_used.copy()
+        self.disk_used = view.disk_used.copy()
+        self.ports_used = dict(view.ports_used)
+        # A capacity of 0 divides by 1: only an ask of 0 fits there anyhow.
+        self._cpu_whole = np.maximum(view.cpu_capacity, 1).astype(np.float64)
+        self._memory_whole = np.maximum(view.memory_capacity, 1).astype(np.float64)
+        self._cpu_shapes, self._cpu_shape = np.unique(self._cpu_whole, return_inverse=True)
+        self._memory_shapes, self._memory_shape = np.unique(
+            self._memory_whole, return_inverse=True
+        )
+        self._cpu_factor = power10((view.cpu_capacity - self.cpu_used) / self._cpu_whole)
+        self._memory_factor = power10(
+            (view.memory_capacity - self.memory_used) / self._memory_whole
+        )
+        # Dynamic ports are given out from a random place on, so that a port just freed
+        # is not at once another service's.
+        self._port_offset = rng.getrandbits(16)
+        self._port_range: tuple[Ints, Ints] | None = None
+        self._dynamic_free: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def fits(self, ask: Ask, eligible: Mask, most: int) -> Ints:
+        """Return how many instances each node holds, 0 where not eligible, at most `most`."""
+        view = self.view
+        fits = np.where(eligible, most, 0)
+        for asked, capacity, used in (
+            (ask.cpu, view.cpu_capacity, self.cpu_used),
+            (ask.memory, view.memory_capacity, self.memory_used),
+            (ask.disk, view.disk_capacity, self.disk_used),
+        ):
+            if asked > 0:
+                fits = np.minimum(fits, (capacity - used) // asked)
+        fits = np.maximum(fits, 0)
+        return np.minimum(fits, self._port_sets(ask, most)) if ask.has_ports else fits
+
+    def lacking(self, ask: Ask, ordinal: int) -> str:
+        """Return the first dimension that a node has too little of, in Nomad's words; "" = none."""
+        view = self.view
+        if self.cpu_used[ordinal] + ask.cpu > view.cpu_capacity[ordinal]:
+            return "cpu"
+        if self.memory_used[ordinal] + ask.memory > view.memory_capacity[ordinal]:
+            return "memory"
+        if self.disk_used[ordinal] + ask.disk > view.disk_capacity[ordinal]:
+            return "disk"
+        if ask.has_ports and not self._port_sets(ask, 1)[ordinal]:
+            taken = self.ports_used.get(ordinal, 0)
+            for port in ask.static_ports:
+                if taken >> port & 1:
+                    return f"network: reserved port collision {port}"
+            return "network: dynamic port selection failed"
+        return ""
+
+    def head_scores(self, ask: Ask, nodes: Ints) -> Floats:
+        """Return the fitness of each node for one instance more."""
+        return self._fitness(
+            ask, nodes, self.cpu_used[nodes], self.memory_used[nodes],
+            self._cpu_factor[nodes], self._memory_factor[nodes],
+        )  # fmt: skip
+
+    def run_scores(self, ask: Ask, nodes: Ints, depth: int) -> Floats:
+        """Return [len(nodes), depth]: the fitness for the first, second, ... instance there."""
+        before = np.arange(depth, dtype=np.int64)
+        cpu_used = self.cpu_used[nodes][:, None] + before * ask.cpu
+        memory_used = self.memory_used[nodes][:, None] + before * ask.memory
+        column = nodes[:, None]
+        cpu_free = (self.view.cpu_capacity[column] - cpu_used) / self._cpu_whole[column]
+        memory_free = (self.view.memory_capacity[column] - memory_used) / self._memory_whole[column]
+        return self._fitness(
+            ask, column, cpu_used, memory_used, power10(cpu_free), power10(memory_free)
+        )
+
+    def _fitness(
+        self,
+        ask: Ask,
+        nodes: Ints,
+        cpu_used: Ints,
+        memory_used: Ints,
+        cpu_factor: Floats,
+        memory_factor: Floats,
+    ) -> Floats:
+        cpu_left = (self.view.cpu_capacity[nodes] - cpu_used - ask.cpu) / self._cpu_whole[nodes]
+        memory_left = (
+            self.view.memory_capacity[nodes] - memory_used - ask.memory
+        ) / self._memory_whole[nodes]
+        cpu_step = power10(-ask.cpu / self._cpu_shapes)[self._cpu_shape[nodes]]
+        memory_step = power10(-ask.memory / self._memory_shapes)[self._memory_shape[nodes]]
+        return fitness(
+            cpu_factor * cpu_step,
+            memory_factor * memory_step,
+            cpu_left,
+            memory_left,
+            is_spread=self.is_spread,
+        )
+
+    def take(self, ask: Ask, nodes: Ints) -> None:
+        """Take one ask from each of `nodes`; an ordinal may come several times. No ports."""
+        touched, counts = np.unique(nodes, return_counts=True)
+        self._change(ask, touched, counts)
+
+    def release(self, ask: Ask, ordinal: int) -> None:
+        """Give back what one instance held, for a replacement in the same plan. No ports."""
+        self._change(ask, np.array([ordinal]), np.array([-1]))
+
+    def _change(self, ask: Ask, nodes: Ints, counts: npt.NDArray[np.int64]) -> None:
+        self.cpu_used[nodes] += counts * ask.cpu
+        self.memory_used[nodes] += counts * ask.memory
+        self.disk_used[nodes] += counts * ask.disk
+        view = self.view
+        self._cpu_factor[nodes] = power10(
+            (view.cpu_capacity[nodes] - self.cpu_used[nodes]) / self._cpu_whole[nodes]
+        )
+        self._memory_factor[nodes] = power10(
+            (view.memory_capacity[nodes] - self.memory_used[nodes]) / self._memory_whole[nodes]
+        )
+
+    # --- ports --------------------------------------------------------------------
+
+    def take_ports(self, ask: Ask, ordinal: int) -> list[int]:
+        """Take the ask's static ports and free dynamic ones; return the dynamic ones.
+
+        The caller made sure with `fits` that there are enough.
+        """
+        taken = self.ports_used.get(ordinal, 0) | _mask(ask.static_ports)
+        lows, highs = self._dynamic_range()
+        low, high = int(lows[ordinal]), int(highs[ordinal])
+        chosen: list[int] = []
+        port = low + self._port_offset % max(high - low + 1, 1)
+        for _ in range(high - low + 1):
+            if len(chosen) == ask.dynamic_ports:
+                break
+            if not taken >> port & 1:
+                chosen.append(port)
+                taken |= 1 << port
+            port = port + 1 if port < high else low
+        assert len(chosen) == ask.dynamic_ports, f"node {ordinal} is out of dynamic ports"
+        self._set_ports(ordinal, taken)
+        return chosen
+
+    def release_ports(self, ordinal: int, ports: list[int]) -> None:
+        """Give back the ports of an instance that the plan stops."""
+        self._set_ports(ordinal, self.ports_used.get(ordinal, 0) & ~_mask(tuple(ports)))
+
+    def _set_ports(self, ordinal: int, taken: int) -> None:
+        self.ports_used[ordinal] = taken
+        if self._dynamic_free is not None:
+            self._dynamic_free[ordinal] = self._count_dynamic(ordinal)
+
+    def _port_sets(self, ask: Ask, most: int) -> Ints:
+        # How often each node has all the ports of the ask, at most `most` times.
+        lows, highs = self._dynamic_range()
+        if self._dynamic_free is None:
+            self._dynamic_free = np.maximum(highs - lows + 1, 0)
+            for ordinal in self.ports_used:
+                self._dynamic_free[ordinal] = self._count_dynamic(ordinal)
+        if not ask.static_ports:
+            return np.minimum(self._dynamic_free // ask.dynamic_ports, most)
+        needed = np.full(len(self), ask.dynamic_ports)
+        for port in ask.static_ports:
+            needed += (lows <= port) & (port <= highs)
+        sets = (self._dynamic_free >= needed).astype(np.int64)
+        asked = _mask(ask.static_ports)
+        for ordinal, taken in self.ports_used.items():
+            if taken & asked:
+                sets[ordinal] = 0
+        return sets
+
+    def _count_dynamic(self, ordinal: int) -> int:
+        lows, highs = self._dynamic_range()
+        low, width = int(lows[ordinal]), int(highs[ordinal] - lows[ordinal]) + 1
+        if width <= 0:
+            return 0
+        taken = self.ports_used.get(ordinal, 0) >> low & ((1 << width) - 1)
+        return width - taken.bit_count()
+
+    def _dynamic_range(self) -> tuple[Ints, Ints]:
+        # First and last dynamic port by ordinal; nodes of a class share them.
+        if self._port_range is None:
+            classes = self.view.classes
+            bounds = [(_first_port(node), _last_port(node)) for node in classes.nodes]
+            columns = np.array(bounds or [(1, 0)], dtype=np.int64)[classes.of_node]
+            self._port_range = (columns[:, 0].copy(), columns[:, 1].copy())
+        return self._port_range
+
+
+def _first_port(node: Node | None) -> int:
+    return 1 if node is None else max(node.node_resources.min_dynamic_port, 1)
+
+
+def _last_port(node: Node | None) -> int:
+    return 0 if node is None else min(node.node_resources.max_dynamic_port, PORT_LAST)
+
+
+def _mask(ports: tuple[int, ...]) -> int:
+    mask = 0
+    for port in ports:
+        mask |= 1 << port
+    return mask

@@ -1,0 +1,147 @@
+"""What the scheduler knows: an immutable picture of nodes, one job and its allocations.
+
+Everything that decides works on these views and never on the live state, so a problem
+can be solved in another thread, in a test without a state, or on a hypothetical cluster.
+`capture.py` is the only module that reads `core.state`.
+
+Nodes are named by ordinal (row of the node table), allocations by their row in `AllocRows`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.model.allocation import Allocation
+from core.model.evaluation import Deployment
+from core.model.ids import AllocKey, alloc_id
+from core.model.job import Job, TaskGroup
+from core.model.node import Node
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class NodeClasses:
+    """The computed classes among the nodes, each with one node that speaks for it.
+
+    Classes are numbered by their ids in ascending order; purged nodes form one of their
+    own, whose `nodes` entry is None.
+    """
+
+    def __init__(self, class_id: Ints, records: list[Node | None]) -> None:
+        self.ids, first, of_node = np.unique(class_id, return_index=True, return_inverse=True)
+        self.of_node: Ints = of_node.astype(np.int64)  # class number by ordinal
+        self.nodes = [records[ordinal] for ordinal in first.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+
+@dataclass(slots=True)
+class NodesView:
+    """Columns over node ordinals.
+
+    What is used counts what allocations hold: from their placement until their client
+    reports them terminal, or they are given up as lost.
+
+    Invariant: `*_used` never exceeds `*_capacity` on a node whose resources did not shrink.
+    """
+
+    records: list[Node | None]  # None: an ordinal whose node was purged
+    cpu_capacity: Ints  # MHz
+    memory_capacity: Ints  # MiB
+    disk_capacity: Ints  # MiB
+    cpu_used: Ints
+    memory_used: Ints
+    disk_used: Ints
+    is_ready: Mask  # ready, eligible and not draining
+    class_id: Ints  # nodes of one computed class are alike in all but unique attributes
+    ports_used: dict[int, int] = field(default_factory=dict)  # by ordinal: bit n = port n taken
+
+    class_keys: dict[int, str] = field(default_factory=dict)  # name by class id
+    _classes: NodeClasses | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def classes(self) -> NodeClasses:
+        if self._classes is None:
+            self._classes = NodeClasses(self.class_id, self.records)
+        return self._classes
+
+
+@dataclass(slots=True)
+class AllocRows:
+    """One job's allocations that the state still holds, in columns of equal length."""
+
+    group: Ints  # ordinal of the group's name in the job
+    index: Ints  # share index
+    generation: Ints
+    node: Ints  # node ordinal
+    desired: Ints  # core.model.allocation.Desired
+    client_status: Ints  # core.model.allocation.ClientStatus
+    job_version: Ints
+    health: Ints  # of its deployment: -1 not said, 0 unhealthy, 1 healthy
+    is_deployed: Mask  # belongs to the newest deployment
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @staticmethod
+    def empty() -> "AllocRows":
+        """Return the rows of a job that has none."""
+        none = np.zeros(0, np.int64)
+        return AllocRows(none, none, none, none, none, none, none, none, none.astype(bool))
+
+
+@dataclass(slots=True)
+class JobView:
+    """One job with all that its reconciliation needs."""
+
+    namespace: str
+    id: str
+    uid: str
+    job: Job | None  # None: purged
+    datacenter_id: str
+    ordinal: int  # of the uid, part of each allocation's key
+    group_names: dict[int, str]  # by ordinal, of every group that has rows
+    indices: dict[str, list[tuple[int, int]]]  # the share: half-open ranges by group
+    rows: AllocRows
+    details: dict[int, Allocation] = field(default_factory=dict)  # rows that need a closer look
+    versions: dict[int, Job] = field(default_factory=dict)  # older versions still running
+    deployment: Deployment | None = None  # the newest
+    node_gone: dict[int, str] = field(default_factory=dict)  # ordinal -> "down" | "disconnected"
+
+    def alloc_id(self, row: int) -> str:
+        """Return the id of the allocation at `row`."""
+        rows = self.rows
+        key = AllocKey(
+            self.ordinal, int(rows.group[row]), int(rows.index[row]), int(rows.generation[row])
+        )
+        return alloc_id(key, self.datacenter_id)
+
+    def group(self, name: str) -> TaskGroup | None:
+        """Return the group of the newest version, None when it has none of that name."""
+        groups = self.job.task_groups if self.job is not None else None
+        return next((group for group in groups or [] if group.name == name), None)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.job is None or bool(self.job.stop)
+
+
+@dataclass(slots=True, frozen=True)
+class SchedulerConfig:
+    """What `operator scheduler set-config` sets, as far as placement asks for it."""
+
+    algorithm: str = "binpack"  # "binpack" | "spread"
+
+    @staticmethod
+    def of(config: dict[str, Any] | None) -> "SchedulerConfig":
+        """Read Nomad's `SchedulerConfiguration`; what is not said keeps its default."""
+        algorithm = (config or {}).get("SchedulerAlgorithm") or "binpack"
+        return SchedulerConfig(algorithm=algorithm)
