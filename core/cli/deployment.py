@@ -53,6 +53,7 @@ def list_(
 @option("-verbose", is_flag=True, help="Whole ids")
 def status(
     session: Session,
+    *,
     deployment: str | None,
     as_json: bool,
     monitor: bool,

@@ -30,6 +30,7 @@ _LIST_HEADER = (
 @option("-verbose", is_flag=True, help="Whole ids")
 def list_(
     session: Session,
+    *,
     expression: str | None,
     job: str | None,
     as_json: bool,
@@ -81,6 +82,7 @@ def list_(
 @option("-verbose", is_flag=True, help="Whole ids and times")
 def status(
     session: Session,
+    *,
     evaluation: str,
     as_json: bool,
     monitor: bool,

@@ -22,6 +22,7 @@ from core.cli.session import Session, api_command
 @option("-yes", is_flag=True, help="Do not ask when only the beginning of an id was given")
 def stop(
     session: Session,
+    *,
     jobs: tuple[str, ...],
     detach: bool,
     eval_priority: int | None,
@@ -84,6 +85,7 @@ def revert(session: Session, job: str, version: int, detach: bool, verbose: bool
 @option("-verbose", is_flag=True, help="Whole ids")
 def scale(
     session: Session,
+    *,
     job: str,
     words: tuple[str, ...],
     check_index: int | None,

@@ -26,6 +26,7 @@ ERROR = 255
 @option("-verbose", is_flag=True, help="Show unchanged fields as well")
 def plan(
     session: Session,
+    *,
     path: str,
     variables: tuple[str, ...],
     var_files: tuple[str, ...],

@@ -36,6 +36,7 @@ def file_options(function: Any) -> Any:
 @option("-verbose", is_flag=True, help="Whole ids")
 def run(
     session: Session,
+    *,
     path: str,
     variables: tuple[str, ...],
     var_files: tuple[str, ...],
@@ -108,6 +109,7 @@ def _show_server_warnings(session: Session, answer: dict[str, Any]) -> None:
 @file_options
 def validate(
     session: Session,
+    *,
     path: str,
     variables: tuple[str, ...],
     var_files: tuple[str, ...],

@@ -28,6 +28,7 @@ _SUMMARY = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost", "Unkn
 @option("-verbose", is_flag=True, help="Whole ids and times, and the evaluations")
 def status(
     session: Session,
+    *,
     job: str | None,
     all_allocs: bool,
     evals: bool,

@@ -45,6 +45,7 @@ def inspect(
 @option("-version", "version", type=int, help="Only this version")
 def history(
     session: Session,
+    *,
     job: str,
     full: bool,
     as_json: bool,
@@ -92,7 +93,7 @@ def history(
 @option("-t", "template", metavar="template", help="Write through a Go template")
 @option("-verbose", is_flag=True, help="Whole ids and times")
 def allocs(
-    session: Session, job: str, all_: bool, as_json: bool, template: str | None, verbose: bool
+    session: Session, *, job: str, all_: bool, as_json: bool, template: str | None, verbose: bool
 ) -> int:
     """List the allocations of the job that JOB names."""
     ref = resolve_job(session, job)
@@ -111,6 +112,7 @@ def allocs(
 @option("-verbose", is_flag=True, help="Whole ids")
 def deployments(
     session: Session,
+    *,
     job: str,
     all_: bool,
     as_json: bool,

@@ -139,7 +139,9 @@ def self_node_id(session: Session) -> str:
     return str(node_id)
 
 
-def _ambiguous(name: str, typed: str, header: Sequence[str], rows: list[Sequence[str]]) -> CliError:
+def _ambiguous(
+    name: str, typed: str, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> CliError:
     shown = [[short(row[0], verbose=True), *row[1:]] for row in rows]
     table = "\n".join(layout([list(header), *shown]))
     return CliError(f'"{typed}" is the beginning of several {name}s:\n\n{table}')
