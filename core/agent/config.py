@@ -12,14 +12,10 @@ said" and "said to be the default" never mix.
 Every error is a `SourceError` that names file, line and column, or the folder.
 """
 
-import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
-
-from core.jobspec.diagnostics import SourceError
 
 SECOND_US: Final = 1_000_000
 

@@ -1,0 +1,107 @@
+"""Frames between agents: what one RPC connection carries.
+
+A connection begins with a preface, so a stranger is recognised by his first bytes.
+Then frames follow in both directions:
+
+    length: u32, big endian, of what follows; at most `MAX_FRAME_BYTES`
+    body:   msgpack array [kind, id, name, payload]
+
+    HELLO  [0, version, "",      {name, role, datacenter_id, address}]   first frame of the caller
+    CALL   [1, id,      method,  body]
+    REPLY  [2, id,      error,   body]          error "" = answered
+    SEND   [3, 0,       channel, body]          no answer
+
+The bodies are msgpack of records and plain values; a receiver converts them to the
+types it expects, and what does not convert is refused with the place.
+"""
+
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+PREFACE: Final = b"SERAI\x00\x01\n"  # name, format 1
+PROTOCOL_VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+LENGTH_BYTES: Final = 4
+
+
+class FrameKind(IntEnum):
+    HELLO = 0
+    CALL = 1
+    REPLY = 2
+    SEND = 3
+
+
+class Frame(NamedTuple):
+    kind: FrameKind
+    id: int
+    name: str
+    body: Any
+
+
+class FrameError(Exception):
+    """The bytes are not ours, or are larger than allowed. The connection is closed."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[int, int, str, Any])
+
+
+def encode_frame(kind: FrameKind, number: int, name: str, body: Any) -> bytes:
+    """Return the frame's bytes with its length in front.
+
+    Raises:
+        FrameError: It would be longer than the receiver accepts.
+    """
+    payload = _encoder.encode((int(kind), number, name, body))
+    if len(payload) > MAX_FRAME_BYTES:
+        raise FrameError(f"frame {name!r} has {len(payload)} bytes, {MAX_FRAME_BYTES} is the limit")
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+class FrameReader:
+    """Cuts a byte stream into frames. Holds at most one incomplete frame."""
+
+    def __init__(self, *, expects_preface: bool) -> None:
+        self._buffer = bytearray()
+        self._preface_left = len(PREFACE) if expects_preface else 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take bytes as they came, return the frames that are now whole.
+
+        Raises:
+            FrameError: Not our protocol, too long, or not decodable.
+        """
+        self._buffer += data
+        if self._preface_left:
+            head = bytes(self._buffer[: len(PREFACE)])
+            if not PREFACE.startswith(head):
+                raise FrameError(f"not a Serai RPC connection: it begins with {head[:8]!r}")
+            if len(head) < len(PREFACE):
+                return []
+            del self._buffer[: len(PREFACE)]
+            self._preface_left = 0
+        frames: list[Frame] = []
+        start = 0
+        while len(self._buffer) - start >= LENGTH_BYTES:
+            length = int.from_bytes(self._buffer[start : start + LENGTH_BYTES], "big")
+            if length > MAX_FRAME_BYTES:
+                raise FrameError(
+                    f"announced frame of {length} bytes, {MAX_FRAME_BYTES} is the limit"
+                )
+            end = start + LENGTH_BYTES + length
+            if len(self._buffer) < end:
+                break
+            frames.append(_decode(bytes(self._buffer[start + LENGTH_BYTES : end])))
+            start = end
+        del self._buffer[:start]
+        return frames
+
+
+def _decode(payload: bytes) -> Frame:
+    try:
+        kind, number, name, body = _decoder.decode(payload)
+        return Frame(FrameKind(kind), number, name, body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"undecodable frame: {error}") from None

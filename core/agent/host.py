@@ -1,0 +1,263 @@
+"""The trio host of an agent: carries out what its machines ask, tells them what happened.
+
+One agent is a `ServerMachine`, a `ClientMachine`, or both behind one RPC port. The host
+decides nothing: each effect of core.model.host, core.server.effects and
+core.client.effects has one handler here or in `Disk` and `Executor`.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+import trio
+from gossip.endpoint import Endpoint
+
+from core.agent.loop import MachineLoop, Recorder
+from core.agent.rpc import CallFailed, RpcEndpoint
+from core.model import host as h
+from core.model.host import LOCAL, Effect, Event, Machine, Peer
+from core.model.query import Answer, Query
+from core.server import effects as server_effects
+
+REQUEST_GRACE_S: Final = 30.0
+CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
+Handler = Callable[[Any], None]
+
+
+class Halted(Exception):
+    """A machine can't go on; the text says why and what to do."""
+
+
+class EffectSink(Protocol):
+    """Carries out a family of effects and delivers their events later."""
+
+    def handles(self, effect: Effect) -> bool: ...
+
+    def submit(self, effect: Any) -> None: ...
+
+
+class AgentHost:
+    """Wires the machines of one agent to the world."""
+
+    def __init__(self, *, nursery: trio.Nursery, log: Any, recorder: Recorder | None = None):
+        self.log = log
+        self.server: MachineLoop | None = None
+        self.client: MachineLoop | None = None
+        self.rpc: RpcEndpoint | None = None
+        self.gossip: Endpoint | None = None
+        self.on_members: Callable[[str, str, Any], None] = lambda role, pool, members: None
+        self.on_halt: Callable[[str], None] = lambda reason: None
+        self._nursery = nursery
+        self.recorder = recorder
+        self._request_ids = itertools.count(1)
+        self._exchange_ids = itertools.count(1)
+        self._waiting: dict[tuple[str, int], _Pending] = {}
+        self._exchanges: dict[tuple[str, int], _Pending] = {}
+        self._sinks: dict[str, list[EffectSink]] = {"server": [], "client": []}
+
+    def add_machine(self, role: str, machine: Machine, sinks: list[EffectSink]) -> MachineLoop:
+        """Install the machine of a role ("server" or "client") and what carries out its own."""
+        handlers = self._handlers(role)
+        self._sinks[role] = sinks
+
+        def carry_out(effect: Effect) -> None:
+            handler = handlers.get(type(effect))
+            if handler is not None:
+                handler(effect)
+                return
+            for sink in sinks:
+                if sink.handles(effect):
+                    sink.submit(effect)
+                    return
+            raise AssertionError(f"no handler for {type(effect).__name__} of the {role} machine")
+
+        loop = MachineLoop(role, machine, carry_out, self.recorder)
+        if role == "server":
+            self.server = loop
+        else:
+            self.client = loop
+        return loop
+
+    def _handlers(self, role: str) -> dict[type[Effect], Handler]:
+        return {
+            h.Call: lambda effect: self._nursery.start_soon(self._call, role, effect),
+            h.Reply: lambda effect: self._reply(role, effect),
+            h.Send: self._send,
+            h.Log: self._log,
+            h.Halt: lambda effect: self.on_halt(effect.reason),
+            h.GossipSend: self._gossip_send,
+            h.GossipExchange: lambda e: self._nursery.start_soon(self._gossip_exchange, role, e),
+            h.GossipExchangeReply: self._gossip_reply,
+            h.SaveMembers: lambda effect: self.on_members(role, effect.pool, effect.members),
+            server_effects.Compute: lambda e: self._nursery.start_soon(self._compute, role, e),
+        }
+
+    def loop_of(self, role: str) -> MachineLoop | None:
+        return self.server if role == "server" else self.client
+
+    # --- requests: from our own HTTP API, and from other agents -----------------------
+
+    async def request(self, query: Query) -> Answer:
+        """Have a query answered by this agent's server, or by one its client knows."""
+        loop = self.server or self.client
+        assert loop is not None
+        timeout_s = query.wait_us / 1e6 * 1.1 + REQUEST_GRACE_S + 300.0 * (query.min_index > 0)
+        body, error = await self._ask(loop, "Query", query, LOCAL, timeout_s)
+        if error:
+            return Answer(status=500, error=error)
+        try:
+            return msgspec.convert(body, Answer)
+        except msgspec.ValidationError as invalid:
+            return Answer(status=500, error=f"the answering agent sent an unreadable answer: {invalid}")
+
+    async def on_request(self, method: str, body: Any, peer: Peer) -> tuple[Any, str]:
+        """Answer a call that came over RPC: (body, error text)."""
+        wants_client = method.startswith(CLIENT_METHODS)
+        loop = (self.client if wants_client else self.server) or self.server or self.client
+        if loop is None:
+            return None, "the agent is starting"
+        if peer.is_proven and peer.role == "client" and method.startswith(("Raft.", "Share.")):
+            return None, f"a client's certificate may not call {method}"
+        return await self._ask(loop, method, body, peer, timeout_s=3600.0)
+
+    def on_message(self, channel: str, body: Any, peer: Peer) -> None:
+        if self.server is None:
+            return
+        if peer.is_proven and peer.role != "server":
+            self.log.warning("message refused: not a server's certificate", peer=peer.name)
+            return
+        self.server.deliver(h.MessageReceived(channel, body, peer))
+
+    async def _ask(
+        self, loop: MachineLoop, method: str, body: Any, peer: Peer, timeout_s: float
+    ) -> tuple[Any, str]:
+        number = next(self._request_ids)
+        pending = _Pending()
+        self._waiting[loop.role, number] = pending
+        try:
+            loop.deliver(h.Requested(number, method, body, peer))
+            with trio.move_on_after(timeout_s):
+                await pending.done.wait()
+        finally:
+            self._waiting.pop((loop.role, number), None)
+        if not pending.done.is_set():
+            return None, "timeout"
+        return pending.body, pending.error
+
+    def _reply(self, role: str, effect: h.Reply) -> None:
+        pending = self._waiting.get((role, effect.request_id))
+        if pending is not None:
+            pending.settle(effect.body, effect.error)
+
+    # --- calls to other agents ----------------------------------------------------------
+
+    async def _call(self, role: str, effect: h.Call) -> None:
+        assert self.rpc is not None
+        body: Any = None
+        error = ""
+        try:
+            if effect.address == self.rpc.identity.address:
+                # An agent that is both roles asks itself without a socket.
+                with trio.move_on_after(effect.timeout_us / 1e6) as scope:
+                    me = Peer(
+                        name=self.rpc.identity.name, role=role, address=effect.address,
+                        datacenter_id=self.rpc.identity.datacenter_id, is_proven=True,
+                    )  # fmt: skip
+                    body, error = await self.on_request(effect.method, effect.body, me)
+                if scope.cancelled_caught:
+                    error = "timeout"
+            else:
+                body = await self.rpc.call(
+                    effect.address, effect.method, effect.body, effect.timeout_us / 1e6
+                )
+        except CallFailed as failed:
+            error = str(failed)
+        loop = self.loop_of(role)
+        if loop is not None:
+            loop.deliver(h.CallDone(effect.call_id, error, body))
+
+    def _send(self, effect: h.Send) -> None:
+        assert self.rpc is not None
+        self.rpc.send(effect.address, effect.channel, effect.body)
+
+    def _log(self, effect: h.Log) -> None:
+        getattr(self.log, effect.level, self.log.info)(effect.message, **effect.fields)
+
+    async def _compute(self, role: str, effect: server_effects.Compute) -> None:
+        solution = await trio.to_thread.run_sync(effect.problem.solve)
+        loop = self.loop_of(role)
+        if loop is not None:
+            loop.deliver(server_effects.Computed(effect.ticket, solution))
+
+    # --- gossip ---------------------------------------------------------------------------
+
+    def _gossip_send(self, effect: h.GossipSend) -> None:
+        if self.gossip is not None:
+            self.gossip.send(effect.pool, effect.address, effect.packet)
+
+    async def _gossip_exchange(self, role: str, effect: h.GossipExchange) -> None:
+        packet = None
+        if self.gossip is not None:
+            packet = await self.gossip.exchange(
+                effect.pool, effect.address, effect.packet, effect.timeout_us / 1e6
+            )
+        loop = self.loop_of(role)
+        if loop is not None:
+            loop.deliver(h.GossipExchanged(effect.pool, effect.exchange_id, packet))
+
+    def gossip_member(self) -> MachineLoop | None:
+        """Return the machine that is this agent's member of the pools."""
+        return self.server or self.client
+
+    def on_gossip_packet(self, pool: str, source: str, packet: Any) -> None:
+        member = self.gossip_member()
+        if member is not None:
+            member.deliver(h.GossipReceived(pool, source, packet))
+
+    async def on_gossip_exchange(self, pool: str, source: str, packet: Any) -> Any:
+        member = self.gossip_member()
+        if member is None:
+            return None
+        number = next(self._exchange_ids)
+        pending = _Pending()
+        self._exchanges[pool, number] = pending
+        try:
+            member.deliver(h.GossipExchangeRequested(pool, number, source, packet))
+            with trio.move_on_after(REQUEST_GRACE_S):
+                await pending.done.wait()
+        finally:
+            self._exchanges.pop((pool, number), None)
+        return pending.body
+
+    def _gossip_reply(self, effect: h.GossipExchangeReply) -> None:
+        pending = self._exchanges.get((effect.pool, effect.exchange_id))
+        if pending is not None:
+            pending.settle(effect.packet, "")
+
+
+class _Pending:
+    """Somebody waits for this."""
+
+    __slots__ = ("body", "done", "error")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.body: Any = None
+        self.error = ""
+
+    def settle(self, body: Any, error: str) -> None:
+        self.body = body
+        self.error = error
+        self.done.set()
+
+
+def deliver_to(loop: Callable[[], MachineLoop | None]) -> Callable[[Event], None]:
+    """Return a callback that hands events to a machine that may not exist yet."""
+
+    def deliver(event: Event) -> None:
+        found = loop()
+        if found is not None:
+            found.deliver(event)
+
+    return deliver

@@ -1,0 +1,182 @@
+"""Prometheus metrics of one agent: what its machines count, and what its host sees.
+
+Machines keep plain numbers (core.server.measures, ...); this module reads them when
+somebody scrapes, so counting costs an addition and a scrape costs the rest. Metric
+names begin with `serai_`; `nomad_*` aliases are not made up.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import trio
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+
+from core.server.measures import BUCKETS_US, Histogram
+
+LAG_INTERVAL_S: Final = 0.05
+US: Final = 1e6
+
+# (name, kind, help, attribute, label); see core.server.measures
+Family = tuple[str, str, str, str, str]
+
+
+class HostMeasures:
+    """What the host counts: HTTP requests, RPC traffic, lag of the event loop."""
+
+    def __init__(self) -> None:
+        self.http_requests: dict[str, int] = {}  # "route/status"
+        self.http_time = Histogram()
+        self.loop_lag = Histogram()
+        self.rpc_bytes: dict[str, int] = {}
+        self.rpc_refused: dict[str, int] = {}
+        self.rpc_dropped: dict[str, int] = {}
+        self.machine_busy_seconds: dict[str, float] = {}
+        self.machine_events: dict[str, int] = {}
+        self.gossip_dropped: dict[str, int] = {}
+        self.start_time_seconds = time.time()
+
+    def count_request(self, route: str, status: int, seconds: float) -> None:
+        key = f"{route}/{status}"
+        self.http_requests[key] = self.http_requests.get(key, 0) + 1
+        self.http_time.add(int(seconds * US))
+
+    async def watch_lag(self) -> None:
+        """Measure how late the event loop wakes a sleeper, for ever."""
+        while True:
+            due = trio.current_time() + LAG_INTERVAL_S
+            await trio.sleep_until(due)
+            self.loop_lag.add(max(0, int((trio.current_time() - due) * US)))
+
+
+HOST_FAMILIES: Final[tuple[Family, ...]] = (
+    ("serai_http_requests", "counter", "HTTP API requests, by route and status.",
+     "http_requests", "route_status"),
+    ("serai_http_request_seconds", "histogram", "Time to answer an HTTP API request.",
+     "http_time", ""),
+    ("serai_event_loop_lag_seconds", "histogram", "How late the event loop wakes a sleeper.",
+     "loop_lag", ""),
+    ("serai_rpc_bytes", "counter", "Bytes of RPC, by direction.", "rpc_bytes", "direction"),
+    ("serai_rpc_connections_refused", "counter", "RPC connections ended, by reason.",
+     "rpc_refused", "reason"),
+    ("serai_rpc_messages_dropped", "counter", "RPC messages not sent, by reason.",
+     "rpc_dropped", "reason"),
+    ("serai_machine_busy_seconds", "counter", "Time spent deciding, by machine.",
+     "machine_busy_seconds", "machine"),
+    ("serai_machine_events", "counter", "Events handled, by machine.", "machine_events",
+     "machine"),
+    ("serai_gossip_packets_dropped", "counter", "Datagrams dropped at the socket, by reason.",
+     "gossip_dropped", "reason"),
+    ("serai_start_time_seconds", "gauge", "When the agent started, unix time.",
+     "start_time_seconds", ""),
+)  # fmt: skip
+
+
+class Exporter:
+    """Collects from (families, source of numbers) pairs; a source may be refreshed first."""
+
+    def __init__(self) -> None:
+        self._sources: list[tuple[tuple[Family, ...], Callable[[], Any]]] = []
+        self._registry = CollectorRegistry()
+        self._registry.register(self)  # type: ignore[arg-type]
+
+    def add(self, families: Iterable[Family], source: Callable[[], Any]) -> None:
+        self._sources.append((tuple(families), source))
+
+    def describe(self) -> list[Metric]:
+        return []  # nothing is collected at registration
+
+    def collect(self) -> Iterator[Metric]:
+        for families, source in self._sources:
+            numbers = source()
+            for family in families:
+                yield _metric(family, getattr(numbers, family[3]))
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """Return the exposition and its content type for an Accept header."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def summary(self) -> dict[str, Any]:
+        """Return Nomad's JSON form: gauges, counters and samples of this moment."""
+        gauges: list[dict[str, Any]] = []
+        counters: list[dict[str, Any]] = []
+        samples: list[dict[str, Any]] = []
+        for metric in self.collect():
+            for sample in metric.samples:
+                if sample.name.endswith(("_bucket", "_created")):
+                    continue
+                if metric.type == "gauge":
+                    gauges.append(
+                        {"Name": sample.name, "Value": sample.value, "Labels": sample.labels}
+                    )
+                    continue
+                row = {
+                    "Name": sample.name,
+                    "Count": sample.value,
+                    "Sum": sample.value,
+                    "Mean": sample.value,
+                    "Labels": sample.labels,
+                }
+                (samples if metric.type == "histogram" else counters).append(row)
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime())
+        return {
+            "Timestamp": stamp,
+            "Gauges": gauges,
+            "Points": [],
+            "Counters": counters,
+            "Samples": samples,
+        }
+
+
+def _metric(family: Family, value: Any) -> Metric:
+    name, kind, help_text, _, label = family
+    if kind == "histogram":
+        return _histogram(name, help_text, value)
+    labels = label.split("_") if label else []
+    metric: Metric
+    if kind == "counter":
+        metric = counter = CounterMetricFamily(name, help_text, labels=labels)
+        add = counter.add_metric
+    else:
+        metric = gauge = GaugeMetricFamily(name, help_text, labels=labels)
+        add = gauge.add_metric
+    divisor = US if name.endswith("_seconds") and family[3].endswith("_us") else 1
+    if not labels:
+        add([], value / divisor)
+        return metric
+    for key in sorted(value):
+        parts = key.split("/", len(labels) - 1)
+        add([*parts, *[""] * (len(labels) - len(parts))], value[key] / divisor)
+    return metric
+
+
+def _histogram(name: str, help_text: str, histogram: Histogram) -> Metric:
+    metric = HistogramMetricFamily(name, help_text)
+    buckets: list[tuple[str, float]] = []
+    running = 0
+    for bound_us, count in zip(BUCKETS_US, histogram.counts, strict=False):
+        running += count
+        buckets.append((repr(bound_us / US), running))
+    buckets.append(("+Inf", histogram.total))
+    metric.add_metric([], buckets, histogram.sum_us / US)
+    return metric
+
+
+def quantile_us(histogram: Histogram, q: float) -> int:
+    """Return the upper bound of the bucket that holds the `q` quantile, microseconds."""
+    if not histogram.total:
+        return 0
+    running = 0
+    for place, count in enumerate(histogram.counts):
+        running += count
+        if running >= q * histogram.total:
+            return BUCKETS_US[min(place, len(BUCKETS_US) - 1)]
+    return BUCKETS_US[-1]

@@ -1,0 +1,440 @@
+"""RPC between agents: calls with an answer, and one-way messages, over pooled TCP or TLS.
+
+Theory of operation. To each address an agent keeps at most two outgoing links: one
+for one-way messages (raft), one for calls, so a large answer never holds up a
+heartbeat. A link dials when it is first used, again with back-off when it broke, and
+closes after a quiet time. Frames wait in a queue bounded in bytes: a message that
+does not fit is dropped (raft repeats it), a call fails at once with the reason.
+
+Outgoing connections are bound to the agent's own address: what lies between two
+agents (a firewall, the relay of `serai dev`) can tell by it who is calling.
+
+With TLS both sides present certificates of one authority; the caller's role and
+datacenter id come from its certificate (core.agent.tls).
+"""
+
+import itertools
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from core.agent.frames import (
+    PREFACE,
+    PROTOCOL_VERSION,
+    Frame,
+    FrameError,
+    FrameKind,
+    FrameReader,
+    encode_frame,
+)
+from core.agent.tls import peer_of_certificate
+from core.model.host import Address, Peer
+
+RECEIVE_BYTES: Final = 1 << 18
+QUEUE_LIMIT_BYTES: Final = 64 << 20
+DIAL_TIMEOUT_S: Final = 3.0
+IDLE_S: Final = 180.0
+BACKOFF_MAX_S: Final = 0.5
+BACKOFF_FIRST_S: Final = 0.05
+HELLO_TIMEOUT_S: Final = 10.0
+MAX_INCOMING: Final = 4096
+
+DIAL_ERRORS: Final = (
+    OSError,
+    ValueError,
+    ssl.SSLError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+)
+
+OnRequest = Callable[[str, Any, Peer], Awaitable[tuple[Any, str]]]
+OnMessage = Callable[[str, Any, Peer], None]
+
+
+class CallFailed(Exception):
+    """No answer came: "timeout", "unreachable: ...", or the other side's error text."""
+
+
+class Identity:
+    """How this agent introduces itself; the datacenter id may become known later."""
+
+    def __init__(self, name: str, role: str, address: Address) -> None:
+        self.name = name
+        self.role = role
+        self.address = address
+        self.datacenter_id = ""
+
+
+class RpcCounters:
+    """Plain numbers for the metrics."""
+
+    def __init__(self) -> None:
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.dropped: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+class RpcEndpoint:
+    """Both sides of an agent's RPC port."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        nursery: trio.Nursery,
+        source_host: str,
+        on_request: OnRequest,
+        on_message: OnMessage,
+        log: Any,
+        client_tls: ssl.SSLContext | None = None,
+        server_tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.identity = identity
+        self.counters = RpcCounters()
+        self._nursery = nursery
+        self._source_host = source_host
+        self._on_request = on_request
+        self._on_message = on_message
+        self._log = log
+        self._client_tls = client_tls
+        self._server_tls = server_tls
+        self._links: dict[tuple[Address, str], _Link] = {}
+        self._call_ids = itertools.count(1)
+        self._incoming = 0
+
+    async def call(self, address: Address, method: str, body: Any, timeout_s: float) -> Any:
+        """Ask the agent at `address` and return its answer.
+
+        Raises:
+            CallFailed: It refused, or no answer came in time.
+        """
+        link = self._link(address, "call")
+        number = next(self._call_ids)
+        try:
+            data = encode_frame(FrameKind.CALL, number, method, body)
+        except FrameError as error:
+            raise CallFailed(str(error)) from None
+        waiter = _Waiter()
+        link.waiters[number] = waiter
+        try:
+            if not link.enqueue(data):
+                raise CallFailed(f"unreachable: the queue to {address} is full")
+            with trio.move_on_after(timeout_s):
+                await waiter.done.wait()
+        finally:
+            link.waiters.pop(number, None)
+        if not waiter.done.is_set():
+            raise CallFailed("timeout")
+        if waiter.error:
+            raise CallFailed(waiter.error)
+        return waiter.body
+
+    def send(self, address: Address, channel: str, body: Any) -> None:
+        """Queue a one-way message; it may be lost."""
+        try:
+            data = encode_frame(FrameKind.SEND, 0, channel, body)
+        except FrameError as error:
+            self.counters.drop("too-large")
+            self._log.warning("message not sent", channel=channel, reason=str(error))
+            return
+        if not self._link(address, "send").enqueue(data):
+            self.counters.drop("queue-full")
+
+    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+        """Take connections until cancelled."""
+        await trio.serve_listeners(self._serve_connection, listeners)
+
+    def _link(self, address: Address, purpose: str) -> "_Link":
+        link = self._links.get((address, purpose))
+        if link is None:
+            link = _Link(self, address)
+            self._links[address, purpose] = link
+            self._nursery.start_soon(self._run_link, (address, purpose), link)
+        return link
+
+    async def _run_link(self, key: tuple[Address, str], link: "_Link") -> None:
+        try:
+            await link.run()
+        finally:
+            if self._links.get(key) is link:
+                del self._links[key]
+
+    async def dial(self, address: Address) -> trio.abc.Stream:
+        """Open a connection and introduce ourselves.
+
+        Raises:
+            OSError, ValueError, ssl.SSLError, trio.TooSlowError: It did not come about.
+        """
+        host, _, port = address.rpartition(":")
+        with trio.fail_after(DIAL_TIMEOUT_S):
+            stream: trio.abc.Stream = await trio.open_tcp_stream(
+                host.strip("[]"), int(port), local_address=self._source_host
+            )
+            if self._client_tls is not None:
+                tls_stream = trio.SSLStream(
+                    stream, self._client_tls, server_hostname=host.strip("[]"),
+                    https_compatible=True,
+                )  # fmt: skip
+                await tls_stream.do_handshake()
+                stream = tls_stream
+            me = self.identity
+            hello = encode_frame(
+                FrameKind.HELLO,
+                PROTOCOL_VERSION,
+                "",
+                {
+                    "name": me.name,
+                    "role": me.role,
+                    "datacenter_id": me.datacenter_id,
+                    "address": me.address,
+                },
+            )
+            await stream.send_all(PREFACE + hello)
+        return stream
+
+    async def _serve_connection(self, raw: trio.SocketStream) -> None:
+        if self._incoming >= MAX_INCOMING:
+            self.counters.refuse("too-many-connections")
+            await raw.aclose()
+            return
+        self._incoming += 1
+        stream: trio.abc.Stream = raw
+        try:
+            if self._server_tls is not None:
+                tls_stream = trio.SSLStream(
+                    raw, self._server_tls, server_side=True, https_compatible=True
+                )
+                with trio.fail_after(HELLO_TIMEOUT_S):
+                    await tls_stream.do_handshake()
+                stream = tls_stream
+            await self._read_connection(stream)
+        except FrameError as error:
+            self.counters.refuse("garbage")
+            self._log.warning("rpc connection refused", reason=str(error), peer=_peer_name(raw))
+        except (trio.TooSlowError, ssl.SSLError, trio.BrokenResourceError, OSError) as error:
+            self.counters.refuse("broken")
+            self._log.debug("rpc connection ended", reason=repr(error), peer=_peer_name(raw))
+        finally:
+            self._incoming -= 1
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+
+    async def _read_connection(self, stream: trio.abc.Stream) -> None:
+        reader = FrameReader(expects_preface=True)
+        outgoing = _Outgoing(stream)
+        peer: Peer | None = None
+        deadline = trio.current_time() + HELLO_TIMEOUT_S
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outgoing.run)
+            # Caught here and raised outside: a nursery would wrap it in a group.
+            try:
+                while True:
+                    scope_deadline = deadline if peer is None else trio.current_time() + 2 * IDLE_S
+                    with trio.move_on_at(scope_deadline) as scope:
+                        data = await stream.receive_some(RECEIVE_BYTES)
+                    if scope.cancelled_caught or not data:
+                        break
+                    self.counters.bytes_received += len(data)
+                    for frame in reader.feed(data):
+                        if peer is None:
+                            peer = self._introduce(frame, stream)
+                        elif frame.kind is FrameKind.CALL:
+                            nursery.start_soon(self._answer, outgoing, frame, peer)
+                        elif frame.kind is FrameKind.SEND:
+                            self._on_message(frame.name, frame.body, peer)
+                        else:
+                            raise FrameError(f"unexpected {frame.kind.name} frame from the caller")
+            except (FrameError, trio.BrokenResourceError, ssl.SSLError, OSError) as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    def _introduce(self, frame: Frame, stream: trio.abc.Stream) -> Peer:
+        if frame.kind is not FrameKind.HELLO or not isinstance(frame.body, dict):
+            raise FrameError("the first frame is not HELLO")
+        if frame.id != PROTOCOL_VERSION:
+            raise FrameError(
+                f"the caller speaks RPC version {frame.id}, this agent {PROTOCOL_VERSION}"
+            )
+        said = {key: str(frame.body.get(key, "")) for key in _HELLO_FIELDS}
+        if isinstance(stream, trio.SSLStream):
+            return peer_of_certificate(stream.getpeercert(), said)
+        return Peer(**said, is_proven=False)
+
+    async def _answer(self, outgoing: "_Outgoing", frame: Frame, peer: Peer) -> None:
+        body, error = await self._on_request(frame.name, frame.body, peer)
+        try:
+            data = encode_frame(FrameKind.REPLY, frame.id, error, body)
+        except FrameError as too_large:
+            data = encode_frame(FrameKind.REPLY, frame.id, str(too_large), None)
+        self.counters.bytes_sent += len(data)
+        outgoing.enqueue(data)
+
+
+_HELLO_FIELDS: Final = ("name", "role", "datacenter_id", "address")
+
+
+class _Waiter:
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.body: Any = None
+        self.error = ""
+
+    def fail(self, error: str) -> None:
+        self.error = error
+        self.done.set()
+
+
+class _Outgoing:
+    """Frames on their way out of one connection: everything queued goes in one write."""
+
+    def __init__(self, stream: trio.abc.Stream | None) -> None:
+        self.stream = stream
+        self.queue: deque[bytes] = deque()
+        self.queued_bytes = 0
+        self.wake = trio.Event()
+
+    def enqueue(self, data: bytes) -> bool:
+        if self.queued_bytes + len(data) > QUEUE_LIMIT_BYTES and self.queue:
+            return False
+        self.queue.append(data)
+        self.queued_bytes += len(data)
+        self.wake.set()
+        return True
+
+    async def run(self) -> None:
+        assert self.stream is not None
+        while True:
+            await self.wake.wait()
+            self.wake = trio.Event()
+            while self.queue:
+                data = b"".join(self.queue)
+                self.queue.clear()
+                self.queued_bytes = 0
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+
+
+class _Link:
+    """One outgoing connection: dialled when needed, dialled again when it broke."""
+
+    def __init__(self, endpoint: RpcEndpoint, address: Address) -> None:
+        self.endpoint = endpoint
+        self.address = address
+        self.waiters: dict[int, _Waiter] = {}
+        self._outgoing = _Outgoing(None)
+
+    def enqueue(self, data: bytes) -> bool:
+        self.endpoint.counters.bytes_sent += len(data)
+        return self._outgoing.enqueue(data)
+
+    async def run(self) -> None:
+        """Serve until nothing was wanted for `IDLE_S`."""
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            with trio.move_on_after(IDLE_S):
+                await self._outgoing.wake.wait()
+            if not self._outgoing.queue and not self.waiters:
+                return
+            try:
+                stream = await self.endpoint.dial(self.address)
+            except (
+                OSError,
+                ValueError,
+                ssl.SSLError,
+                trio.TooSlowError,
+                trio.BrokenResourceError,
+            ) as e:
+                self._fail_waiters(f"unreachable: {self.address}: {_reason(e)}")
+                self._drop_queue()
+                await trio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
+                continue
+            backoff_s = BACKOFF_FIRST_S
+            try:
+                await self._carry(stream)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+            self._fail_waiters(f"unreachable: {self.address}: the connection broke")
+            self._outgoing = self._fresh_outgoing()
+
+    async def _carry(self, stream: trio.abc.Stream) -> None:
+        self._outgoing.stream = stream
+        self._outgoing.wake.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, nursery.cancel_scope)
+            reader = FrameReader(expects_preface=False)
+            try:
+                while True:
+                    with trio.move_on_after(IDLE_S) as idle:
+                        data = await stream.receive_some(RECEIVE_BYTES)
+                    if idle.cancelled_caught:
+                        if self.waiters or self._outgoing.queue:
+                            continue
+                        break
+                    if not data:
+                        break
+                    self.endpoint.counters.bytes_received += len(data)
+                    for frame in reader.feed(data):
+                        self._on_frame(frame)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, FrameError, ssl.SSLError):
+                pass  # the caller of each waiting call is told so
+            nursery.cancel_scope.cancel()
+
+    async def _write(self, scope: trio.CancelScope) -> None:
+        await self._outgoing.run()
+        scope.cancel()
+
+    def _on_frame(self, frame: Frame) -> None:
+        waiter = self.waiters.pop(frame.id, None)
+        if frame.kind is FrameKind.REPLY and waiter is not None:
+            waiter.body = frame.body
+            waiter.fail(frame.name)
+
+    def _fail_waiters(self, error: str) -> None:
+        waiters, self.waiters = self.waiters, {}
+        for waiter in waiters.values():
+            waiter.fail(error)
+
+    def _drop_queue(self) -> None:
+        if self._outgoing.queue:
+            self.endpoint.counters.drop("unreachable")
+        self._outgoing = _Outgoing(None)
+
+    def _fresh_outgoing(self) -> _Outgoing:
+        """Keep what was queued after the connection broke: it was not sent yet."""
+        fresh = _Outgoing(None)
+        for data in self._outgoing.queue:
+            fresh.enqueue(data)
+        return fresh
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return f"no connection within {DIAL_TIMEOUT_S:g} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _peer_name(stream: trio.SocketStream) -> str:
+    try:
+        host, port = stream.socket.getpeername()[:2]
+    except OSError:
+        return "unknown"
+    return f"{host}:{port}"

@@ -1,0 +1,224 @@
+"""The HTTP API: every route of the table becomes a `Query`, every `Answer` a response.
+
+An ASGI application. What needs no server (parsing a job file, metrics) is answered
+here; log and file streams are repeated reads (core.api.streams); all else goes to
+the agent, which knows who can answer.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+import trio
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from core.api.parameters import BadParameter, read_query
+from core.api.routes import ENTERPRISE, NoRoute, Route, match
+from core.api.streams import file_bytes, file_stream, log_stream
+from core.jobspec.canonical import canonicalize
+from core.jobspec.diagnostics import JobFileError
+from core.jobspec.parse import parse_job
+from core.model.query import Answer, Query
+
+MAX_BODY_BYTES: Final = 16 << 20
+TEXT: Final = "text/plain; charset=utf-8"
+_PRETTY_INDENT: Final = 4
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Backend(Protocol):
+    """What the API needs of its agent."""
+
+    region: str
+
+    async def request(self, query: Query) -> Answer: ...
+
+    def metrics_text(self, accept: str) -> tuple[bytes, str]: ...
+
+    def metrics_json(self) -> Any: ...
+
+    def count_request(self, method: str, status: int, seconds: float) -> None: ...
+
+
+class Api:
+    """The ASGI application of one agent."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        started = trio.current_time()
+        label = "unknown"
+        status = 500
+        try:
+            response, label = await self._respond(request)
+            status = response.status_code
+            await response(scope, receive, send)  # type: ignore[arg-type]
+        except ClientDisconnect:
+            status = 499
+        finally:
+            self._backend.count_request(label, status, trio.current_time() - started)
+
+    async def _respond(self, request: Request) -> tuple[Response, str]:
+        path = unquote(request.scope["raw_path"].decode("latin-1").split("?")[0])
+        if not path.startswith("/v1/"):
+            if path == "/":
+                return _text(200, "This is Serai's HTTP API; it lives under /v1/"), "root"
+            return _text(404, ""), "unknown"
+        path = path[4:].rstrip("/")
+        if ENTERPRISE.match(path):
+            return _text(501, "Nomad Enterprise only endpoint"), "enterprise"
+        try:
+            route, path_params = match(request.method, path)
+        except NoRoute as error:
+            return _text(405 if error.is_method else 404, str(error)), "unknown"
+        try:
+            body = await self._body(request)
+            query = read_query(
+                route.query,
+                path_params,
+                parse_qs(request.url.query, keep_blank_values=True),
+                request.headers,
+                body,
+            )
+            if route.query.startswith("@"):
+                return await self._own(route, query, request), route.query[1:]
+            answer = await self._backend.request(query)
+        except (BadParameter, BodyError) as error:
+            status = error.status if isinstance(error, BodyError) else 400
+            return _text(status, str(error)), route.query
+        return self._answer(answer, pretty="pretty" in request.query_params), route.query
+
+    async def _body(self, request: Request) -> Any:
+        if request.method in ("GET", "HEAD"):
+            return None
+        data = await _read_body(request)
+        if not data.strip():
+            return None
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BodyError(400, f"failed to decode request body as JSON: {error}") from None
+
+    async def _own(self, route: Route, query: Query, request: Request) -> Response:
+        name = route.query
+        if name == "@parse":
+            return await self._parse(query)
+        if name == "@metrics":
+            return self._metrics(query, request.headers)
+        if name == "@logs":
+            return await _streamed(log_stream(self._backend, query), query)
+        if name == "@stream":
+            return await _streamed(file_stream(self._backend, query), query)
+        answer = await file_bytes(self._backend, query)
+        if answer.is_error:
+            return _text(answer.status, answer.error)
+        return Response(answer.body, media_type="application/octet-stream")
+
+    async def _parse(self, query: Query) -> Response:
+        body = query.body if isinstance(query.body, dict) else {}
+        text = body.get("JobHCL")
+        if not isinstance(text, str) or not text:
+            return _text(400, "Job spec is empty")
+        variables = str(body.get("Variables") or "")
+        var_files = [("variables", variables)] if variables else []
+        try:
+            # Parsing is CPU work of up to some 100 ms: not on the loop.
+            parsed = await trio.to_thread.run_sync(
+                lambda: parse_job(text, filename="job.hcl", var_files=var_files)
+            )
+        except JobFileError as error:
+            return _text(400, f"Failed to parse job: {error}")
+        job = parsed.job
+        if body.get("Canonicalize"):
+            job = canonicalize(job, region=self._backend.region)
+        return Response(msgspec.json.encode(job), media_type="application/json")
+
+    def _metrics(self, query: Query, headers: Headers) -> Response:
+        wanted = query.params.get("format", "")
+        if wanted == "prometheus":
+            data, content_type = self._backend.metrics_text(headers.get("accept", ""))
+            return Response(data, headers={"content-type": content_type})
+        if wanted:
+            return _text(400, f"unknown metrics format {wanted!r}: prometheus, or leave it out")
+        return Response(
+            msgspec.json.encode(self._backend.metrics_json()), media_type="application/json"
+        )
+
+    def _answer(self, answer: Answer, *, pretty: bool) -> Response:
+        headers = {
+            "X-Nomad-Index": str(answer.index),
+            "X-Nomad-LastContact": str(answer.last_contact_ms),
+            "X-Nomad-KnownLeader": "true" if answer.known_leader else "false",
+            **answer.headers,
+        }
+        if answer.next_token:
+            headers["X-Nomad-NextToken"] = answer.next_token
+        if answer.status >= 400 and answer.error:
+            return PlainTextResponse(answer.error, answer.status, headers)
+        if answer.status == 204:
+            return Response(None, 204, headers)
+        data = msgspec.json.encode(answer.body)
+        if pretty:
+            data = msgspec.json.format(data, indent=_PRETTY_INDENT)
+        return Response(data, answer.status, headers, "application/json")
+
+
+class BodyError(Exception):
+    """A request body that can't be taken; the text is the answer's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+async def _read_body(request: Request) -> bytes:
+    limit = f"request body is too large: the limit is {MAX_BODY_BYTES >> 20} MiB"
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+        raise BodyError(413, limit)
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise BodyError(413, limit)
+    return bytes(data)
+
+
+async def _streamed(stream: Any, query: Query) -> Response:
+    """Start a stream: an error before the first byte is still a plain error answer."""
+    first = await anext(stream, b"")
+    if isinstance(first, Answer):
+        return _text(first.status, first.error)
+
+    async def body() -> Any:
+        yield first
+        async for chunk in stream:
+            yield chunk
+
+    plain = str(query.params.get("plain", "")).lower() == "true"
+    return StreamingResponse(body(), media_type=TEXT if plain else "application/json")
+
+
+def _text(status: int, text: str) -> Response:
+    return PlainTextResponse(text, status, media_type="text/plain")
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,157 @@
+"""Which HTTP route becomes which `Query`: the table, and how a path is matched.
+
+A pattern's `{name}` takes one segment, `{name...}` takes any rest, slashes included:
+ids of dispatched and periodic jobs contain them. Patterns are tried in order, so a more
+special one stands first.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+READ: Final = frozenset({"GET", "HEAD"})
+WRITE: Final = frozenset({"PUT", "POST"})
+DELETE: Final = frozenset({"DELETE"})
+READ_WRITE: Final = READ | WRITE
+
+
+class Route(NamedTuple):
+    methods: frozenset[str]
+    pattern: str
+    query: str  # Query.method; a leading "@" is answered by core.api itself
+
+
+ROUTES: Final = (
+    Route(READ, "jobs", "Job.List"),
+    Route(WRITE, "jobs", "Job.Register"),
+    Route(WRITE, "jobs/parse", "@parse"),
+    Route(WRITE, "validate/job", "Job.Validate"),
+    Route(WRITE, "job/{job_id...}/plan", "Job.Plan"),
+    Route(WRITE, "job/{job_id...}/evaluate", "Job.Evaluate"),
+    Route(READ, "job/{job_id...}/allocations", "Job.Allocations"),
+    Route(READ, "job/{job_id...}/evaluations", "Job.Evaluations"),
+    Route(READ, "job/{job_id...}/deployments", "Job.Deployments"),
+    Route(READ, "job/{job_id...}/deployment", "Job.LatestDeployment"),
+    Route(READ, "job/{job_id...}/summary", "Job.Summary"),
+    Route(READ, "job/{job_id...}/versions", "Job.Versions"),
+    Route(WRITE, "job/{job_id...}/revert", "Job.Revert"),
+    Route(WRITE, "job/{job_id...}/stable", "Job.Stable"),
+    Route(READ, "job/{job_id...}/scale", "Job.ScaleStatus"),
+    Route(WRITE, "job/{job_id...}/scale", "Job.Scale"),
+    Route(READ, "job/{job_id...}/submission", "Job.Submission"),
+    Route(READ, "job/{job_id...}/services", "Job.Services"),
+    Route(WRITE, "job/{job_id...}/dispatch", "Job.Dispatch"),
+    Route(READ, "job/{job_id...}", "Job.Get"),
+    Route(WRITE, "job/{job_id...}", "Job.Register"),
+    Route(DELETE, "job/{job_id...}", "Job.Deregister"),
+    Route(READ, "allocations", "Alloc.List"),
+    Route(WRITE, "allocation/{alloc_id}/stop", "Alloc.Stop"),
+    Route(READ, "allocation/{alloc_id}/services", "Alloc.Services"),
+    Route(READ, "allocation/{alloc_id}/checks", "Client.Checks"),
+    Route(READ, "allocation/{alloc_id}", "Alloc.Get"),
+    Route(READ, "client/fs/logs/{alloc_id}", "@logs"),
+    Route(READ, "client/fs/stream/{alloc_id}", "@stream"),
+    Route(READ, "client/fs/cat/{alloc_id}", "@cat"),
+    Route(READ, "client/fs/readat/{alloc_id}", "@readat"),
+    Route(READ, "client/fs/ls/{alloc_id}", "Client.FS.List"),
+    Route(READ, "client/fs/stat/{alloc_id}", "Client.FS.Stat"),
+    Route(READ, "client/stats", "Client.Stats"),
+    Route(READ, "client/allocation/{alloc_id}/stats", "Client.AllocStats"),
+    Route(READ, "client/allocation/{alloc_id}/checks", "Client.Checks"),
+    Route(WRITE, "client/allocation/{alloc_id}/restart", "Client.Restart"),
+    Route(WRITE, "client/allocation/{alloc_id}/signal", "Client.Signal"),
+    Route(READ, "evaluations", "Eval.List"),
+    Route(READ, "evaluations/count", "Eval.Count"),
+    Route(READ, "evaluation/{eval_id}/allocations", "Eval.Allocations"),
+    Route(READ, "evaluation/{eval_id}", "Eval.Get"),
+    Route(READ, "deployments", "Deployment.List"),
+    Route(READ, "deployment/allocations/{deployment_id}", "Deployment.Allocations"),
+    Route(WRITE, "deployment/fail/{deployment_id}", "Deployment.Fail"),
+    Route(WRITE, "deployment/pause/{deployment_id}", "Deployment.Pause"),
+    Route(READ, "deployment/{deployment_id}", "Deployment.Get"),
+    Route(READ, "nodes", "Node.List"),
+    Route(READ, "node/pools", "NodePool.List"),
+    Route(READ, "node/pool/{name}/nodes", "NodePool.Nodes"),
+    Route(READ, "node/pool/{name}/jobs", "NodePool.Jobs"),
+    Route(READ, "node/pool/{name}", "NodePool.Get"),
+    Route(READ, "node/{node_id}/allocations", "Node.AllocationsOf"),
+    Route(WRITE, "node/{node_id}/evaluate", "Node.Evaluate"),
+    Route(WRITE, "node/{node_id}/drain", "Node.Drain"),
+    Route(WRITE, "node/{node_id}/eligibility", "Node.Eligibility"),
+    Route(WRITE, "node/{node_id}/purge", "Node.Purge"),
+    Route(READ, "node/{node_id}", "Node.Get"),
+    Route(READ, "services", "Service.List"),
+    Route(DELETE, "service/{name}/{id}", "Service.Delete"),
+    Route(READ, "service/{name}", "Service.Get"),
+    Route(READ, "namespaces", "Namespace.List"),
+    Route(READ, "namespace/{name}", "Namespace.Get"),
+    Route(WRITE, "acl/bootstrap", "ACL.Bootstrap"),
+    Route(READ, "acl/tokens", "ACL.Token.List"),
+    Route(READ, "acl/token/self", "ACL.Token.Self"),
+    Route(WRITE, "acl/token", "ACL.Token.Create"),
+    Route(READ, "acl/token/{accessor_id}", "ACL.Token.Get"),
+    Route(WRITE, "acl/token/{accessor_id}", "ACL.Token.Update"),
+    Route(DELETE, "acl/token/{accessor_id}", "ACL.Token.Delete"),
+    Route(READ, "agent/self", "Agent.Self"),
+    Route(READ, "agent/members", "Agent.Members"),
+    Route(READ, "agent/nodes", "Agent.Nodes"),
+    Route(READ, "agent/servers", "Agent.Servers"),
+    Route(WRITE, "agent/join", "Agent.Join"),
+    Route(WRITE, "agent/force-leave", "Agent.ForceLeave"),
+    Route(READ, "agent/health", "Agent.Health"),
+    Route(READ, "status/leader", "Status.Leader"),
+    Route(READ, "status/peers", "Status.Peers"),
+    Route(READ, "regions", "Region.List"),
+    Route(READ, "federation", "Federation.Status"),
+    Route(READ, "metrics", "@metrics"),
+    Route(WRITE, "search", "Search.Prefix"),
+    Route(WRITE, "search/fuzzy", "Search.Fuzzy"),
+    Route(READ, "operator/scheduler/configuration", "Operator.SchedulerGet"),
+    Route(WRITE, "operator/scheduler/configuration", "Operator.SchedulerSet"),
+    Route(READ, "operator/raft/configuration", "Operator.RaftConfiguration"),
+    Route(WRITE, "operator/raft/transfer-leadership", "Operator.TransferLeadership"),
+    Route(frozenset({"PUT"}), "system/gc", "System.GC"),
+    Route(frozenset({"PUT"}), "system/reconcile/summaries", "System.ReconcileSummaries"),
+)
+
+# Nomad's enterprise routes: its tools ask, and expect this very answer.
+ENTERPRISE: Final = re.compile(
+    r"(sentinel/polic(y|ies)|quotas?|quota-usages|recommendations?)(/.*)?$|operator/license$"
+)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    source = re.sub(r"\{(\w+)\.\.\.\}", r"(?P<\1>.+)", pattern)
+    source = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", source)
+    return re.compile(source + r"$")
+
+
+_BY_FIRST_SEGMENT: Final[dict[str, list[tuple[re.Pattern[str], Route]]]] = {}
+for _route in ROUTES:
+    _BY_FIRST_SEGMENT.setdefault(_route.pattern.split("/", 1)[0], []).append(
+        (_compile(_route.pattern), _route)
+    )
+
+
+class NoRoute(Exception):
+    """No such path, or not with this method (`is_method`)."""
+
+    def __init__(self, *, is_method: bool) -> None:
+        super().__init__("Invalid method" if is_method else "")
+        self.is_method = is_method
+
+
+def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
+    """Return the route of a path below /v1/, and its path parameters.
+
+    Raises:
+        NoRoute: Nothing matches.
+    """
+    knows_path = False
+    for pattern, route in _BY_FIRST_SEGMENT.get(path.split("/", 1)[0], ()):
+        found = pattern.match(path)
+        if found is None:
+            continue
+        if method in route.methods:
+            return route, found.groupdict()
+        knows_path = True
+    raise NoRoute(is_method=knows_path)

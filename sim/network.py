@@ -1,0 +1,178 @@
+"""The simulated network: delay, jitter, loss, duplication, cuts in either direction.
+
+Between two agents lies a link, found by what both belong to: the same datacenter, the
+same region, or two regions. Datagrams and one-way messages may be lost, duplicated and
+overtake each other as their delays fall; a stream (a call, an exchange) is lost as a
+whole, and its caller hears of it by a timeout or, when nothing listens there, by a
+refusal after one round trip.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sim.wheel import Wheel
+
+
+class LinkModel(msgspec.Struct, frozen=True, kw_only=True):
+    """How packets fare between two places. Times in microseconds."""
+
+    latency_us: int = 500
+    jitter_us: int = 200  # uniform, on top
+    loss: float = 0.0  # of datagrams
+    duplication: float = 0.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an agent is."""
+
+    region: str
+    datacenter: str
+    name: str
+
+    def names(self) -> tuple[str, str, str]:
+        """What a fault may call it: its region, its datacenter, itself."""
+        return (self.region, f"{self.region}/{self.datacenter}", self.name)
+
+
+class Network:
+    """Carries things between named agents over the wheel."""
+
+    def __init__(self, wheel: Wheel, rng: random.Random) -> None:
+        self.lan = LinkModel(latency_us=250, jitter_us=100)
+        self.region = LinkModel(latency_us=1_500, jitter_us=500)
+        self.wan = LinkModel(latency_us=40_000, jitter_us=5_000)
+        self.links: dict[tuple[str, str], LinkModel] = {}  # (region, region), sorted
+        self.delivered = 0
+        self.lost: dict[str, int] = {}
+        self._wheel = wheel
+        self._rng = rng
+        self._places: dict[str, Place] = {}
+        self._up: dict[str, bool] = {}
+        self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
+        self._slow: dict[int, tuple[str, str, int]] = {}
+        self._next_fault = 0
+
+    def add(self, place: Place) -> None:
+        self._places[place.name] = place
+        self._up[place.name] = True
+
+    def set_up(self, name: str, is_up: bool) -> None:
+        self._up[name] = is_up
+
+    def is_up(self, name: str) -> bool:
+        return self._up.get(name, False)
+
+    # --- faults -------------------------------------------------------------------------
+
+    def cut(self, source: str, target: str, *, both_ways: bool = True) -> int:
+        """Cut everything from `source` to `target` (a region, datacenter or agent each)."""
+        self._next_fault += 1
+        self._cuts[self._next_fault] = (source, target, both_ways)
+        return self._next_fault
+
+    def slow(self, source: str, target: str, extra_us: int) -> int:
+        self._next_fault += 1
+        self._slow[self._next_fault] = (source, target, extra_us)
+        return self._next_fault
+
+    def heal(self, fault: int) -> None:
+        self._cuts.pop(fault, None)
+        self._slow.pop(fault, None)
+
+    def is_cut(self, source: str, target: str) -> bool:
+        """Return whether nothing goes from one agent to another now."""
+        if not self._cuts:
+            return False
+        here, there = self._places[source].names(), self._places[target].names()
+        for start, end, both_ways in self._cuts.values():
+            if _matches(start, here) and _matches(end, there, here, start):
+                return True
+            if both_ways and _matches(start, there) and _matches(end, here, there, start):
+                return True
+        return False
+
+    # --- carrying -----------------------------------------------------------------------
+
+    def datagram(
+        self, source: str, target: str, deliver: Callable[[Any], None], body: Any, kind: str
+    ) -> None:
+        """Carry something that may be lost, doubled or overtaken."""
+        if target not in self._places or not self._up[source] or self.is_cut(source, target):
+            self._lose(kind + "/cut")
+            return
+        link = self._link(source, target)
+        if link.loss and self._rng.random() < link.loss:
+            self._lose(kind + "/loss")
+            return
+        self._schedule(source, target, link, deliver, body)
+        if link.duplication and self._rng.random() < link.duplication:
+            self._schedule(source, target, link, deliver, body)
+
+    def stream(
+        self,
+        source: str,
+        target: str,
+        deliver: Callable[[Any], None],
+        refused: Callable[[Any], None],
+        body: Any,
+    ) -> None:
+        """Carry something reliable: it arrives, is refused, or vanishes in a cut."""
+        if target not in self._places or not self._up.get(target, False):
+            delay = 2 * self._delay(source, target) if target in self._places else 1_000
+            self._wheel.after(delay, refused, body)
+            return
+        if self.is_cut(source, target):
+            self._lose("stream/cut")
+            return
+        self._schedule(source, target, self._link(source, target), deliver, body)
+
+    def _schedule(
+        self,
+        source: str,
+        target: str,
+        link: LinkModel,
+        deliver: Callable[[Any], None],
+        body: Any,
+    ) -> None:
+        delay = self._delay(source, target, link)
+
+        def arrive(what: Any) -> None:
+            # A cut that fell while it was under way swallows it too.
+            if self._up[target] and not self.is_cut(source, target):
+                self.delivered += 1
+                deliver(what)
+            else:
+                self._lose("late/cut")
+
+        self._wheel.after(delay, arrive, body)
+
+    def _delay(self, source: str, target: str, link: LinkModel | None = None) -> int:
+        link = link or self._link(source, target)
+        delay = link.latency_us + int(self._rng.random() * link.jitter_us)
+        for start, end, extra_us in self._slow.values():
+            here, there = self._places[source].names(), self._places[target].names()
+            if (start in here and end in there) or (start in there and end in here):
+                delay += extra_us
+        return delay
+
+    def _link(self, source: str, target: str) -> LinkModel:
+        a, b = self._places[source], self._places[target]
+        if a.region != b.region:
+            pair = (min(a.region, b.region), max(a.region, b.region))
+            return self.links.get(pair, self.wan)
+        return self.lan if a.datacenter == b.datacenter else self.region
+
+    def _lose(self, reason: str) -> None:
+        self.lost[reason] = self.lost.get(reason, 0) + 1
+
+
+def _matches(
+    name: str, place: tuple[str, ...], other: tuple[str, ...] = (), other_name: str = ""
+) -> bool:
+    """ "*" is everybody else: all that the other side of the cut does not name."""
+    if name == "*":
+        return other_name not in place
+    return name in place

@@ -1,0 +1,97 @@
+"""The event wheel: what happens when, in a total order.
+
+Near events lie in slots of 1 ms, unsorted, and a slot is sorted by (time, sequence)
+when it is opened: appending costs a fraction of a heap's push, and most events are near.
+Far ones wait in a heap and move to the wheel when their turn approaches. An event that
+falls into the slot being worked off is inserted at its place.
+"""
+
+import heapq
+from bisect import insort
+from collections.abc import Callable
+from typing import Any, Final
+
+SLOT_US: Final = 1_000
+SLOTS: Final = 4_096
+
+# (time, sequence, function, argument): sequence is unique, so nothing else is compared.
+_Item = tuple[int, int, Callable[[Any], None], Any]
+
+
+class Wheel:
+    """Virtual time. `now_us` only moves forward, by working off events."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self.events = 0
+        self._sequence = 0
+        self._slots: list[list[_Item]] = [[] for _ in range(SLOTS)]
+        self._far: list[_Item] = []
+        self._open: list[_Item] = []  # the current slot, sorted descending
+        self._open_slot = 0  # number of the slot that is open, counted from time zero
+        self._near = 0  # events in slots beyond the open one
+
+    def at(self, time_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
+        """Call `function(argument)` at `time_us`; a time gone by means now."""
+        time_us = max(time_us, self.now_us)
+        self._sequence += 1
+        item = (time_us, self._sequence, function, argument)
+        slot = time_us // SLOT_US
+        if slot <= self._open_slot:
+            insort(self._open, item, key=_descending)
+        elif slot < self._open_slot + SLOTS:
+            self._slots[slot % SLOTS].append(item)
+            self._near += 1
+        else:
+            heapq.heappush(self._far, item)
+
+    def after(self, delay_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
+        self.at(self.now_us + delay_us, function, argument)
+
+    def run_until(self, end_us: int) -> None:
+        """Work off all events up to and including `end_us`, then stand at `end_us`."""
+        while True:
+            while self._open:
+                item = self._open[-1]
+                if item[0] > end_us:
+                    self.now_us = end_us
+                    return
+                self._open.pop()
+                self.now_us = item[0]
+                self.events += 1
+                item[2](item[3])
+            if not self._advance(end_us):
+                self.now_us = max(self.now_us, end_us)
+                return
+
+    def _advance(self, end_us: int) -> bool:
+        """Open the next slot that holds events; False when there is none before the end."""
+        if not self._near:
+            if not self._far or self._far[0][0] > end_us:
+                return False
+            self._open_slot = self._far[0][0] // SLOT_US - 1
+        last_slot = end_us // SLOT_US
+        while self._open_slot < last_slot:
+            self._open_slot += 1
+            self._pull_far()
+            slot = self._slots[self._open_slot % SLOTS]
+            if slot:
+                self._near -= len(slot)
+                self._slots[self._open_slot % SLOTS] = []
+                slot.sort(reverse=True)
+                self._open = slot
+                return True
+            if not self._near:
+                return self._advance(end_us)
+        return False
+
+    def _pull_far(self) -> None:
+        horizon = (self._open_slot + SLOTS) * SLOT_US
+        while self._far and self._far[0][0] < horizon:
+            item = heapq.heappop(self._far)
+            self._slots[(item[0] // SLOT_US) % SLOTS].append(item)
+            self._near += 1
+
+
+def _descending(item: _Item) -> tuple[int, int]:
+    return (-item[0], -item[1])
