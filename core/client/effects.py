@@ -43,21 +43,21 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     simulated: dict[str, Any] | None = None  # only the simulator reads it
 
 
-class PrepareAlloc(Effect):
+class PrepareAlloc(Effect, frozen=True):
     """Make the allocation's folders: alloc/{data,logs,tmp}, TASK/{local,secrets,tmp}."""
 
     alloc_id: str
     tasks: list[str]
 
 
-class StartTask(Effect):
+class StartTask(Effect, frozen=True):
     alloc_id: str
     task: str
     attempt: int
     spec: TaskSpec
 
 
-class ReattachTask(Effect):
+class ReattachTask(Effect, frozen=True):
     alloc_id: str
     task: str
     attempt: int
@@ -65,7 +65,7 @@ class ReattachTask(Effect):
     spec: TaskSpec
 
 
-class SignalTask(Effect):
+class SignalTask(Effect, frozen=True):
     """Send a signal, by name, to the task's whole process group."""
 
     alloc_id: str
@@ -74,13 +74,13 @@ class SignalTask(Effect):
     signal: str  # "SIGINT", "SIGKILL", ...
 
 
-class DestroyAlloc(Effect):
+class DestroyAlloc(Effect, frozen=True):
     """Remove the allocation's folders."""
 
     alloc_id: str
 
 
-class RunCheck(Effect):
+class RunCheck(Effect, frozen=True):
     """One run of a service check against the task's address."""
 
     check_id: str
@@ -90,13 +90,13 @@ class RunCheck(Effect):
     path: str = ""
     method: str = "GET"
     protocol: str = "http"
-    headers: dict[str, list[str]] = {}
+    headers: dict[str, list[str]] = msgspec.field(default_factory=dict)
     body: str = ""
     tls_skip_verify: bool = False
     timeout_us: int = 3_000_000
 
 
-class SaveState(Effect):
+class SaveState(Effect, frozen=True):
     """Keep one small record across restarts; `value` None deletes it. Durable before the
     next `StartTask` is carried out, so a task is never started twice."""
 
@@ -104,7 +104,7 @@ class SaveState(Effect):
     value: bytes | None
 
 
-class ReadFile(Effect):
+class ReadFile(Effect, frozen=True):
     """Read from an allocation's folder; the host answers with `FileRead`."""
 
     request_id: int
@@ -120,24 +120,24 @@ class ReadFile(Effect):
     frame: str = ""  # of logs: the rotated file that `offset` counts in
 
 
-class ReadStats(Effect):
+class ReadStats(Effect, frozen=True):
     """Measure what tasks use now, or the machine when `alloc_id` is ""; `StatsRead` follows."""
 
     request_id: int
     alloc_id: str = ""
-    tasks: dict[str, TaskHandle] = {}
+    tasks: dict[str, TaskHandle] = msgspec.field(default_factory=dict)
 
 
-class ShutdownComplete(Effect):
+class ShutdownComplete(Effect, frozen=True):
     """Nothing more is to be done after `ShutdownRequested`: the host may end the process."""
 
 
-class AllocPrepared(Event):
+class AllocPrepared(Event, frozen=True):
     alloc_id: str
     error: str = ""
 
 
-class TaskStarted(Event):
+class TaskStarted(Event, frozen=True):
     alloc_id: str
     task: str
     attempt: int
@@ -145,7 +145,7 @@ class TaskStarted(Event):
     is_recovered: bool = False
 
 
-class TaskFailedToStart(Event):
+class TaskFailedToStart(Event, frozen=True):
     alloc_id: str
     task: str
     attempt: int
@@ -153,7 +153,7 @@ class TaskFailedToStart(Event):
     is_recoverable: bool = False
 
 
-class TaskExited(Event):
+class TaskExited(Event, frozen=True):
     alloc_id: str
     task: str
     attempt: int
@@ -163,21 +163,21 @@ class TaskExited(Event):
     oom_killed: bool = False
 
 
-class CheckDone(Event):
+class CheckDone(Event, frozen=True):
     check_id: str
     is_passing: bool
     output: str
     status_code: int = 0
 
 
-class FileRead(Event):
+class FileRead(Event, frozen=True):
     request_id: int
     body: Any = None  # of logs: {"data": bytes, "offset": int, "frame": str, "eof": bool}
     error: str = ""
     status: int = 200
 
 
-class StatsRead(Event):
+class StatsRead(Event, frozen=True):
     """`body` is Nomad's AllocResourceUsage, or HostStats when the machine was measured."""
 
     request_id: int
@@ -185,7 +185,7 @@ class StatsRead(Event):
     error: str = ""
 
 
-class ShutdownRequested(Event):
+class ShutdownRequested(Event, frozen=True):
     """The agent is asked to stop. Tasks stay, except under `-dev` (`stop_tasks`).
 
     `ShutdownComplete` follows, at the latest after the longest kill timeout.

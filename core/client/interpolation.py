@@ -41,9 +41,7 @@ def interpolate_all(value: Any, values: Mapping[str, str]) -> Any:
         return [interpolate_all(item, values) for item in value]
     if isinstance(value, dict):
         return {
-            interpolate(key, values) if isinstance(key, str) else key: interpolate_all(
-                item, values
-            )
+            interpolate(key, values) if isinstance(key, str) else key: interpolate_all(item, values)
             for key, item in value.items()
         }
     return value

@@ -11,7 +11,7 @@ import msgspec
 
 from core.client.effects import NO_HANDLE, TaskHandle
 from core.client.restarts import RestartHistory
-from core.model.allocation import AllocDeploymentStatus, Allocation, TaskState
+from core.model.allocation import Allocation, AllocDeploymentStatus, TaskState
 
 NODE_KEY: Final = "node"
 ALLOC_PREFIX: Final = "alloc/"

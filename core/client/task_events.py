@@ -95,9 +95,7 @@ def not_restarting(wall_us: Us, reason: str) -> TaskEvent:
 
 
 def killing(wall_us: Us, timeout_us: int, reason: str = "") -> TaskEvent:
-    text = reason or (
-        f"Sent interrupt. Waiting {duration_text(timeout_us)} before force killing"
-    )
+    text = reason or (f"Sent interrupt. Waiting {duration_text(timeout_us)} before force killing")
     event = _event("Killing", wall_us, text)
     event.kill_timeout_ns = timeout_us * 1000
     event.details = {"kill_timeout": duration_text(timeout_us), "kill_reason": reason}

@@ -76,6 +76,7 @@ class TaskRunner:
         self,
         box: Outbox,
         owner: TaskOwner,
+        *,
         alloc_id: str,
         task: Task,
         scope: TaskScope,
@@ -230,9 +231,7 @@ class TaskRunner:
         if self.saved.is_stopping:
             self._die(is_failed=False)
         else:
-            self._go_on_after(
-                Outcome.FAILED if event.is_recoverable else Outcome.UNRECOVERABLE
-            )
+            self._go_on_after(Outcome.FAILED if event.is_recoverable else Outcome.UNRECOVERABLE)
 
     def on_exited(self, event: TaskExited) -> None:
         if event.attempt != self.saved.attempt or not self.saved.may_run:
@@ -389,7 +388,6 @@ class TaskRunner:
             if key.startswith(SIMULATION_META_PREFIX)
         }
         return said or None
-
 
 
 def _log_limits(task: Task) -> LogLimits:

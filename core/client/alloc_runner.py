@@ -1,0 +1,496 @@
+"""One allocation on this node: its tasks in their order, its services, its health.
+
+The order, which is Nomad's:
+
+    prestart tasks -> main tasks -> poststart tasks          as each stage is reached
+    main tasks dead -> sidecars stopped -> poststop tasks    in the end
+
+A prestart task must end well before the main tasks begin; a prestart sidecar must only
+run. A task that failed for good takes its siblings with it; a dead leader ends the group.
+Stopping goes leader first, then the main tasks, then sidecars; each stage waits for the
+one before, so a log shipper sees the last line.
+
+The client status reported is computed from the tasks, and is terminal only when every
+task is dead: a place is free for others only when nobody holds it any more.
+"""
+
+from copy import copy
+from enum import Enum
+from typing import Any, Protocol
+
+from core.client import task_events
+from core.client.config import ClientConfig
+from core.client.effects import CheckDone, PrepareAlloc, SaveState
+from core.client.environment import TaskScope, merged_meta
+from core.client.health import HealthRule, HealthWatch
+from core.client.outbox import Outbox, Timer
+from core.client.restarts import RestartLimits
+from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode
+from core.client.services import AllocServices
+from core.client.task_runner import Phase, TaskRunner
+from core.model.allocation import (
+    Allocation,
+    AllocDeploymentStatus,
+    ClientStatus,
+    TaskEvent,
+    TaskState,
+    TaskStateName,
+)
+from core.model.job import Job, Task, TaskGroup
+from core.model.service import ServiceRegistration
+from core.model.timestamp import rfc3339
+
+ENDS_WELL = ("batch", "sysbatch")  # job types whose tasks are done after exit code 0
+
+
+class Stage(Enum):
+    """When a task runs (its lifecycle hook)."""
+
+    PRESTART = "prestart"
+    MAIN = ""
+    POSTSTART = "poststart"
+    POSTSTOP = "poststop"
+
+
+class AllocOwner(Protocol):
+    """What an allocation tells the client."""
+
+    def on_alloc_changed(self, alloc_id: str) -> None:
+        """Something to report."""
+
+    def is_held(self, alloc: Allocation) -> bool:
+        """Whether it must wait; `release` is called once it need not."""
+
+    def on_service_up(self, registration: ServiceRegistration) -> None: ...
+
+    def on_service_down(self, registration_id: str) -> None: ...
+
+
+class AllocRunner:
+    def __init__(
+        self,
+        box: Outbox,
+        owner: AllocOwner,
+        *,
+        config: ClientConfig,
+        node: dict[str, str],
+        saved: SavedAlloc,
+        saved_tasks: dict[str, SavedTask],
+    ) -> None:
+        self._box = box
+        self._owner = owner
+        self._config = config
+        self._node = node
+        self.saved = saved
+        self.group = _group_of(saved.alloc)
+        self._stages: dict[str, Stage] = {}
+        self._scopes: dict[str, TaskScope] = {}
+        self.tasks: dict[str, TaskRunner] = {}
+        for task in self.group.tasks or ():
+            self._stages[task.name] = _stage_of(task)
+            self.tasks[task.name] = self._task_runner(task, saved_tasks.get(task.name))
+        self._services = self._make_services()
+        self._health: HealthWatch | None = None
+        self._run_limit: Timer | None = None
+        self._stop_delay: Timer | None = None
+        self._is_advancing = False
+
+    # --- what others may ask -----------------------------------------------------------
+
+    @property
+    def alloc(self) -> Allocation:
+        return self.saved.alloc
+
+    @property
+    def is_finished(self) -> bool:
+        return all(task.is_dead for task in self.tasks.values())
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether any task runs, or may run for all that is known."""
+        return any(task.saved.may_run for task in self.tasks.values())
+
+    def status(self) -> tuple[ClientStatus, str]:
+        """Return the client status and its description, in Nomad's words."""
+        states = [
+            task.state
+            for name, task in self.tasks.items()
+            if self._stages[name] in (Stage.PRESTART, Stage.MAIN)
+        ]
+        if self.is_finished:
+            if any(task.state.failed for task in self.tasks.values()):
+                return ClientStatus.FAILED, "Failed tasks"
+            return ClientStatus.COMPLETE, "All tasks have completed"
+        if not self.saved.is_stopping and any(
+            state.state is TaskStateName.PENDING for state in states
+        ):
+            return ClientStatus.PENDING, "No tasks have started"
+        return ClientStatus.RUNNING, "Tasks are running"
+
+    def task_states(self) -> dict[str, TaskState]:
+        """Return a copy that later events don't change (event lists are never changed)."""
+        return {name: copy(task.state) for name, task in self.tasks.items()}
+
+    def registrations(self) -> list[ServiceRegistration]:
+        return self._services.registrations()
+
+    def shown_checks(self) -> dict[str, Any]:
+        return self._services.shown_checks()
+
+    # --- what the client wants -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Take in an allocation that never ran here."""
+        wall_us = self._box.now.wall_us
+        self._save()
+        for task in self.tasks.values():
+            task.note(task_events.received(wall_us))
+        if not self.tasks:
+            self._box.log("error", "allocation without tasks", alloc_id=self.alloc.id)
+        self._prepare()
+        self._owner.on_alloc_changed(self.alloc.id)
+
+    def resume(self) -> None:
+        """Take up again what the previous life of the agent left."""
+        for task in self.tasks.values():
+            task.resume()
+        if self.is_finished:
+            return
+        self._watch_health()
+        self._limit_run()
+        if not self.saved.is_prepared:
+            self._prepare()
+        elif self.saved.is_stopping:
+            self._end_next()
+        else:
+            self._advance()
+
+    def update(self, alloc: Allocation) -> None:
+        """Take the server's newer version: a stop, or an update in place."""
+        previous = self.alloc
+        if alloc.job is None:
+            alloc.job = previous.job
+        self.saved.alloc = alloc
+        if alloc.desired_status in ("stop", "evict"):
+            self.stop()
+            return
+        if alloc.deployment_id != previous.deployment_id:
+            self.saved.deployment_status = None
+        if _version_of(alloc) != _version_of(previous):
+            self._update_in_place()
+        self._save()
+        if alloc.deployment_id != previous.deployment_id:
+            self._watch_health()
+            self._observe_health()
+
+    def stop(self, *reasons: TaskEvent, now: bool = False) -> None:
+        """End all tasks for good. `now` skips the group's shutdown delay."""
+        if self.saved.is_stopping or self.is_finished:
+            return
+        self.saved.is_stopping = True
+        self._save()
+        self._services.take_out(None)
+        for task in self.tasks.values():
+            for reason in reasons:
+                if not task.is_dead:
+                    task.note(reason)
+        is_hurried = now or bool(self.alloc.desired_transition.no_shutdown_delay)
+        delay_us = (self.group.shutdown_delay_ns or 0) // 1000
+        if delay_us and self.has_processes and not is_hurried:
+            self._stop_delay = self._box.after(delay_us, self._end_next)
+        else:
+            self._end_next()
+
+    def release(self) -> None:
+        """The allocation that this one replaces has ended."""
+        if not self.saved.is_prepared and not self.is_finished:
+            self._prepare()
+
+    # --- what happened -----------------------------------------------------------------------
+
+    def on_prepared(self, error: str) -> None:
+        if self.saved.is_prepared or self.is_finished:
+            return
+        if error:
+            for task in self.tasks.values():
+                task.fail(task_events.setup_failure(self._box.now.wall_us, error))
+            self._close()
+            return
+        self.saved.is_prepared = True
+        self._save()
+        self._watch_health()
+        self._limit_run()
+        if self.saved.is_stopping:
+            self._end_next()
+        else:
+            self._advance()
+
+    def on_check_done(self, event: CheckDone) -> None:
+        self._services.on_check_done(event)
+
+    def on_task_changed(self, task: TaskRunner) -> None:
+        self._services.refresh()
+        self._advance()
+        self._observe_health()
+        self._owner.on_alloc_changed(self.alloc.id)
+
+    def on_task_leaving(self, task: TaskRunner) -> None:
+        self._services.take_out(task)
+
+    def on_service_up(self, registration: ServiceRegistration) -> None:
+        self._owner.on_service_up(registration)
+
+    def on_service_down(self, registration_id: str) -> None:
+        self._owner.on_service_down(registration_id)
+
+    def on_checks_changed(self) -> None:
+        self._observe_health()
+
+    def on_check_failing(self, tasks: list[TaskRunner], reason: str) -> None:
+        for task in tasks:
+            task.restart(reason, counts=True)
+
+    # --- the order of tasks ----------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Start and end tasks until nothing more follows from where all of them stand."""
+        if self._is_advancing or not self.saved.is_prepared:
+            return  # a task that changes while we look is seen by the loop below
+        self._is_advancing = True
+        try:
+            while self._step():
+                pass
+        finally:
+            self._is_advancing = False
+        if self.is_finished:
+            self._close()
+
+    def _step(self) -> bool:
+        if self.saved.is_stopping:
+            return False if self._stop_delay and self._stop_delay.is_pending else self._end_step()
+        if self._follow_the_dead():
+            return True
+        mains = self._at(Stage.MAIN)
+        if self._start_all(Stage.PRESTART):
+            return True
+        if self._is_past_prestart():
+            if self._start_all(Stage.MAIN):
+                return True
+            if mains and all(t.has_process or t.is_dead for t in mains):
+                if self._start_all(Stage.POSTSTART):
+                    return True
+        if all(task.is_dead for task in mains):
+            return self._end_step()
+        return False
+
+    def _follow_the_dead(self) -> bool:
+        """A failed task takes its siblings with it, a dead leader its followers."""
+        wall_us = self._box.now.wall_us
+        for name, task in self.tasks.items():
+            if not task.is_dead:
+                continue
+            if task.state.failed and self._stages[name] is not Stage.POSTSTOP:
+                self._end_others(name, task_events.sibling_failed(wall_us, name))
+                return True
+            if task.task.leader:
+                self._end_others(name, task_events.leader_dead(wall_us))
+                return True
+        return False
+
+    def _end_others(self, cause: str, reason: TaskEvent) -> None:
+        self.saved.is_stopping = True
+        self._save()
+        for name, task in self.tasks.items():
+            if name != cause and not task.is_dead and self._stages[name] is not Stage.POSTSTOP:
+                task.note(reason)
+
+    def _end_next(self) -> None:
+        self._advance()
+        self._owner.on_alloc_changed(self.alloc.id)
+
+    def _end_step(self) -> bool:
+        """End the next stage: leader, main tasks, sidecars; then run what cleans up."""
+        living = [t for t in self.tasks.values() if not t.is_dead]
+        ordinary = [t for t in living if self._stages[t.name] is not Stage.POSTSTOP]
+        leaders = [t for t in ordinary if t.task.leader]
+        mains = [t for t in ordinary if not _is_sidecar(t.task)]
+        for stage in (leaders, mains, ordinary):
+            if stage:
+                fresh = [t for t in stage if not t.saved.is_stopping]
+                for task in fresh:
+                    if self.saved.is_stopping:
+                        task.stop()
+                    else:
+                        task.stop(task_events.main_tasks_dead(self._box.now.wall_us))
+                return bool(fresh)
+        return self._start_all(Stage.POSTSTOP)
+
+    def _start_all(self, stage: Stage) -> bool:
+        waiting = [t for t in self._at(stage) if t.phase is Phase.WAITING]
+        if waiting and stage is Stage.POSTSTOP and not self._has_run():
+            for task in waiting:  # nothing ran: nothing to clean up after
+                task.stop()
+            return True
+        for task in waiting:
+            task.start()
+        return bool(waiting)
+
+    def _has_run(self) -> bool:
+        return any(task.saved.attempt for task in self.tasks.values())
+
+    def _is_past_prestart(self) -> bool:
+        return all(
+            task.has_process if _is_sidecar(task.task) else task.is_dead
+            for task in self._at(Stage.PRESTART)
+        )
+
+    def _at(self, stage: Stage) -> list[TaskRunner]:
+        return [task for name, task in self.tasks.items() if self._stages[name] is stage]
+
+    def _close(self) -> None:
+        for timer in (self._run_limit, self._stop_delay):
+            if timer is not None:
+                timer.cancel()
+        self._services.take_out(None)
+        if self._health is not None:
+            self._observe_health()
+            self._health.end()
+            self._health = None
+
+    # --- health ----------------------------------------------------------------------------
+
+    def _watch_health(self) -> None:
+        if self._health is not None:
+            self._health.end()
+            self._health = None
+        job = self.alloc.job or Job()
+        status = self.saved.deployment_status
+        if job.type in ENDS_WELL or (status is not None and status.healthy is not None):
+            return
+        if self.alloc.deployment_id:
+            strategy = self.group.update or job.update
+        else:
+            strategy = None
+        policy = strategy or self.group.migrate
+        rule = HealthRule.of(policy) if policy is not None else None
+        if rule is not None:
+            spent_us = max(self._box.now.wall_us - self.saved.received_us, 0)
+            self._health = HealthWatch(self._box, rule, spent_us, self._on_health_decided)
+
+    def _observe_health(self) -> None:
+        if self._health is None:
+            return
+        mains = self._at(Stage.MAIN)
+        self._health.observe(
+            is_running=bool(mains) and all(task.is_running for task in mains),
+            has_failed=any(task.state.failed for task in self.tasks.values() if task.is_dead),
+            checks_pass=self._services.are_healthy,
+        )
+
+    def _on_health_decided(self, is_healthy: bool, reason: str) -> None:
+        wall_us = self._box.now.wall_us
+        given = self.alloc.deployment_status
+        self.saved.deployment_status = AllocDeploymentStatus(
+            healthy=is_healthy,
+            timestamp=rfc3339(wall_us),
+            canary=bool(given and given.canary),
+        )
+        if reason:
+            for task in self.tasks.values():
+                task.note(task_events.unhealthy(wall_us, reason))
+        self._save()
+        self._owner.on_alloc_changed(self.alloc.id)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        if self._owner.is_held(self.alloc):
+            return
+        for task in self.tasks.values():
+            task.note(task_events.setup(self._box.now.wall_us))
+        self._box.emit(PrepareAlloc(self.alloc.id, list(self.tasks)))
+
+    def _limit_run(self) -> None:
+        limit_us = (self.group.max_run_duration_ns or 0) // 1000
+        if limit_us > 0:
+            spent_us = max(self._box.now.wall_us - self.saved.received_us, 0)
+            self._run_limit = self._box.after(max(limit_us - spent_us, 0), self._run_too_long)
+
+    def _run_too_long(self) -> None:
+        limit_us = (self.group.max_run_duration_ns or 0) // 1000
+        self.stop(task_events.max_run_duration(self._box.now.wall_us, limit_us))
+
+    def _update_in_place(self) -> None:
+        """Swap what may change under a running task: services, restart and kill settings."""
+        self._services.take_out(None)
+        self.group = _group_of(self.alloc)
+        self._scopes.clear()
+        for task in self.group.tasks or ():
+            runner = self.tasks.get(task.name)
+            if runner is not None:
+                runner.task = task
+                runner.limits = self._limits(task)
+        self._services = self._make_services()
+        self._services.refresh()
+
+    def _task_runner(self, task: Task, saved: SavedTask | None) -> TaskRunner:
+        return TaskRunner(
+            self._box,
+            self,
+            alloc_id=self.alloc.id,
+            task=task,
+            scope=self._scope_of(task.name),
+            limits=self._limits(task),
+            meta=merged_meta(self.alloc.job, self.group, task),
+            max_kill_timeout_us=self._config.max_kill_timeout_us,
+            saved=saved,
+        )
+
+    def _limits(self, task: Task) -> RestartLimits:
+        job = self.alloc.job or Job()
+        is_lasting = _stage_of(task) is Stage.MAIN and job.type not in ENDS_WELL
+        policy = task.restart_policy or self.group.restart_policy
+        return RestartLimits.of(policy, restarts_on_success=is_lasting or _is_sidecar(task))
+
+    def _scope_of(self, task_name: str) -> TaskScope:
+        """Return a task's scope; of "" the group's, for services of the group."""
+        scope = self._scopes.get(task_name)
+        if scope is None:
+            task = next((task for task in self.group.tasks or () if task.name == task_name), Task())
+            scope = TaskScope(self._config, self._node, self.alloc, self.group, task)
+            self._scopes[task_name] = scope
+        return scope
+
+    def _make_services(self) -> AllocServices:
+        return AllocServices(
+            self._box,
+            self,
+            alloc=self.alloc,
+            group=self.group,
+            tasks=list(self.tasks.values()),
+            main_tasks=self._at(Stage.MAIN),
+            scope_of=self._scope_of,
+            node_ip=self._node.get("attr.unique.network.ip-address", "127.0.0.1"),
+        )
+
+    def _save(self) -> None:
+        self._box.emit(SaveState(alloc_key(self.alloc.id), encode(self.saved)))
+
+
+def _group_of(alloc: Allocation) -> TaskGroup:
+    groups = (alloc.job.task_groups if alloc.job else None) or ()
+    return next((group for group in groups if group.name == alloc.task_group), TaskGroup())
+
+
+def _version_of(alloc: Allocation) -> tuple[int, int]:
+    job = alloc.job or Job()
+    return job.version or 0, job.job_modify_index or 0
+
+
+def _stage_of(task: Task) -> Stage:
+    hook = task.lifecycle.hook if task.lifecycle else ""
+    return Stage(hook) if hook in ("prestart", "poststart", "poststop") else Stage.MAIN
+
+
+def _is_sidecar(task: Task) -> bool:
+    return task.lifecycle is not None and task.lifecycle.sidecar
