@@ -7,18 +7,22 @@ thousand times. Sharing leaks nothing: a machine looks a number up only for memb
 has heard of itself, and keeps an identity of its own where it believes another one.
 """
 
+from hashlib import blake2b
+
 from gossip.messages import Identity
 
 
 class Directory:
     """Invariant: an ordinal in use has uses > 0; a free one is in `_free` exactly once."""
 
-    __slots__ = ("_free", "_uses", "identities", "ordinals")
+    __slots__ = ("_free", "_uses", "hashes", "identities", "ordinals")
 
     def __init__(self) -> None:
         self.ordinals: dict[str, int] = {}
         # by ordinal: the first identity anybody believed for that name
         self.identities: list[Identity] = []
+        # by ordinal: 64 bits of the name, the same in every process
+        self.hashes: list[int] = []
         self._uses: list[int] = []
         self._free: list[int] = []
 
@@ -29,9 +33,11 @@ class Directory:
             if self._free:
                 ordinal = self._free.pop()
                 self.identities[ordinal] = identity
+                self.hashes[ordinal] = name_hash(identity.name)
             else:
                 ordinal = len(self.identities)
                 self.identities.append(identity)
+                self.hashes.append(name_hash(identity.name))
                 self._uses.append(0)
             self.ordinals[identity.name] = ordinal
         self._uses[ordinal] += 1
@@ -48,3 +54,9 @@ class Directory:
     def __len__(self) -> int:
         """The numbers ever given out: the length a table must have."""
         return len(self.identities)
+
+
+def name_hash(name: str) -> int:
+    """Return 64 bits that are the same for `name` in every process."""
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

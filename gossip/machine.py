@@ -17,16 +17,59 @@ Nothing here knows a clock, a socket or a thread. `rng` is the only source of ch
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Final
 
+from gossip.digests import Digests
 from gossip.directory import Directory
-from gossip.messages import Identity, Packet
+from gossip.exchange import Exchanger
+from gossip.local import Local
+from gossip.membership import Admit, Membership
+from gossip.messages import (
+    ADDRESS_BYTES_MAX,
+    ALIVE,
+    DEAD,
+    META_BYTES_MAX,
+    NAME_BYTES_MAX,
+    STATUS_MASK,
+    SUSPECT,
+    Identity,
+    Kind,
+    Packet,
+    Update,
+    meta_bytes,
+    utf8_bytes,
+)
+from gossip.probe import Prober
 from gossip.settings import Settings
+from gossip.table import Table
+from gossip.timers import Timer
 from gossip.views import Counters, DigestView, MemberView, Output
+
+REAP_INTERVAL_US: Final = 60_000_000
+SNAPSHOT_MEMBERS_MAX: Final = 64
 
 
 class GossipMachine:
-    deadline_us: int
+    """One member of a pool.
+
+    Args:
+        name: Unique in the pool, at most 128 bytes.
+        address: "host:port" under which others reach this member, by packet and stream.
+        meta: What others shall know of it, at most 512 bytes encoded.
+        settings: The pool's profile.
+        rng: The only source of chance; nobody else may draw from it.
+        now_us: Monotonic time, microseconds.
+        known: (name, address) pairs of an earlier life, tried until somebody answers.
+        admit: Asked about every member that is new or says something new of itself;
+            returns "" or the reason why it is refused. Must be pure.
+        directory: Shared by the machines of one pool in one process, to save memory.
+
+    Raises:
+        ValueError: name, address or meta is too long or the name is empty.
+    """
+
+    __slots__ = ("_digests", "_exchanger", "_is_started", "_local", "_membership", "_prober")
 
     def __init__(
         self,
@@ -38,31 +81,252 @@ class GossipMachine:
         rng: random.Random,
         now_us: int,
         known: Sequence[tuple[str, str]] = (),
-        admit: Callable[[Identity], str] | None = None,
+        admit: Admit | None = None,
         directory: Directory | None = None,
-    ) -> None: ...
+    ) -> None:
+        identity = _checked_identity(name, address, meta)
+        table = Table(Directory() if directory is None else directory)
+        self._local = Local(identity, settings, rng, table, now_us)
+        self._membership = Membership(self._local, admit, now_us)
+        self._digests = Digests(self._local)
+        self._prober = Prober(self._local, self._membership)
+        self._exchanger = Exchanger(self._local, self._membership, self._digests, known)
+        self._prober.start(now_us)
+        self._exchanger.start(now_us)
+        self._local.timers.arm(now_us + REAP_INTERVAL_US, Timer.REAP)
 
-    def join(self, addresses: Sequence[str], now_us: int) -> None: ...
-    def leave(self, now_us: int) -> None: ...
-    def on_packet(self, source: str, packet: Packet, now_us: int) -> None: ...
-    def on_exchange_request(
-        self, exchange_id: int, source: str, packet: Packet, now_us: int
-    ) -> None: ...
-    def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None: ...
-    def tick(self, now_us: int) -> None: ...
-    def set_meta(self, meta: dict[str, str], now_us: int) -> None: ...
-    def force_leave(self, name: str, now_us: int) -> None: ...
+    @property
+    def deadline_us(self) -> int:
+        """When `tick` is due next."""
+        return self._local.timers.deadline_us
+
+    # -- what the owner asks for ----------------------------------------------------
+
+    def join(self, addresses: Sequence[str], now_us: int) -> None:
+        """Exchange tables with each address; the caller asks again if none answered."""
+        self._exchanger.join(addresses, now_us)
+
+    def leave(self, now_us: int) -> None:
+        """Say farewell. Go on ticking until `is_left`, then stop."""
+        if not self._local.is_leaving:
+            self._membership.leave(now_us)
+
+    def set_meta(self, meta: dict[str, str], now_us: int) -> None:
+        """Tell the pool other metadata.
+
+        Raises:
+            ValueError: it is too long; nothing was changed.
+        """
+        mine = self._local.table.identity(self._local.me)
+        if meta != mine.meta and not self._local.is_leaving:
+            identity = _checked_identity(mine.name, mine.address, meta)
+            self._membership.change_identity(identity, now_us)
+
+    def force_leave(self, name: str, now_us: int) -> bool:
+        """Make a dead member one that left: nobody tries to reach it any more.
+
+        Returns:
+            False when `name` is not known as dead; nothing was changed.
+        """
+        return self._membership.force_leave(name, now_us)
+
     def publish_digest(
         self, origin: str, term: int, sequence: int, data: bytes, now_us: int
-    ) -> None: ...
-    def digests(self, now_us: int) -> list[DigestView]: ...
-    def members(self) -> list[MemberView]: ...
-    def member(self, name: str) -> MemberView | None: ...
-    def snapshot(self) -> list[tuple[str, str]]: ...
-    def take_output(self) -> Output: ...
+    ) -> None:
+        """Spread an opaque record of `origin`; the newest (term, sequence) wins.
+
+        Raises:
+            ValueError: `data` has more than 1,000 bytes.
+        """
+        self._digests.publish(origin, term, sequence, data, now_us)
+
+    # -- what happened --------------------------------------------------------------
+
+    def on_packet(self, source: str, packet: Packet, now_us: int) -> None:
+        """A datagram came from `source`, an address that an answer would reach."""
+        local = self._local
+        local.counters.packets_received += 1
+        kind = packet.kind
+        if packet.updates:
+            self._membership.absorb(packet.updates, now_us)
+        if packet.digests:
+            self._digests.absorb(packet.digests, now_us)
+        if kind == Kind.PING:
+            self._on_ping(source, packet)
+        elif kind == Kind.ACK:
+            self._prober.on_ack(packet.sequence)
+        elif kind == Kind.PING_REQUEST:
+            if not local.is_leaving:
+                self._prober.on_request(source, packet, now_us)
+        elif kind == Kind.NACK:
+            self._prober.on_nack(packet.sequence)
+        elif kind != Kind.GOSSIP:
+            local.counters.drop("unknown_kind")
+
+    def _on_ping(self, source: str, packet: Packet) -> None:
+        local = self._local
+        if packet.target != local.name:
+            # meant for somebody who had this address before us
+            local.counters.drop("wrong_target")
+            return
+        updates = local.rumours_beside(packet.sender)
+        accused = self._accusation_of(packet.sender)
+        if accused is not None:
+            updates = (accused, *updates)
+        local.send(source, Packet(Kind.ACK, packet.sequence, local.name, updates=updates))
+
+    def _accusation_of(self, sender: str) -> Update | None:
+        """Return what we hold against one who evidently lives, so that it may refute."""
+        table = self._local.table
+        ordinal = table.find(sender)
+        if ordinal < 0 or table.key(ordinal) & STATUS_MASK not in (SUSPECT, DEAD):
+            return None
+        return self._local.accusation(ordinal)
+
+    def on_exchange_request(
+        self, exchange_id: int, source: str, packet: Packet, now_us: int
+    ) -> None:
+        """A request came on a stream; the output carries the reply."""
+        local = self._local
+        if packet.kind == Kind.PING:
+            if packet.target != local.name:
+                local.counters.drop("wrong_target")
+                return
+            reply: Packet | None = Packet(Kind.ACK, packet.sequence, local.name)
+        else:
+            reply = self._exchanger.answer(packet, now_us)
+        if reply is not None:
+            local.output.replies.append((exchange_id, reply))
+
+    def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
+        """Our own exchange ended, with the reply or None."""
+        if not self._prober.on_exchanged(exchange_id, packet):
+            self._exchanger.on_exchanged(exchange_id, packet, now_us)
+
+    def tick(self, now_us: int) -> None:
+        """Do all that is due."""
+        timers = self._local.timers
+        while (due := timers.pop_due(now_us)) is not None:
+            due_us, timer, argument = due
+            if timer == Timer.PROBE_TIMEOUT:
+                self._prober.on_timeout(argument, now_us)
+            elif timer == Timer.PROBE:
+                if not self._local.is_leaving:
+                    self._prober.on_interval(due_us, now_us)
+            elif timer == Timer.GOSSIP:
+                self._gossip(now_us)
+            elif timer == Timer.SUSPICION:
+                self._membership.on_suspicion_due(argument, due_us, now_us)
+            elif timer == Timer.RELAY:
+                self._prober.on_relay_timeout(argument)
+            elif timer == Timer.DIGEST:
+                self._digests.on_interval(now_us)
+            else:
+                self._on_slow_timer(timer, due_us, now_us)
+
+    def _on_slow_timer(self, timer: int, due_us: int, now_us: int) -> None:
+        if self._local.is_leaving:
+            return
+        if timer == Timer.EXCHANGE:
+            self._exchanger.on_interval(now_us)
+        elif timer == Timer.RECONNECT:
+            self._exchanger.on_reconnect(due_us, now_us)
+        elif timer == Timer.REAP:
+            self._exchanger.remember(self._membership.reap(now_us))
+            self._digests.on_reap(now_us)
+            self._local.timers.arm(now_us + REAP_INTERVAL_US, Timer.REAP)
+
+    def _gossip(self, now_us: int) -> None:
+        """Tell rumours to a few members, the recently dead among them."""
+        local = self._local
+        membership = self._membership
+        membership.gossip_is_armed = bool(local.rumours.current)
+        if not local.rumours.current:
+            return
+        settings, table = local.settings, local.table
+        targets = table.sample(
+            local.rng,
+            settings.gossip_fanout,
+            skip=(local.me,),
+            status_max=DEAD,
+            gone_after_us=now_us - settings.gossip_to_dead_us,
+        )
+        for target in targets:
+            updates = local.rumours_beside()
+            if table.key(target) & STATUS_MASK == DEAD:
+                updates = (local.accusation(target), *updates)
+            if not updates:
+                break
+            local.send(
+                table.identity(target).address,
+                Packet(Kind.GOSSIP, sender=local.name, updates=updates),
+            )
+        local.timers.arm(now_us + settings.gossip_interval_us, Timer.GOSSIP)
+
+    # -- reading --------------------------------------------------------------------
+
+    def members(self) -> list[MemberView]:
+        """Return all known members, this one included, ordered by name."""
+        table = self._local.table
+        return sorted((table.view(o) for o in table.ordinals()), key=lambda m: m.name)
+
+    def member(self, name: str) -> MemberView | None:
+        """Return one member, or None if it was never heard of or is forgotten."""
+        ordinal = self._local.table.find(name)
+        return None if ordinal < 0 else self._local.table.view(ordinal)
+
+    def digests(self, now_us: int) -> list[DigestView]:
+        """Return the newest record of every origin, ordered by origin."""
+        return self._digests.views(now_us)
+
+    def snapshot(self) -> list[tuple[str, str]]:
+        """Return (name, address) of up to 64 live members, for `known` of the next life."""
+        table = self._local.table
+        return [
+            (identity.name, identity.address)
+            for ordinal in table.ordinals()
+            if ordinal != self._local.me and table.key(ordinal) & STATUS_MASK == ALIVE
+            for identity in (table.identity(ordinal),)
+        ][:SNAPSHOT_MEMBERS_MAX]
+
+    def take_output(self) -> Output:
+        """Return what the host shall do since the last call; it is the host's to keep."""
+        output = self._local.output
+        self._local.output = Output()
+        return output
+
     @property
-    def counters(self) -> Counters: ...
+    def counters(self) -> Counters:
+        return self._local.counters
+
     @property
-    def health_score(self) -> int: ...
+    def health_score(self) -> int:
+        """0 is healthy; each point stretches our own probes by one more interval."""
+        return self._local.awareness.score
+
     @property
-    def is_left(self) -> bool: ...  # the farewell has been told often enough
+    def rumours_queued(self) -> int:
+        return len(self._local.rumours.current)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether `leave` was called and the farewell was told often enough."""
+        local = self._local
+        is_told = local.name not in local.rumours.current
+        return local.is_leaving and (is_told or local.table.active == 0)
+
+
+def _checked_identity(name: str, address: str, meta: dict[str, str]) -> Identity:
+    if not name or utf8_bytes(name) > NAME_BYTES_MAX:
+        raise ValueError(f"a member's name has 1 to {NAME_BYTES_MAX} bytes, not {name[:80]!r}")
+    if not address or utf8_bytes(address) > ADDRESS_BYTES_MAX:
+        raise ValueError(
+            f"address of {name!r} must be host:port of at most {ADDRESS_BYTES_MAX} bytes, "
+            f"not {address[:80]!r}"
+        )
+    if meta_bytes(meta) > META_BYTES_MAX:
+        raise ValueError(
+            f"metadata of {name!r} needs {meta_bytes(meta)} bytes; at most {META_BYTES_MAX} "
+            "travel with every rumour: shorten it"
+        )
+    return Identity(name, address, dict(meta))

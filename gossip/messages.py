@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-NAME_BYTES_MAX: Final = 255
+NAME_BYTES_MAX: Final = 128
 ADDRESS_BYTES_MAX: Final = 255
 META_BYTES_MAX: Final = 512
 DIGEST_BYTES_MAX: Final = 1_000
@@ -101,7 +101,6 @@ class Packet(msgspec.Struct, frozen=True, eq=False):
     sequence: int = 0  # pairs an ACK or NACK with its PING
     sender: str = ""  # the sender's name
     target: str = ""  # name: who shall answer a PING; whom to probe for a PING_REQUEST
-    target_address: str = ""  # of a PING_REQUEST
     updates: tuple[Update, ...] = ()
     digests: tuple[Digest, ...] = ()
     summary: bytes = b""  # SYNC_SUMMARY: 8 bytes a bucket
@@ -120,7 +119,7 @@ def meta_bytes(meta: dict[str, str]) -> int:
 
 def make_update(name: str, key: int, by: str, identity: Identity | None = None) -> Update:
     """Build an update together with its worst-case encoded size."""
-    size = utf8_bytes(name) + utf8_bytes(by) + 24
-    if identity is not None:
-        size += identity.size_bytes
+    size = 24 + (utf8_bytes(name) if identity is None else identity.size_bytes)
+    if by != name:
+        size += utf8_bytes(by)
     return Update(name, key, by, identity, size)

@@ -58,7 +58,7 @@ class Settings:
     relays_max: int = 1_024
     # A member refutes once per accusation. So many steps between two sights of it
     # cannot be honest, and a key that large would cost every honest refutation.
-    incarnation_leap_max: int = 65_536
+    incarnation_leap_max: int = 1 << 20
 
     def __post_init__(self) -> None:
         for name in (

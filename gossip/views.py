@@ -58,16 +58,23 @@ class DigestView(NamedTuple):
     age_us: int
 
 
-@dataclass(slots=True)
 class Output:
     """What the host shall do, in order; taken after every call of the machine."""
 
-    packets: list[tuple[str, Packet]] = field(default_factory=list)
-    # (exchange_id, address, packet, timeout_us): exactly one on_exchanged answers each
-    exchanges: list[tuple[int, str, Packet, int]] = field(default_factory=list)
-    replies: list[tuple[int, Packet]] = field(default_factory=list)
-    events: list[MemberEvent] = field(default_factory=list)
-    digest_changes: list[str] = field(default_factory=list)  # origins with a newer record
+    __slots__ = ("digest_changes", "events", "exchanges", "packets", "replies")
+
+    def __init__(self) -> None:
+        self.packets: list[tuple[str, Packet]] = []
+        # (exchange_id, address, packet, timeout_us): exactly one on_exchanged answers each
+        self.exchanges: list[tuple[int, str, Packet, int]] = []
+        self.replies: list[tuple[int, Packet]] = []
+        self.events: list[MemberEvent] = []
+        self.digest_changes: list[str] = []  # origins with a newer record
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.packets or self.exchanges or self.replies or self.events or self.digest_changes
+        )
 
 
 @dataclass(slots=True)

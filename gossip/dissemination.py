@@ -1,0 +1,92 @@
+"""The queue of rumours (SWIM, section 4.1): each is sent a bounded number of times.
+
+Rumours lie in tiers by how often they were sent; the least sent go first, the newest of
+a tier before the older. One rumour per subject is current. A superseded one stays in its
+tier and is skipped when it comes up.
+"""
+
+import math
+
+from gossip.messages import Update
+
+
+def retransmit_limit(multiplier: int, members: int) -> int:
+    """Return how often one rumour is sent in a pool of `members` (SWIM, section 4.1)."""
+    return multiplier * max(1, math.ceil(math.log10(members + 1)))
+
+
+class Rumours:
+    """Invariants: `current[name]` is in exactly one tier; `_stale` counts all others."""
+
+    __slots__ = ("_limit", "_multiplier", "_stale", "_tiers", "current")
+
+    def __init__(self, retransmit_multiplier: int) -> None:
+        self._multiplier = retransmit_multiplier
+        self._limit = retransmit_multiplier
+        self._tiers: list[list[Update]] = [[]]
+        self._stale = 0
+        self.current: dict[str, Update] = {}
+
+    def resize(self, members: int) -> None:
+        """Set how often a rumour is sent in a pool of `members`."""
+        self._limit = retransmit_limit(self._multiplier, members)
+
+    def add(self, update: Update) -> None:
+        """Queue `update` as unsent, in place of any other about the same member."""
+        previous = self.current.get(update.name)
+        if previous is not None:
+            if previous is update:
+                return
+            self._stale += 1
+            if self._stale > len(self.current) + 64:
+                self._compact()
+        self.current[update.name] = update
+        self._tiers[0].append(update)
+
+    def take(self, room_bytes: int, parts: int) -> tuple[Update, ...]:
+        """Return what one packet shall carry, and count it as sent once more.
+
+        Args:
+            room_bytes: Bytes left in the packet.
+            parts: Parts left in the packet.
+        """
+        current = self.current
+        if not current:
+            return ()
+        taken: list[Update] = []
+        moved: list[tuple[int, list[Update]]] = []
+        for sent, tier in enumerate(self._tiers):
+            chosen: list[Update] = []
+            while tier and parts:
+                update = tier[-1]
+                if current.get(update.name) is not update:
+                    tier.pop()
+                    self._stale -= 1
+                    continue
+                if update.size_bytes > room_bytes:
+                    break
+                tier.pop()
+                room_bytes -= update.size_bytes
+                parts -= 1
+                chosen.append(update)
+            if chosen:
+                taken += chosen
+                moved.append((sent + 1, chosen))
+        for sent, chosen in moved:
+            self._put_back(sent, chosen)
+        return tuple(taken)
+
+    def _put_back(self, sent: int, updates: list[Update]) -> None:
+        if sent >= self._limit:
+            for update in updates:
+                del self.current[update.name]
+            return
+        while len(self._tiers) <= sent:
+            self._tiers.append([])
+        self._tiers[sent] += updates
+
+    def _compact(self) -> None:
+        """Drop superseded rumours, so that a member with nobody to tell stays small."""
+        for tier in self._tiers:
+            tier[:] = [u for u in tier if self.current.get(u.name) is u]
+        self._stale = 0

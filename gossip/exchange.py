@@ -1,0 +1,260 @@
+"""Push-pull: joining, repairing what gossip lost, and finding back after isolation.
+
+A small pool exchanges whole tables. A large one exchanges a summary first, 8 bytes for
+each of 256 buckets of members; the answer holds the rows of the buckets that differ, and
+a third packet the rows that the other lacks. A quiet pool of 10,000 so pays 2 KB a
+round instead of a megabyte.
+
+A member that believes itself alone tries the addresses it ever knew, for ever: those who
+failed, those it joined by, those of its last life, and the last 64 it has reaped.
+"""
+
+import math
+from collections.abc import Sequence
+
+from gossip.digests import Digests
+from gossip.local import Local
+from gossip.membership import Membership
+from gossip.messages import (
+    ALIVE,
+    DEAD,
+    STATUS_MASK,
+    Identity,
+    Kind,
+    Packet,
+    Update,
+    make_update,
+)
+from gossip.table import SUMMARY_BYTES, differing_buckets
+from gossip.timers import Timer
+
+REMEMBERED_MAX = 64
+ALONE_TRIES = 3
+
+
+class Exchanger:
+    __slots__ = (
+        "_digests",
+        "_local",
+        "_membership",
+        "_open",
+        "_reconnect_due_us",
+        "_remembered",
+    )
+
+    def __init__(
+        self,
+        local: Local,
+        membership: Membership,
+        digests: Digests,
+        known: Sequence[tuple[str, str]],
+    ) -> None:
+        self._local = local
+        self._membership = membership
+        self._digests = digests
+        self._open: dict[int, str] = {}  # exchange id -> address
+        self._reconnect_due_us = 0
+        # address -> name, "" while nobody there has answered; the oldest first
+        self._remembered: dict[str, str] = {}
+        for name, address in known:
+            self._remember(address, name)
+        membership.on_alone = self._hurry_reconnect
+
+    def start(self, now_us: int) -> None:
+        local = self._local
+        phase_us = int(local.rng.random() * self._interval_us())
+        local.timers.arm(now_us + phase_us, Timer.EXCHANGE)
+        self._reconnect_due_us = now_us + local.settings.reconnect_interval_us
+        if self._remembered:
+            self._reconnect_due_us = now_us
+        local.timers.arm(self._reconnect_due_us, Timer.RECONNECT)
+
+    # -- starting exchanges ---------------------------------------------------------
+
+    def join(self, addresses: Sequence[str], now_us: int) -> None:
+        for address in addresses:
+            if address != self._own_address():
+                self._remember(address, self._remembered.get(address, ""))
+                self._ask(address, now_us)
+
+    def on_interval(self, now_us: int) -> None:
+        """The regular round: exchange with one random member."""
+        local = self._local
+        local.timers.arm(now_us + self._interval_us(), Timer.EXCHANGE)
+        for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
+            self._ask(local.table.identity(peer).address, now_us)
+
+    def on_reconnect(self, due_us: int, now_us: int) -> None:
+        """Try those who failed; alone, try everybody ever known."""
+        if due_us != self._reconnect_due_us:
+            return
+        local = self._local
+        table, settings = local.table, local.settings
+        is_alone = table.active <= 1
+        interval_us = settings.isolated_interval_us if is_alone else settings.reconnect_interval_us
+        # between 0.8 and 1.2 intervals: those who failed together must not return together
+        self._reconnect_due_us = now_us + int(interval_us * (0.8 + 0.4 * local.rng.random()))
+        local.timers.arm(self._reconnect_due_us, Timer.RECONNECT)
+        lost = self._lost_addresses(is_alone)
+        if not lost:
+            return
+        # The whole pool together makes one attempt an interval for each that is lost.
+        tries = ALONE_TRIES if is_alone else int(local.rng.random() < len(lost) / table.active)
+        for address in local.rng.sample(lost, min(tries, len(lost))):
+            self._ask(address, now_us)
+
+    def _lost_addresses(self, is_alone: bool) -> list[str]:
+        table = self._local.table
+        addresses = [
+            table.identity(ordinal).address
+            for ordinal in (table.gone_us if table.dead else ())
+            if table.key(ordinal) & STATUS_MASK == DEAD
+        ]
+        for address, name in self._remembered.items():
+            ordinal = table.find(name) if name else -1
+            is_present = ordinal >= 0 and table.key(ordinal) & STATUS_MASK != DEAD
+            if is_alone or (name and not is_present):
+                addresses.append(address)
+        own = self._own_address()
+        return [address for address in dict.fromkeys(addresses) if address != own]
+
+    def _hurry_reconnect(self, now_us: int) -> None:
+        """We just lost the last one: don't wait for the slow round."""
+        soon_us = now_us + self._local.settings.isolated_interval_us
+        if soon_us < self._reconnect_due_us and not self._local.is_leaving:
+            self._reconnect_due_us = soon_us
+            self._local.timers.arm(soon_us, Timer.RECONNECT)
+
+    def _interval_us(self) -> int:
+        """Slower as the pool grows: each doubling beyond 32 adds one interval."""
+        interval_us = self._local.settings.exchange_interval_us
+        active = self._local.table.active
+        return interval_us * (1 + max(0, math.ceil(math.log2(max(1, active)) - 5)))
+
+    def _ask(self, address: str, now_us: int) -> None:
+        local = self._local
+        table = local.table
+        if table.active <= 1:
+            # We bring nothing but ourselves and take all; the dead of an isolated
+            # member are no news to anybody.
+            rows: tuple[Update, ...] = (self._row(local.me),)
+            packet = self._table_packet(rows, now_us)
+        elif table.size <= local.settings.full_table_max_members:
+            packet = self._table_packet(self._rows(), now_us)
+        else:
+            packet = Packet(
+                Kind.SYNC_SUMMARY,
+                sender=local.name,
+                updates=(self._row(local.me),),
+                digests=self._digests.all(now_us),
+                summary=table.summary(),
+            )
+        self._send(address, packet)
+
+    def _send(self, address: str, packet: Packet) -> None:
+        exchange_id = self._local.exchange(
+            address, packet, self._local.settings.exchange_timeout_us
+        )
+        self._open[exchange_id] = address
+
+    # -- answering ------------------------------------------------------------------
+
+    def answer(self, packet: Packet, now_us: int) -> Packet | None:
+        """Return the reply to another member's request, and learn from the request."""
+        local = self._local
+        kind = packet.kind
+        if kind == Kind.SYNC_SUMMARY:
+            if len(packet.summary) != SUMMARY_BYTES:
+                local.counters.drop("bad_summary")
+                return None
+            self._absorb(packet, now_us)
+            buckets = differing_buckets(local.table.summary(), packet.summary)
+            return Packet(
+                Kind.SYNC_DIFFERENCE,
+                sender=local.name,
+                updates=self._rows_of(buckets),
+                digests=self._digests.all(now_us),
+                buckets=buckets,
+            )
+        if kind == Kind.SYNC_TABLE:
+            # made before we learn from theirs: they know their own rows
+            reply = self._table_packet(self._rows(), now_us)
+            self._absorb(packet, now_us)
+            return reply
+        if kind == Kind.SYNC_ROWS:
+            self._absorb(packet, now_us)
+            return Packet(Kind.SYNC_DONE, sender=local.name)
+        local.counters.drop("unknown_kind")
+        return None
+
+    def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
+        address = self._open.pop(exchange_id, None)
+        if address is None:
+            return
+        if packet is None:
+            self._local.counters.exchanges_failed += 1
+            return
+        if packet.kind not in (Kind.SYNC_TABLE, Kind.SYNC_DIFFERENCE, Kind.SYNC_DONE):
+            self._local.counters.drop("unexpected_reply")
+            return
+        if address in self._remembered and packet.sender:
+            self._remembered[address] = packet.sender
+        self._absorb(packet, now_us)
+        if packet.kind == Kind.SYNC_DIFFERENCE and packet.buckets:
+            rows = self._rows_theirs_lack(packet)
+            if rows:
+                self._send(address, Packet(Kind.SYNC_ROWS, sender=self._local.name, updates=rows))
+
+    def _absorb(self, packet: Packet, now_us: int) -> None:
+        self._membership.absorb_rows(packet.updates, packet.sender, now_us)
+        self._digests.absorb(packet.digests, now_us)
+
+    # -- rows -----------------------------------------------------------------------
+
+    def _row(self, ordinal: int) -> Update:
+        table = self._local.table
+        identity = table.identity(ordinal)
+        return make_update(identity.name, table.key(ordinal), identity.name, identity)
+
+    def _rows(self) -> tuple[Update, ...]:
+        """All we believe, our own row first: it introduces us as an accuser."""
+        me = self._local.me
+        others = (o for o in self._local.table.ordinals() if o != me)
+        return (self._row(me), *(self._row(ordinal) for ordinal in others))
+
+    def _rows_of(self, buckets: bytes) -> tuple[Update, ...]:
+        if not buckets:
+            return ()
+        table, wanted = self._local.table, frozenset(buckets)
+        return tuple(self._row(o) for o in table.ordinals() if table.bucket(o) in wanted)
+
+    def _rows_theirs_lack(self, packet: Packet) -> tuple[Update, ...]:
+        """Return our rows of the differing buckets that beat, or are not in, theirs."""
+        theirs = {row.name: row.key for row in packet.updates}
+        return tuple(
+            row for row in self._rows_of(packet.buckets) if row.key > theirs.get(row.name, 0)
+        )
+
+    def _table_packet(self, rows: tuple[Update, ...], now_us: int) -> Packet:
+        return Packet(
+            Kind.SYNC_TABLE,
+            sender=self._local.name,
+            updates=rows,
+            digests=self._digests.all(now_us),
+        )
+
+    # -- memory of addresses --------------------------------------------------------
+
+    def remember(self, identities: list[Identity]) -> None:
+        """Keep the addresses of members that failed and are now forgotten otherwise."""
+        for identity in identities:
+            self._remember(identity.address, identity.name)
+
+    def _remember(self, address: str, name: str) -> None:
+        self._remembered.pop(address, None)
+        self._remembered[address] = name
+        while len(self._remembered) > REMEMBERED_MAX:
+            del self._remembered[next(iter(self._remembered))]
+
+    def _own_address(self) -> str:
+        return self._local.table.identity(self._local.me).address

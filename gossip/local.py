@@ -1,0 +1,93 @@
+"""What the parts of one machine share: who we are, what we know, what goes out."""
+
+import random
+from typing import Final
+
+from gossip.awareness import Awareness
+from gossip.dissemination import Rumours
+from gossip.messages import (
+    Identity,
+    Packet,
+    Update,
+    make_update,
+    utf8_bytes,
+)
+from gossip.settings import Settings
+from gossip.table import Table
+from gossip.timers import Timers
+from gossip.views import Counters, EventKind, MemberEvent, Output
+
+# Header, label, nonce, tag, checksum and the fixed fields of a packet, at their largest.
+ENVELOPE_BYTES: Final = 160
+LABEL_BYTES_MAX: Final = 64
+
+
+class Local:
+    __slots__ = (
+        "_exchange_id",
+        "_room_bytes",
+        "awareness",
+        "counters",
+        "is_leaving",
+        "me",
+        "name",
+        "output",
+        "rng",
+        "rumours",
+        "sequence",
+        "settings",
+        "table",
+        "timers",
+    )
+
+    def __init__(
+        self, identity: Identity, settings: Settings, rng: random.Random, table: Table, now_us: int
+    ) -> None:
+        self.name = identity.name
+        self.settings = settings
+        self.rng = rng
+        self.table = table
+        self.timers = Timers()
+        self.output = Output()
+        self.counters = Counters()
+        self.awareness = Awareness(settings.health_max)
+        self.rumours = Rumours(settings.retransmit_multiplier)
+        # our own ordinal; incarnations begin at 1
+        self.me = table.add(identity, 1 << 2, now_us)
+        self.is_leaving = False
+        # a random start, so that an answer to an earlier life's probe is not ours
+        self.sequence = rng.getrandbits(31)
+        self._exchange_id = 0
+        self._room_bytes = settings.packet_bytes_max - ENVELOPE_BYTES - utf8_bytes(self.name)
+
+    def next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+    def send(self, address: str, packet: Packet) -> None:
+        self.counters.packets_sent += 1
+        self.output.packets.append((address, packet))
+
+    def exchange(self, address: str, packet: Packet, timeout_us: int) -> int:
+        """Ask for a stream; return the id that its end will carry."""
+        self._exchange_id += 1
+        self.counters.exchanges += 1
+        self.output.exchanges.append((self._exchange_id, address, packet, timeout_us))
+        return self._exchange_id
+
+    def rumours_beside(self, *others: str) -> tuple[Update, ...]:
+        """Return the rumours that fit into a packet that also carries these texts."""
+        if not self.rumours.current:
+            return ()
+        room_bytes = self._room_bytes
+        for other in others:
+            room_bytes -= utf8_bytes(other)
+        # one part is the packet's own, one may be an accusation put in front
+        return self.rumours.take(room_bytes, self.settings.packet_parts_max - 2)
+
+    def accusation(self, ordinal: int) -> Update:
+        """Return what we hold against a member, to be told to it first."""
+        return make_update(self.table.identity(ordinal).name, self.table.key(ordinal), self.name)
+
+    def emit(self, kind: EventKind, ordinal: int) -> None:
+        self.output.events.append(MemberEvent(kind, self.table.view(ordinal)))

@@ -1,0 +1,237 @@
+"""Failure detection: one member probed each interval (SWIM, sections 3.1 and 4.3)."""
+
+from math import gcd
+
+from gossip.local import Local
+from gossip.membership import Membership
+from gossip.messages import ALIVE, DEAD, STATUS_MASK, SUSPECT, Kind, Packet
+from gossip.timers import Timer
+
+
+class Walk:
+    """Who is probed next: every member once a round, in random order.
+
+    Section 4.3 shuffles a list; a random stride that shares no factor with the number of
+    members visits all of them as well, and needs no list. Who joins during a round is
+    met in the next one, so a failure is first probed within two rounds.
+    """
+
+    __slots__ = ("_left", "_length", "_local", "_position", "_stride")
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._length = 0
+        self._left = 0
+        self._position = 0
+        self._stride = 1
+
+    def next(self) -> int:
+        """Return the ordinal of the next member to probe, or -1 when there is none."""
+        table, me = self._local.table, self._local.me
+        if table.active <= 1:
+            return -1
+        keys = table.keys
+        # the rest of this round and one whole round meet everybody
+        for _ in range(self._left + len(keys)):
+            if self._left == 0:
+                self._begin_round(len(keys))
+            self._left -= 1
+            position = self._position + self._stride
+            if position >= self._length:
+                position -= self._length
+            self._position = position
+            if keys[position] and position != me and table.key(position) & STATUS_MASK < DEAD:
+                return position
+        return -1
+
+    def _begin_round(self, length: int) -> None:
+        draw = self._local.rng.random
+        stride = 1 + int(draw() * (length - 1))
+        while gcd(stride, length) != 1:
+            stride += 1
+        self._stride = stride % length
+        self._position = int(draw() * length)
+        self._length = self._left = length
+
+
+class Prober:
+    """The probe cycle of this member, and the probes it makes for others.
+
+    A cycle is one interval, stretched by local health: PING; at the timeout PING_REQUEST
+    through others and a PING over a stream; at the end, without an ACK, suspicion.
+
+    Invariant: at most one probe is open; its end is the next PROBE timer.
+    """
+
+    __slots__ = (
+        "_is_acked",
+        "_local",
+        "_membership",
+        "_nacks",
+        "_nacks_due",
+        "_relays",
+        "_sequence",
+        "_stream_exchange",
+        "_target",
+        "_target_name",
+        "_walk",
+    )
+
+    def __init__(self, local: Local, membership: Membership) -> None:
+        self._local = local
+        self._membership = membership
+        self._walk = Walk(local)
+        self._is_acked = True
+        self._sequence = -1
+        self._target = -1
+        self._target_name = ""
+        self._nacks = 0
+        self._nacks_due = 0
+        self._stream_exchange = -1
+        # sequence of our probe for another -> (its address, its sequence)
+        self._relays: dict[int, tuple[str, int]] = {}
+
+    def start(self, now_us: int) -> None:
+        phase_us = int(self._local.rng.random() * self._local.settings.probe_interval_us)
+        self._local.timers.arm(now_us + phase_us, Timer.PROBE)
+
+    # -- our own probes -------------------------------------------------------------
+
+    def on_interval(self, due_us: int, now_us: int) -> None:
+        """Judge the open probe and start the next."""
+        local = self._local
+        settings = local.settings
+        if not self._is_acked:
+            # Asleep for an interval, we may have the answer in a queue unread: then the
+            # fault is ours, and nobody is accused.
+            self._judge(now_us, is_late=now_us - due_us >= settings.probe_interval_us)
+        local.timers.arm(
+            now_us + settings.probe_interval_us * (local.awareness.score + 1), Timer.PROBE
+        )
+        target = self._membership.doubtful()
+        if target < 0:
+            target = self._walk.next()
+        if target < 0:
+            self._is_acked = True
+            return
+        self._open(target, now_us)
+
+    def _open(self, target: int, now_us: int) -> None:
+        local = self._local
+        identity = local.table.identity(target)
+        self._sequence = sequence = local.next_sequence()
+        self._target, self._target_name = target, identity.name
+        self._is_acked = False
+        self._nacks = self._nacks_due = 0
+        self._stream_exchange = -1
+        updates = local.rumours_beside(identity.name, identity.name)
+        if local.table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
+            # the suspect hears it from its prober at once (Lifeguard, "Buddy System")
+            updates = (local.accusation(target), *updates)
+        local.counters.probes += 1
+        local.send(
+            identity.address,
+            Packet(Kind.PING, sequence, local.name, identity.name, updates=updates),
+        )
+        timeout_us = local.settings.probe_timeout_us * (local.awareness.score + 1)
+        local.timers.arm(now_us + timeout_us, Timer.PROBE_TIMEOUT, sequence)
+
+    def on_timeout(self, sequence: int, now_us: int) -> None:
+        """No answer in time: ask through others, and over a stream (SWIM, section 3.1)."""
+        if self._is_acked or sequence != self._sequence:
+            return
+        local = self._local
+        settings = local.settings
+        target = local.table.find(self._target_name)
+        if target < 0:
+            return
+        identity = local.table.identity(target)
+        helpers = local.table.sample(
+            local.rng, settings.indirect_probes, skip=(local.me, target), status_max=ALIVE
+        )
+        self._nacks_due = len(helpers)
+        for helper in helpers:
+            updates = local.rumours_beside(identity.name)
+            local.send(
+                local.table.identity(helper).address,
+                Packet(Kind.PING_REQUEST, sequence, local.name, identity.name, updates=updates),
+            )
+        if settings.stream_fallback:
+            rest_us = settings.probe_interval_us - settings.probe_timeout_us
+            self._stream_exchange = local.exchange(
+                identity.address,
+                Packet(Kind.PING, sequence, local.name, identity.name),
+                rest_us * (local.awareness.score + 1),
+            )
+
+    def _judge(self, now_us: int, *, is_late: bool) -> None:
+        local = self._local
+        local.counters.probes_failed += 1
+        # Others who did not even send a nack show that it is our own link that is bad
+        # (Lifeguard, "LHA-Probe").
+        local.awareness.add(max(0, self._nacks_due - self._nacks) if self._nacks_due else 1)
+        if not is_late:
+            self._membership.suspect(self._target_name, now_us)
+
+    def on_ack(self, sequence: int) -> None:
+        if sequence == self._sequence:
+            if not self._is_acked:
+                self._is_acked = True
+                self._local.awareness.add(-1)
+            return
+        relay = self._relays.pop(sequence, None)
+        if relay is not None:
+            address, their_sequence = relay
+            local = self._local
+            local.send(
+                address,
+                Packet(Kind.ACK, their_sequence, local.name, updates=local.rumours_beside()),
+            )
+
+    def on_nack(self, sequence: int) -> None:
+        if sequence == self._sequence and self._nacks < self._nacks_due:
+            self._nacks += 1
+
+    def on_exchanged(self, exchange_id: int, packet: Packet | None) -> bool:
+        """Take the end of a stream probe; return whether the exchange was one."""
+        if exchange_id != self._stream_exchange or exchange_id < 0:
+            return False
+        self._stream_exchange = -1
+        if packet is not None and packet.kind == Kind.ACK and packet.sequence == self._sequence:
+            if not self._is_acked:
+                self._local.counters.stream_fallbacks += 1
+            self.on_ack(packet.sequence)
+        return True
+
+    # -- probes for others ----------------------------------------------------------
+
+    def on_request(self, source: str, packet: Packet, now_us: int) -> None:
+        """Probe `packet.target` for `source`; a NACK follows if it does not answer."""
+        local = self._local
+        if len(self._relays) >= local.settings.relays_max:
+            local.counters.drop("too_many_relays")
+            return
+        target = local.table.find(packet.target)
+        if target < 0:
+            local.counters.drop("unknown_target")
+            return
+        sequence = local.next_sequence()
+        self._relays[sequence] = (source, packet.sequence)
+        updates = local.rumours_beside(packet.target)
+        local.send(
+            # as we know it: nobody may aim our probes at an address that is no member's
+            local.table.identity(target).address,
+            Packet(Kind.PING, sequence, local.name, packet.target, updates=updates),
+        )
+        # at 80% of what the asker still waits: the nack has to be there in time
+        settings = local.settings
+        rest_us = min(
+            settings.probe_timeout_us, settings.probe_interval_us - settings.probe_timeout_us
+        )
+        local.timers.arm(now_us + rest_us * 4 // 5, Timer.RELAY, sequence)
+
+    def on_relay_timeout(self, sequence: int) -> None:
+        relay = self._relays.pop(sequence, None)
+        if relay is not None:
+            address, their_sequence = relay
+            self._local.send(address, Packet(Kind.NACK, their_sequence, self._local.name))

@@ -1,0 +1,82 @@
+"""How long a suspect has to refute (SWIM, section 4.2; Lifeguard, "LHA-Suspicion")."""
+
+import math
+
+from gossip.settings import Settings
+
+
+def suspicion_min_us(settings: Settings, members: int) -> int:
+    """Return the shortest suspicion in a pool of `members`, microseconds.
+
+    It grows with the log of the pool's size, as the time does that a rumour needs to
+    reach the suspect and its refutation to come back.
+    """
+    scale = max(1.0, math.log10(max(1, members)))
+    return int(settings.suspicion_multiplier * scale * settings.probe_interval_us)
+
+
+def suspicion_timeout_us(confirmations: int, *, k: int, min_us: int, max_us: int) -> int:
+    """Return how long a member may stay SUSPECT before it is declared DEAD.
+
+    One accuser may itself be the slow one; `k` others who agree hardly can. So the wait
+    starts at `max_us` and sinks with the log of the confirmations (Lifeguard, section
+    "LHA-Suspicion").
+
+    Args:
+        confirmations: Members that suspect it too, the first accuser not counted.
+        k: Confirmations after which the wait is `min_us`; 0 when none can confirm.
+        min_us: Shortest wait, microseconds.
+        max_us: Longest wait, microseconds.
+
+    Returns:
+        Microseconds since the suspicion *began*, not since now.
+
+    Raises:
+        ValueError: `confirmations` or `k` is negative, or `min_us > max_us`.
+    """
+    if confirmations < 0 or k < 0 or min_us > max_us:
+        raise ValueError(
+            f"need confirmations, k >= 0 and min_us <= max_us; got {confirmations}, {k}, "
+            f"{min_us}, {max_us}"
+        )
+    if confirmations >= k:
+        return min_us
+    share = math.log(confirmations + 1) / math.log(k + 1)
+    return max(min_us, int(max_us - share * (max_us - min_us)))
+
+
+class Suspicion:
+    """One suspicion of one member.
+
+    Invariants: `accusers` are distinct, the first one began it; `deadline_us` never
+    moves later; at most one live timer, the one that is due at `armed_us`.
+    """
+
+    __slots__ = ("_max_us", "_min_us", "accusers", "armed_us", "deadline_us", "k", "start_us")
+
+    def __init__(self, accuser: str, now_us: int, settings: Settings, members: int) -> None:
+        """`members` are those believed alive or suspect, this machine included."""
+        k = settings.suspicion_multiplier - 2 if settings.dynamic_suspicion else 0
+        # the suspect and its first accuser can't confirm
+        self.k = max(0, k) if members - 2 >= k else 0
+        self._min_us = suspicion_min_us(settings, members)
+        self._max_us = self._min_us * settings.suspicion_max_multiplier
+        self.accusers = [accuser]
+        self.start_us = now_us
+        self.deadline_us = 0
+        self._set_deadline()
+        # armed at the earliest end; firing early, the timer looks again
+        self.armed_us = now_us + self._min_us
+
+    def confirm(self, accuser: str) -> bool:
+        """Count `accuser`; return whether that was new and still mattered."""
+        if len(self.accusers) > self.k or accuser in self.accusers:
+            return False
+        self.accusers.append(accuser)
+        self._set_deadline()
+        return True
+
+    def _set_deadline(self) -> None:
+        self.deadline_us = self.start_us + suspicion_timeout_us(
+            len(self.accusers) - 1, k=self.k, min_us=self._min_us, max_us=self._max_us
+        )
