@@ -1,7 +1,10 @@
 """`serai alloc logs` and `serai alloc fs`: what an allocation wrote."""
 
+import queue
 import random
 import sys
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -13,6 +16,7 @@ from core.cli.resolve import ALLOCATION, fetch, resolve_id, resolve_job
 from core.cli.session import Session, api_command
 
 _DEFAULT_LINES = 10  # of -tail
+_PAUSE_S = 0.3  # after which a followed log counts as read up to now
 _BYTES_A_LINE = 160  # guess: how far back to read for a line; too little is read again
 
 
@@ -70,32 +74,77 @@ def show_log(
 ) -> None:
     """Copy a log to stdout: all of it, or its last lines or bytes, and then what comes.
 
-    Lines are counted here, the API knows bytes only: the end of the log is read once,
-    longer if it holds too few lines, and following goes on from there.
+    The API knows bytes, not lines: the end of the log is read, longer if it holds too few
+    lines. When following, one stream gives both the end and what comes, so nothing is lost
+    between two requests.
     """
-    write = sys.stdout.buffer.write
+    wanted = byte_count if byte_count is not None else (line_count or 0) * _BYTES_A_LINE
     if line_count is None and byte_count is None:
-        for chunk in session.api.stream(route, follow=follow, origin="start", **params):
-            write(chunk)
-            sys.stdout.buffer.flush()
-        return
-    wanted = byte_count if byte_count is not None else max(1, line_count or 0) * _BYTES_A_LINE
+        _copy(session.api.stream(route, follow=follow, origin="start", **params))
+    elif follow:
+        stream = session.api.stream(route, follow=True, origin="end", offset=wanted, **params)
+        end, rest = _split_at_pause(stream, wanted)
+        _copy([end if byte_count is not None else last_lines(end, line_count or 0)])
+        _copy(rest)
+    else:
+        _copy([_read_end(session, route, params, line_count=line_count, wanted=wanted)])
+
+
+def _read_end(
+    session: Session, route: str, params: dict[str, Any], *, line_count: int | None, wanted: int
+) -> bytes:
     while True:
         end = b"".join(session.api.stream(route, origin="end", offset=wanted, **params))
-        has_all = len(end) < wanted
-        if byte_count is not None or has_all or end.count(b"\n") > (line_count or 0):
+        if line_count is None:
+            return end
+        if len(end) < wanted or end.count(b"\n") > line_count:
+            return last_lines(end, line_count)
+        wanted = max(wanted, _BYTES_A_LINE) * 4
+
+
+def _split_at_pause(stream: Iterator[bytes], wanted: int) -> tuple[bytes, Iterator[bytes]]:
+    """Return what a followed log held when it was opened, and the iterator of the rest.
+
+    The stream does not say where the old content ends: that is where `wanted` bytes are
+    there, or nothing came for a moment.
+    """
+    chunks: queue.Queue[bytes | BaseException | None] = queue.Queue()
+
+    def pull() -> None:
+        try:
+            for chunk in stream:
+                chunks.put(chunk)
+            chunks.put(None)
+        except BaseException as error:
+            chunks.put(error)
+
+    threading.Thread(target=pull, daemon=True).start()
+    end, has_ended = b"", False
+    while len(end) < wanted and not has_ended:
+        try:
+            item = chunks.get(timeout=_PAUSE_S)
+        except queue.Empty:
             break
-        wanted *= 4
-    shown = end if byte_count is not None else last_lines(end, line_count or 0)
-    write(shown)
-    sys.stdout.buffer.flush()
-    if not follow:
-        return
-    # What was written between the two requests is read again from the same distance,
-    # so skip what is known: the follow begins at the end as it was.
-    stream = session.api.stream(route, follow=True, origin="end", offset=0, **params)
-    for chunk in stream:
-        write(chunk)
+        if isinstance(item, BaseException):
+            raise item
+        has_ended = item is None
+        end += item or b""
+
+    def rest() -> Iterator[bytes]:
+        while not has_ended:
+            item = chunks.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    return end, rest()
+
+
+def _copy(chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 
 
@@ -159,8 +208,7 @@ def fs(
         data = data[-byte_count:] if byte_count else b""
     elif line_count is not None:
         data = last_lines(data, line_count)
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    _copy([data])
     return 0
 
 

@@ -16,6 +16,7 @@ from core.cli.views import event_description
 
 Record = dict[str, Any]
 _SHOWN_EVENTS = 10
+_HEALTH = {True: "healthy", False: "unhealthy", None: "unset"}
 
 
 @api_command()
@@ -91,11 +92,9 @@ def _head(out: Output, alloc: Record, *, verbose: bool) -> None:
         ("Modified", when(modified)),
     ]
     if alloc.get("DeploymentID"):
-        health = (alloc.get("DeploymentStatus") or {}).get("Healthy")
+        health: bool | None = (alloc.get("DeploymentStatus") or {}).get("Healthy")
         rows.append(("Deployment ID", short(alloc["DeploymentID"], verbose=verbose)))
-        rows.append(
-            ("Deployment Health", {True: "healthy", False: "unhealthy"}.get(health, "unset"))
-        )
+        rows.append(("Deployment Health", _HEALTH[health]))
         if (alloc.get("DeploymentStatus") or {}).get("Canary"):
             rows.append(("Canary", True))
     for title, key in (

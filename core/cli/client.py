@@ -63,14 +63,14 @@ class Api:
         self.defaults = {name: value for name, value in defaults.items() if value}
         self._http: http.client.HTTPConnection | None = None
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         return self.read(path, **params).body
 
-    def read(self, path: str, **params: Any) -> Reply:
+    def read(self, path: str, /, **params: Any) -> Reply:
         """GET; with `index` (and `wait`) a blocking query."""
         return self._exchange("GET", path, params, None)
 
-    def find(self, path: str, **params: Any) -> Any:
+    def find(self, path: str, /, **params: Any) -> Any:
         """GET, with None for "not found"."""
         try:
             return self.get(path, **params)
@@ -79,16 +79,16 @@ class Api:
                 return None
             raise
 
-    def put(self, path: str, body: Any = None, **params: Any) -> Any:
+    def put(self, path: str, body: Any = None, /, **params: Any) -> Any:
         return self._exchange("PUT", path, params, _encode(body)).body
 
-    def post(self, path: str, body: Any = None, **params: Any) -> Any:
+    def post(self, path: str, body: Any = None, /, **params: Any) -> Any:
         return self._exchange("POST", path, params, _encode(body)).body
 
-    def delete(self, path: str, **params: Any) -> Any:
+    def delete(self, path: str, /, **params: Any) -> Any:
         return self._exchange("DELETE", path, params, None).body
 
-    def stream(self, path: str, **params: Any) -> Iterator[bytes]:
+    def stream(self, path: str, /, **params: Any) -> Iterator[bytes]:
         """GET and yield the body as it comes in. For logs and events; no time limit."""
         response = self._send("GET", path, params, None, {}, timeout_s=None)
         _raise_for_status(response.status, response)

@@ -59,7 +59,7 @@ def read_job(
     Raises:
         CliError: The file can't be read or parsed; the message names the place.
     """
-    text = _read_text(path)
+    text = read_text(path)
     name = "<stdin>" if path == STDIN else path
     if as_json:
         return _read_api_json(text, name)
@@ -68,7 +68,7 @@ def read_job(
     from core.jobspec import JobFileError, SourceError, parse_job
 
     values = dict(_split_variable(item) for item in variables)
-    texts = [(file, _read_text(file)) for file in var_files]
+    texts = [(file, read_text(file)) for file in var_files]
     try:
         parsed = parse_job(
             text,
@@ -114,7 +114,8 @@ def show_warnings(out: Output, warnings: Sequence[str]) -> None:
         out.warn(warning)
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return the text of a file, or of stdin for "-"."""
     try:
         if path == STDIN:
             return sys.stdin.read()

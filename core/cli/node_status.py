@@ -200,7 +200,7 @@ def _usable(node: Record) -> tuple[int, int, int]:
 def _host_usage(node: Record, host: Record) -> list[str]:
     total_cpu, _, _ = _usable(node)
     memory = host.get("Memory") or {}
-    disk = host.get("AllocDirStats") or next(iter(host.get("DiskStats") or []), {})
+    disk: Record = host.get("AllocDirStats") or next(iter(host.get("DiskStats") or []), {})
     return [
         f"{host.get('CPUTicksConsumed') or 0:.0f}/{total_cpu} MHz",
         f"{mebibytes(memory.get('Used', 0) >> 20)}/{mebibytes(memory.get('Total', 0) >> 20)}",

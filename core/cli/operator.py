@@ -1,0 +1,238 @@
+"""`serai operator ...`: the raw API, Raft, the scheduler's configuration, gossip keys."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from core.cli.errors import CliError
+from core.cli.flags import command, option
+from core.cli.session import Session, api_command
+
+_GOSSIP_KEY_BYTES = 32
+
+
+@api_command()
+@click.argument("path")
+@option("-d", "-dryrun", "dry_run", is_flag=True, help="Print the request as curl, send nothing")
+@option("-filter", "expression", metavar="expression", help="The filter parameter")
+@option("-H", "headers", multiple=True, metavar="name: value", help="A header (repeat for more)")
+@option("-verbose", is_flag=True, help="Show status and headers on stderr")
+@option("-X", "method", metavar="method", help="GET; with a body PUT")
+@click.argument("body", required=False)
+def api(
+    session: Session,
+    *,
+    path: str,
+    dry_run: bool,
+    expression: str | None,
+    headers: tuple[str, ...],
+    verbose: bool,
+    method: str | None,
+    body: str | None,
+) -> int:
+    """Send a request to the HTTP API and write the answer as it comes.
+
+    PATH is a route such as /v1/jobs. BODY is text, @FILE, or - for stdin; a body piped in
+    is taken without being named.
+    """
+    data = _read_body(body)
+    verb = (method or ("GET" if data is None else "PUT")).upper()
+    target = _target(session, path, expression)
+    sent = dict(_header(item) for item in headers)
+    if dry_run:
+        session.out.line(_as_curl(session, verb, target, sent, data))
+        return 0
+    status, answered, chunks = session.api.raw(verb, target, data, sent)
+    if verbose:
+        print(f"> {verb} {target}", file=sys.stderr)
+        print(f"< {status}", file=sys.stderr)
+        for name, value in answered.items():
+            print(f"< {name}: {value}", file=sys.stderr)
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    return 0 if status < 400 else 1
+
+
+@api_command()
+@option("-stale", is_flag=True, help="Ask any server, not the leader alone")
+def list_peers(session: Session, *, stale: bool) -> int:
+    """List the Raft peers of the agent's datacenter."""
+    answer = session.api.get("/v1/operator/raft/configuration", stale=stale)
+    rows = [
+        [
+            one.get("Node", ""),
+            one["ID"],
+            one["Address"],
+            "leader" if one.get("Leader") else "follower",
+            bool(one.get("Voter")),
+            one.get("RaftProtocol", ""),
+        ]
+        for one in answer.get("Servers") or []
+    ]
+    session.out.table(("Node", "ID", "Address", "State", "Voter", "RaftProtocol"), rows)
+    return 0
+
+
+@api_command()
+@option("-peer-address", metavar="address", help="RPC address of the new leader")
+@option("-peer-id", metavar="id", help="Its id in list-peers")
+def transfer_leadership(session: Session, *, peer_address: str | None, peer_id: str | None) -> int:
+    """Hand the leadership of the datacenter to another server."""
+    if peer_address and peer_id:
+        raise CliError("-peer-address and -peer-id exclude each other")
+    session.api.put("/v1/operator/raft/transfer-leadership", address=peer_address, id=peer_id)
+    session.out.line("Leadership is handed over")
+    return 0
+
+
+@api_command()
+@option("-json", "as_json", is_flag=True, help="Write the API's JSON")
+@option("-t", "template", metavar="template", help="Write through a Go template")
+def get_scheduler_config(session: Session, *, as_json: bool, template: str | None) -> int:
+    """Show the scheduler's configuration."""
+    answer = session.api.get("/v1/operator/scheduler/configuration")
+    if session.out.render(answer, as_json=as_json, template=template):
+        return 0
+    config = answer.get("SchedulerConfig") or {}
+    preemption = config.get("PreemptionConfig") or {}
+    session.out.pairs(
+        [
+            ("Scheduler Algorithm", config.get("SchedulerAlgorithm", "")),
+            ("Memory Oversubscription", bool(config.get("MemoryOversubscriptionEnabled"))),
+            ("Reject Job Registration", bool(config.get("RejectJobRegistration"))),
+            ("Pause Eval Broker", bool(config.get("PauseEvalBroker"))),
+            ("Preemption System Scheduler", bool(preemption.get("SystemSchedulerEnabled"))),
+            ("Preemption Service Scheduler", bool(preemption.get("ServiceSchedulerEnabled"))),
+            ("Preemption Batch Scheduler", bool(preemption.get("BatchSchedulerEnabled"))),
+            ("Preemption SysBatch Scheduler", bool(preemption.get("SysBatchSchedulerEnabled"))),
+            ("Modify Index", config.get("ModifyIndex", 0)),
+        ]
+    )
+    return 0
+
+
+_BOOLEANS = {
+    "memory_oversubscription": ("MemoryOversubscriptionEnabled",),
+    "reject_job_registration": ("RejectJobRegistration",),
+    "pause_eval_broker": ("PauseEvalBroker",),
+    "preempt_batch_scheduler": ("PreemptionConfig", "BatchSchedulerEnabled"),
+    "preempt_service_scheduler": ("PreemptionConfig", "ServiceSchedulerEnabled"),
+    "preempt_sysbatch_scheduler": ("PreemptionConfig", "SysBatchSchedulerEnabled"),
+    "preempt_system_scheduler": ("PreemptionConfig", "SystemSchedulerEnabled"),
+}
+
+
+def _boolean_options(function: Any) -> Any:
+    for name in reversed(_BOOLEANS):
+        flag = f"-{name.replace('_', '-')}"
+        function = option(flag, name, type=bool, metavar="bool", help="true or false")(function)
+    return function
+
+
+@api_command()
+@_boolean_options
+@option("-check-index", type=int, help="Change only if the modify index is this")
+@option("-scheduler-algorithm", metavar="name", help="binpack or spread")
+def set_scheduler_config(
+    session: Session,
+    *,
+    check_index: int | None,
+    scheduler_algorithm: str | None,
+    **booleans: bool | None,
+) -> int:
+    """Change the scheduler's configuration; what is not named stays."""
+    answer = session.api.get("/v1/operator/scheduler/configuration")
+    config = answer.get("SchedulerConfig") or {}
+    if scheduler_algorithm is not None:
+        if scheduler_algorithm not in {"binpack", "spread"}:
+            raise CliError("-scheduler-algorithm is binpack or spread")
+        config["SchedulerAlgorithm"] = scheduler_algorithm
+    for name, value in booleans.items():
+        if value is not None:
+            *outer, key = _BOOLEANS[name]
+            place = config.setdefault(outer[0], {}) if outer else config
+            place[key] = value
+    result = session.api.put("/v1/operator/scheduler/configuration", config, cas=check_index)
+    if check_index is not None and not (result or {}).get("Updated"):
+        raise CliError("the configuration changed in between; nothing was done")
+    session.out.line("Scheduler configuration updated!")
+    return 0
+
+
+@command()
+def generate_key() -> int:
+    """Draw a new key for gossip encryption."""
+    import base64
+    import secrets
+
+    click.echo(base64.b64encode(secrets.token_bytes(_GOSSIP_KEY_BYTES)).decode())
+    return 0
+
+
+def _target(session: Session, path: str, expression: str | None) -> str:
+    """Return path and query; region and namespace go along unless the path names them."""
+    from urllib.parse import parse_qsl, urlencode, urlsplit
+
+    parts = urlsplit(path)
+    route = parts.path if parts.path.startswith("/") else f"/v1/{parts.path}"
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    named = {name for name, _ in query}
+    query += [item for item in session.api.defaults.items() if item[0] not in named]
+    if expression:
+        query.append(("filter", expression))
+    return f"{route}?{urlencode(query)}" if query else route
+
+
+def _read_body(text: str | None) -> bytes | None:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if text is not None and text.startswith("@"):
+        try:
+            return Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise CliError(f"cannot read {text[1:]}: {error.strerror}") from error
+    if text is not None:
+        return text.encode()
+    if sys.stdin.isatty():
+        return None
+    return _piped_body()
+
+
+def _piped_body() -> bytes | None:
+    """Return what is piped into stdin, None for nothing.
+
+    In a script stdin is often an open pipe that nobody writes to: only a regular file or
+    a pipe that has data (or its end) at once is read.
+    """
+    import select
+
+    try:
+        readable, _, _ = select.select([sys.stdin], [], [], 0)
+    except (OSError, ValueError):
+        return None
+    return (sys.stdin.buffer.read() or None) if readable else None
+
+
+def _header(item: str) -> tuple[str, str]:
+    name, colon, value = item.partition(":")
+    if not colon:
+        raise CliError(f'-H takes "Name: value", not "{item}"')
+    return name.strip(), value.strip()
+
+
+def _as_curl(
+    session: Session, verb: str, target: str, headers: dict[str, str], data: bytes | None
+) -> str:
+    import shlex
+
+    words = ["curl", "-X", verb]
+    if session.connection.token:
+        words += ["-H", "X-Nomad-Token: ${SERAI_TOKEN}"]
+    for name, value in headers.items():
+        words += ["-H", f"{name}: {value}"]
+    if data is not None:
+        words += ["--data-binary", data.decode("utf-8", "replace")]
+    return shlex.join([*words, f"{session.connection.address}{target}"])
