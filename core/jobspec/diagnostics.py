@@ -39,11 +39,12 @@ class Position(NamedTuple):
 class Source:
     """A text and where its lines begin."""
 
-    __slots__ = ("_line_starts", "filename", "text")
+    __slots__ = ("_line_starts", "filename", "is_json", "text")
 
-    def __init__(self, text: str, filename: str) -> None:
+    def __init__(self, text: str, filename: str, *, is_json: bool = False) -> None:
         self.text = text
         self.filename = filename
+        self.is_json = is_json
         self._line_starts: list[int] | None = None
 
     def _starts(self) -> list[int]:

@@ -11,9 +11,12 @@ the configuration of an agent and the simulator's scenarios are read through.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.jobspec.diagnostics import Position, Source, SourceError, Span
+
+if TYPE_CHECKING:
+    from core.jobspec.schema import BlockSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +102,23 @@ def _place(plain: dict[str, Any], path: list[str], value: dict[str, Any]) -> Non
 
 
 def parse_body(
-    text: str, filename: str, *, variables: Mapping[str, Any] | None = None
+    text: str,
+    filename: str,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    schema: "BlockSchema | None" = None,
 ) -> Body:
     """Return the evaluated body of an HCL (or, beginning with "{", a JSON) text.
 
     Expressions and functions that touch no file work; `variables` are further roots
     for references. An unknown reference stays literal (`${attr.x}`), as in job files.
-    In JSON every member is an attribute: what is a block is the reader's to say.
+
+    JSON does not say what is a block: without a `schema` (core.jobspec.schema) that
+    does, every member is an attribute.
 
     Raises:
         SourceError: the text is not HCL, too long or too deep, or cannot be evaluated.
     """
-    from core.jobspec.hcl.evaluate import evaluate_text
+    from core.jobspec.hcl.expand import evaluate_text
 
-    return evaluate_text(text, filename, variables or {})
+    return evaluate_text(text, filename, variables or {}, schema)

@@ -1,0 +1,191 @@
+"""Trees to evaluated bodies: attributes get their values, `dynamic` blocks unfold."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from core.jobspec.diagnostics import Source, Span
+from core.jobspec.hcl import tree
+from core.jobspec.hcl.body import Attribute, Block, Body
+from core.jobspec.hcl.evaluate import Evaluator, Scope
+from core.jobspec.hcl.parser import is_json_text, parse_file, parse_json_file
+from core.jobspec.hcl.values import ValueProblem, to_string, type_name
+from core.jobspec.schema import BlockSchema, Child
+
+
+def evaluate_body(evaluator: Evaluator, node: tree.BodyNode, scope: Scope | None = None) -> Body:
+    """Return the body with all values known.
+
+    Raises:
+        SourceError: an expression has no value, or an attribute is given twice.
+    """
+    body = Body(evaluator.source, node.span)
+    for item in node.items:
+        if isinstance(item, tree.AttributeNode):
+            _add_attribute(evaluator, body, item, scope)
+        elif item.type == "dynamic":
+            _unfold(evaluator, body, item, scope)
+        else:
+            inner = evaluate_body(evaluator, item.body, scope)
+            labels = [label for label, _ in item.labels]
+            spans = [span for _, span in item.labels]
+            body.blocks.append(Block(item.type, labels, inner, item.type_span, spans))
+    return body
+
+
+def _add_attribute(
+    evaluator: Evaluator, body: Body, item: tree.AttributeNode, scope: Scope | None
+) -> None:
+    earlier = body.attributes.get(item.name)
+    if earlier is not None:
+        line = evaluator.source.line_of(earlier.span.start)
+        raise evaluator.source.error(
+            item.name_span, f'"{item.name}" is set twice; the first time on line {line}'
+        )
+    value = evaluator.value(item.value, scope)
+    _weigh(evaluator, item.value.span, value)
+    body.attributes[item.name] = Attribute(item.name, value, item.name_span, item.value.span)
+
+
+def _weigh(evaluator: Evaluator, span: Span, value: Any) -> None:
+    """Charge for every item of a value: shared lists cost each time they are written out."""
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, Mapping):
+            evaluator.budget.spend(evaluator.source, span, 1 + len(current))
+            pending.extend(current.values())
+        elif isinstance(current, list):
+            evaluator.budget.spend(evaluator.source, span, 1 + len(current))
+            pending.extend(current)
+        elif isinstance(current, str):
+            evaluator.budget.spend(evaluator.source, span, len(current) >> 6)
+
+
+def _unfold(
+    evaluator: Evaluator, body: Body, block: tree.BlockNode, scope: Scope | None
+) -> None:
+    """Add one block per item of a `dynamic` block's `for_each`."""
+    source = evaluator.source
+    if len(block.labels) != 1:
+        raise source.error(
+            block.type_span, "a dynamic block has one label: the type of the blocks it makes"
+        )
+    type_, type_span = block.labels[0]
+    parts = _DynamicParts(source, block)
+    if parts.for_each is None or parts.content is None:
+        missing = "for_each attribute" if parts.for_each is None else "content block"
+        raise source.error(block.type_span, f'dynamic "{type_}" has no {missing}')
+    collection = evaluator.value(parts.for_each, scope)
+    if isinstance(collection, Mapping):
+        pairs: list[tuple[Any, Any]] = sorted(collection.items())
+    elif isinstance(collection, list):
+        pairs = list(enumerate(collection))
+    else:
+        raise source.error(
+            parts.for_each.span, f"for_each takes a list or a map, this is a {type_name(collection)}"
+        )
+    iterator = parts.iterator or type_
+    for key, value in pairs:
+        inner = {**(evaluator.roots if scope is None else scope)}
+        inner[iterator] = {"key": key, "value": value}
+        labels = _labels(evaluator, parts.labels, inner)
+        made = evaluate_body(evaluator, parts.content.body, inner)
+        body.blocks.append(Block(type_, labels, made, type_span, [type_span] * len(labels)))
+
+
+def _labels(evaluator: Evaluator, node: tree.Node | None, scope: Scope) -> list[str]:
+    if node is None:
+        return []
+    value = evaluator.value(node, scope)
+    if not isinstance(value, list):
+        raise evaluator.source.error(node.span, "labels takes a list of strings")
+    try:
+        return [to_string(label) for label in value]
+    except ValueProblem as problem:
+        raise evaluator.source.error(node.span, str(problem)) from None
+
+
+class _DynamicParts:
+    """What a `dynamic` block may hold; anything else is an error."""
+
+    def __init__(self, source: Source, block: tree.BlockNode) -> None:
+        self.for_each: tree.Node | None = None
+        self.labels: tree.Node | None = None
+        self.iterator = ""
+        self.content: tree.BlockNode | None = None
+        for item in block.body.items:
+            if isinstance(item, tree.BlockNode) and item.type == "content":
+                self.content = item
+            elif isinstance(item, tree.AttributeNode) and item.name == "for_each":
+                self.for_each = item.value
+            elif isinstance(item, tree.AttributeNode) and item.name == "labels":
+                self.labels = item.value
+            elif (
+                isinstance(item, tree.AttributeNode)
+                and item.name == "iterator"
+                and isinstance(item.value, tree.Reference)
+            ):
+                self.iterator = item.value.name
+            else:
+                span = item.name_span if isinstance(item, tree.AttributeNode) else item.type_span
+                raise source.error(
+                    span,
+                    "a dynamic block holds for_each, iterator, labels and content",
+                    hint="attributes of the blocks it makes stand inside content { ... }",
+                )
+
+
+def evaluate_text(
+    text: str, filename: str, variables: Mapping[str, Any], schema: BlockSchema | None
+) -> Body:
+    """See core.jobspec.hcl.body.parse_body."""
+    if is_json_text(text):
+        source, node = parse_json_file(text, filename)
+        return body_of_object(Evaluator(source, variables), node, schema)
+    source, tree_ = parse_file(text, filename)
+    return evaluate_body(Evaluator(source, variables), tree_)
+
+
+def body_of_object(
+    evaluator: Evaluator, node: tree.ObjectNode, schema: BlockSchema | None
+) -> Body:
+    """Return the body that a JSON object stands for; `schema` says what is a block."""
+    body = Body(evaluator.source, node.span)
+    for key, value in node.items:
+        name = evaluator.string(key)
+        child = schema.blocks.get(name) if schema is not None else None
+        if child is None:
+            if name in body.attributes:
+                raise evaluator.source.error(key.span, f'"{name}" is set twice')
+            known = evaluator.value(value)
+            _weigh(evaluator, value.span, known)
+            body.attributes[name] = Attribute(name, known, key.span, value.span)
+        else:
+            _add_blocks(evaluator, body, _Member(name, key.span, child), [], value)
+    return body
+
+
+class _Member(NamedTuple):
+    name: str
+    span: Span
+    child: "Child"
+
+
+def _add_blocks(
+    evaluator: Evaluator, body: Body, member: _Member, labels: list[str], node: tree.Node
+) -> None:
+    """Add the blocks of one member: an object, a list of them, labels as keys outside."""
+    if isinstance(node, tree.TupleNode):
+        for item in node.items:
+            _add_blocks(evaluator, body, member, labels, item)
+        return
+    if not isinstance(node, tree.ObjectNode):
+        raise evaluator.source.error(node.span, f'"{member.name}" is a block: an object is needed')
+    schema = member.child.schema
+    if len(labels) < bool(schema.label):
+        for key, inner in node.items:
+            _add_blocks(evaluator, body, member, [*labels, evaluator.string(key)], inner)
+        return
+    inner_body = body_of_object(evaluator, node, schema)
+    spans = [member.span] * len(labels)
+    body.blocks.append(Block(member.name, labels, inner_body, member.span, spans))

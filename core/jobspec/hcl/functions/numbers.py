@@ -1,0 +1,64 @@
+"""Functions on numbers."""
+
+import math
+from typing import Any, Final
+
+from core.jobspec.hcl import limits
+from core.jobspec.hcl.functions.function import Function
+from core.jobspec.hcl.values import ValueProblem, tidy, to_int, to_number, to_string
+
+
+def _log(value: Any, base: Any) -> int | float:
+    number, of = to_number(value), to_number(base)
+    if number <= 0 or of <= 0 or of == 1:
+        raise ValueProblem("a logarithm needs positive numbers and a base that is not 1")
+    return tidy(math.log(number, of))
+
+
+def _pow(value: Any, exponent: Any) -> int | float:
+    base, power = to_number(value), to_number(exponent)
+    if isinstance(base, int) and isinstance(power, int) and power >= 0:
+        if base.bit_length() * power > 4 * limits.NUMBER_CHARS:
+            raise ValueProblem("this number is too large")
+        return tidy(base**power)
+    if base < 0 or (base == 0 and power < 0):
+        raise ValueProblem("this power is not a number")
+    return tidy(float(base) ** float(power))
+
+
+def _parseint(text: Any, base: Any) -> int:
+    digits, radix = to_string(text), to_int(base)
+    if not 2 <= radix <= 62 or radix > 36:
+        raise ValueProblem("the base is between 2 and 36")
+    try:
+        return int(tidy(int(digits[: limits.NUMBER_CHARS], radix)))
+    except ValueError:
+        raise ValueProblem(f'"{digits[:40]}" is not a number of base {radix}') from None
+
+
+def _max(*values: Any) -> int | float:
+    return max(to_number(value) for value in values)
+
+
+def _min(*values: Any) -> int | float:
+    return min(to_number(value) for value in values)
+
+
+def _signum(value: Any) -> int:
+    number = to_number(value)
+    return (number > 0) - (number < 0)
+
+
+FUNCTIONS: Final = {
+    "abs": Function(lambda value: abs(to_number(value)), 1, 1),
+    "ceil": Function(lambda value: math.ceil(to_number(value)), 1, 1),
+    "floor": Function(lambda value: math.floor(to_number(value)), 1, 1),
+    "log": Function(_log, 2, 2),
+    "max": Function(_max, 1),
+    "min": Function(_min, 1),
+    "parseint": Function(_parseint, 2, 2),
+    "pow": Function(_pow, 2, 2),
+    "signum": Function(_signum, 1, 1),
+    "tonumber": Function(to_number, 1, 1),
+    "tostring": Function(to_string, 1, 1),
+}

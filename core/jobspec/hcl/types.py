@@ -1,0 +1,143 @@
+"""Type constraints: `string`, `list(number)`, `object({ a = string, b = optional(bool) })`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from core.jobspec.diagnostics import Source, did_you_mean
+from core.jobspec.hcl import tree
+from core.jobspec.hcl.values import (
+    ValueProblem,
+    is_equal,
+    to_bool,
+    to_number,
+    to_string,
+    type_name,
+)
+
+_PRIMITIVES: Final = ("string", "number", "bool", "any")
+_COLLECTIONS: Final = ("list", "set", "map")
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A constraint. `members` of an object: name -> (type, whether optional, default)."""
+
+    name: str
+    item: "Type | None" = None
+    items: tuple["Type", ...] = ()
+    members: dict[str, tuple["Type", bool, Any]] = field(default_factory=dict)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether `-var name=text` is taken literally: strings, numbers and untyped ones."""
+        return self.name in {"string", "number", "bool"}
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.item})" if self.item is not None else self.name
+
+
+ANY: Final = Type("any")
+
+
+def parse_type(source: Source, node: tree.Node) -> Type:
+    """Return the type that an expression names.
+
+    Raises:
+        SourceError: it names none.
+    """
+    if isinstance(node, tree.Template) and len(node.parts) == 1 and isinstance(node.parts[0], str):
+        # The old way, type = "string"; Terraform's as well.
+        if node.parts[0] in _PRIMITIVES:
+            return Type(node.parts[0])
+    if isinstance(node, tree.Reference):
+        if node.name in _PRIMITIVES:
+            return Type(node.name)
+        if node.name in _COLLECTIONS:
+            return Type(node.name, ANY)
+        hint = did_you_mean(node.name, [*_PRIMITIVES, *_COLLECTIONS, "object", "tuple"])
+        raise source.error(node.span, f'there is no type "{node.name}"', hint=hint)
+    if isinstance(node, tree.Call) and len(node.arguments) == 1:
+        argument = node.arguments[0]
+        if node.name in _COLLECTIONS:
+            return Type(node.name, parse_type(source, argument))
+        if node.name == "tuple" and isinstance(argument, tree.TupleNode):
+            return Type("tuple", None, tuple(parse_type(source, i) for i in argument.items))
+        if node.name == "object" and isinstance(argument, tree.ObjectNode):
+            return _object_type(source, argument)
+    raise source.error(
+        node.span,
+        "a type is needed here",
+        hint="string, number, bool, any, list(...), set(...), map(...), object({...}), tuple([...])",
+    )
+
+
+def _object_type(source: Source, node: tree.ObjectNode) -> Type:
+    from core.jobspec.hcl.evaluate import Evaluator
+
+    members: dict[str, tuple[Type, bool, Any]] = {}
+    for key, value in node.items:
+        name = key.name if isinstance(key, tree.Reference) else Evaluator(source, {}).string(key)
+        if isinstance(value, tree.Call) and value.name == "optional" and value.arguments:
+            inner = parse_type(source, value.arguments[0])
+            default = None
+            if len(value.arguments) > 1:
+                default = Evaluator(source, {}).value(value.arguments[1])
+            members[name] = (inner, True, default)
+        else:
+            members[name] = (parse_type(source, value), False, None)
+    return Type("object", members=members)
+
+
+def convert(value: Any, wanted: Type) -> Any:
+    """Return `value` as the type wants it.
+
+    Raises:
+        ValueProblem: it can't be made one.
+    """
+    if value is None or wanted.name == "any":
+        return value
+    if wanted.name == "string":
+        return to_string(value)
+    if wanted.name == "number":
+        return to_number(value)
+    if wanted.name == "bool":
+        return to_bool(value)
+    if wanted.name in {"list", "set", "tuple"}:
+        if not isinstance(value, list):
+            raise ValueProblem(f"a {wanted} is needed here, this is a {type_name(value)}")
+        return _convert_items(value, wanted)
+    if not isinstance(value, dict):
+        raise ValueProblem(f"a {wanted} is needed here, this is a {type_name(value)}")
+    if wanted.name == "map":
+        return {key: convert(item, wanted.item or ANY) for key, item in value.items()}
+    return _convert_object(value, wanted)
+
+
+def _convert_items(values: list[Any], wanted: Type) -> list[Any]:
+    if wanted.name == "tuple":
+        if len(values) != len(wanted.items):
+            raise ValueProblem(f"{len(wanted.items)} items are needed here, {len(values)} given")
+        return [convert(v, t) for v, t in zip(values, wanted.items, strict=True)]
+    items = [convert(value, wanted.item or ANY) for value in values]
+    if wanted.name == "list":
+        return items
+    distinct: list[Any] = []
+    for item in items:
+        if not any(is_equal(item, other) for other in distinct):
+            distinct.append(item)
+    return sorted(distinct) if all(isinstance(item, str) for item in distinct) else distinct
+
+
+def _convert_object(value: dict[str, Any], wanted: Type) -> dict[str, Any]:
+    result = {}
+    for name, (inner, is_optional, default) in wanted.members.items():
+        if name not in value or (value[name] is None and default is not None):
+            if not is_optional:
+                raise ValueProblem(f'the object lacks "{name}"')
+            result[name] = default
+        else:
+            try:
+                result[name] = convert(value[name], inner)
+            except ValueProblem as problem:
+                raise ValueProblem(f'in "{name}": {problem}', problem.hint) from None
+    return result
