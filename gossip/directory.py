@@ -58,5 +58,5 @@ class Directory:
 
 def name_hash(name: str) -> int:
     """Return 64 bits that are the same for `name` in every process."""
-    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    digest = blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -159,14 +159,17 @@ class Exchanger:
 
     # -- answering ------------------------------------------------------------------
 
-    def answer(self, packet: Packet, now_us: int) -> Packet | None:
-        """Return the reply to another member's request, and learn from the request."""
+    def answer(self, packet: Packet, now_us: int) -> Packet:
+        """Return the reply to another member's request, and learn from the request.
+
+        A request that makes no sense is answered with NACK: the other need not wait.
+        """
         local = self._local
         kind = packet.kind
         if kind == Kind.SYNC_SUMMARY:
             if len(packet.summary) != SUMMARY_BYTES:
                 local.counters.drop("bad_summary")
-                return None
+                return Packet(Kind.NACK, sender=local.name)
             self._absorb(packet, now_us)
             buckets = differing_buckets(local.table.summary(), packet.summary)
             return Packet(
@@ -185,7 +188,7 @@ class Exchanger:
             self._absorb(packet, now_us)
             return Packet(Kind.SYNC_DONE, sender=local.name)
         local.counters.drop("unknown_kind")
-        return None
+        return Packet(Kind.NACK, sender=local.name)
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
         address = self._open.pop(exchange_id, None)

@@ -19,7 +19,6 @@ from gossip.views import Counters, EventKind, MemberEvent, Output
 
 # Header, label, nonce, tag, checksum and the fixed fields of a packet, at their largest.
 ENVELOPE_BYTES: Final = 160
-LABEL_BYTES_MAX: Final = 64
 
 
 class Local:

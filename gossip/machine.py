@@ -9,8 +9,7 @@ The host's contract
 * `output.exchanges`: open a stream, send the packet, and answer with exactly one
   `on_exchanged(exchange_id, reply or None)`, None on any failure or after `timeout_us`.
 * A request that arrives on a stream goes to `on_exchange_request` under an id of the
-  host's choice; the output of that very call carries the reply under the same id, or
-  none when the request deserves none.
+  host's choice; the output of that very call carries exactly one reply under that id.
 * Keep `snapshot()` on disk now and then, and hand it back as `known` after a restart.
 
 Nothing here knows a clock, a socket or a thread. `rng` is the only source of chance.
@@ -188,15 +187,14 @@ class GossipMachine:
     ) -> None:
         """A request came on a stream; the output carries the reply."""
         local = self._local
-        if packet.kind == Kind.PING:
-            if packet.target != local.name:
-                local.counters.drop("wrong_target")
-                return
-            reply: Packet | None = Packet(Kind.ACK, packet.sequence, local.name)
-        else:
+        if packet.kind != Kind.PING:
             reply = self._exchanger.answer(packet, now_us)
-        if reply is not None:
-            local.output.replies.append((exchange_id, reply))
+        elif packet.target == local.name:
+            reply = Packet(Kind.ACK, packet.sequence, local.name)
+        else:
+            local.counters.drop("wrong_target")
+            reply = Packet(Kind.NACK, packet.sequence, local.name)
+        local.output.replies.append((exchange_id, reply))
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
         """Our own exchange ended, with the reply or None."""

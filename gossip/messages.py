@@ -16,6 +16,7 @@ NAME_BYTES_MAX: Final = 128
 ADDRESS_BYTES_MAX: Final = 255
 META_BYTES_MAX: Final = 512
 DIGEST_BYTES_MAX: Final = 1_000
+LABEL_BYTES_MAX: Final = 64
 INCARNATION_MAX: Final = 1 << 40
 
 STATUS_BITS: Final = 2
@@ -108,8 +109,12 @@ class Packet(msgspec.Struct, frozen=True, eq=False):
 
 
 def utf8_bytes(text: str) -> int:
-    """Return the encoded length of `text`, bytes."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    """Return the encoded length of `text`, bytes.
+
+    Raises:
+        UnicodeEncodeError: (a ValueError) `text` holds half a surrogate pair.
+    """
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def meta_bytes(meta: dict[str, str]) -> int:
