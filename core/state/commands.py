@@ -35,6 +35,12 @@ class Barrier(Command):
     """A new leader's first entry: commits all that came before."""
 
 
+class RaiseSchema(Command):
+    """All replicas support this schema: entries may use it from here on. Never lowered."""
+
+    schema: int
+
+
 class RegisterNode(Command):
     node: Node
 

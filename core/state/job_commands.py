@@ -1,0 +1,315 @@
+"""Registering, stopping and marking jobs; a job's status."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from core.model.job import Job
+from core.state.commands import DeregisterJob, RegisterJob, SetJobStability
+from core.state.jobs import STATUSES, VERSIONS_KEPT, JobRecord, spec_key
+from core.state.result import CommandResult
+from core.state.rollouts import put_deployment, put_evaluation
+
+if TYPE_CHECKING:
+    from core.state.context import Context
+    from core.state.state import State
+
+_ALWAYS_RUNNING = ("system", "sysbatch")
+_GROUPS_MAX = 256  # core.model.ids.GROUP_BITS
+
+
+def register_job(state: "State", command: RegisterJob, context: "Context") -> CommandResult:
+    """Create or update a job.
+
+    An unchanged specification keeps version and job modify index; a changed one, also a
+    stopped job started again, gets the next version. `value`: {JobModifyIndex, Version,
+    UID, IsNew}.
+    """
+    job = command.job
+    namespace, job_id = job.namespace or "default", job.id or ""
+    record = state.jobs.get(namespace, job_id)
+    if error := _enforce_index(record, command.check_index):
+        return CommandResult(error=error, status=409)
+    names = [group.name for group in job.task_groups or []]
+    if len(set(names) | set(record.groups if record else [])) > _GROUPS_MAX:
+        return CommandResult(
+            error=f"job {job_id!r} has had more than {_GROUPS_MAX} groups: purge it first",
+            status=400,
+        )
+    is_new = record is None
+    if record is None:
+        record = _create(state, namespace, job_id, job, context)
+    elif spec_key(record.job) != spec_key(job):
+        record = _new_version(state, record, job, context)
+    record = msgspec.structs.replace(record, indices=command.indices)
+    if command.submission is not None:
+        kept = {version.version for version in (record.job, *record.older)}
+        submissions = {v: s for v, s in record.submissions.items() if v in kept}
+        submissions[record.version] = command.submission
+        record = msgspec.structs.replace(record, submissions=submissions)
+    before = record.groups
+    record = state.jobs.with_groups(record, names)
+    if record.groups != before:
+        record = msgspec.structs.replace(record, summary_modify_index=context.index)
+    state.jobs.put(record)
+    context.changed("jobs", "JobRegistered", job_id, namespace)
+    if is_new and record.job.parent_id:
+        _count_child(state, record, None, record.status, context)
+    _follow_up(state, command, record, context)
+    context.touch_job(record.ordinal)
+    return CommandResult(
+        value={
+            "JobModifyIndex": record.job.job_modify_index,
+            "Version": record.version,
+            "UID": record.uid,
+            "IsNew": is_new,
+        }
+    )
+
+
+def _follow_up(state: "State", command: RegisterJob, record: JobRecord, context: "Context") -> None:
+    """Store the deployment and the evaluation with the indexes that only apply knows."""
+    if command.deployment is not None:
+        put_deployment(
+            state,
+            msgspec.structs.replace(
+                command.deployment,
+                job_version=record.version,
+                job_modify_index=record.job.modify_index or 0,
+                job_spec_modify_index=record.job.job_modify_index or 0,
+                job_create_index=record.job.create_index or 0,
+            ),
+            context,
+        )
+    if command.evaluation is not None:
+        modified = record.job.job_modify_index or 0
+        put_evaluation(
+            state, msgspec.structs.replace(command.evaluation, job_modify_index=modified), context
+        )
+
+
+def _enforce_index(record: JobRecord | None, expected: int | None) -> str:
+    """Return why a compare-and-set registration is refused, "" when it is not."""
+    if expected is None:
+        return ""
+    start = f"Enforcing job modify index {expected}: "
+    if expected == 0:
+        return start + "job already exists" if record is not None else ""
+    if record is None:
+        return start + "job does not exist"
+    if record.job.job_modify_index != expected:
+        found = record.job.job_modify_index
+        return start + f"job exists with conflicting job modify index: {found}"
+    return ""
+
+
+def _create(state: "State", namespace: str, job_id: str, job: Job, context: "Context") -> JobRecord:
+    ordinal = state.jobs.next_ordinal
+    state.jobs.next_ordinal += 1
+    uid = job.uid or _derived_uid(state, namespace, job_id, context.index)
+    job = msgspec.structs.replace(
+        job,
+        namespace=namespace,
+        uid=uid,
+        version=0,
+        status=_initial_status(job),
+        status_description="",
+        stable=False,
+        submit_time_ns=job.submit_time_ns or context.time_ns,
+        create_index=context.index,
+        modify_index=context.index,
+        job_modify_index=context.index,
+    )
+    return JobRecord(
+        ordinal=ordinal,
+        uid=uid,
+        namespace=namespace,
+        id=job_id,
+        job=job,
+        summary_create_index=context.index,
+        summary_modify_index=context.index,
+        modify_time_us=context.time_us,
+    )
+
+
+def _derived_uid(state: "State", namespace: str, job_id: str, index: int) -> str:
+    seed = f"{state.datacenter_id}/{namespace}/{job_id}/{index}".encode()
+    return hashlib.blake2b(seed, digest_size=16).hexdigest()
+
+
+def _initial_status(job: Job) -> str:
+    return "dead" if job.stop else "running" if _runs_until_stopped(job) else "pending"
+
+
+def _new_version(state: "State", record: JobRecord, job: Job, context: "Context") -> JobRecord:
+    old = record.job
+    job = msgspec.structs.replace(
+        job,
+        namespace=record.namespace,
+        uid=record.uid,
+        version=record.version + 1,
+        status=old.status,
+        status_description="",
+        stable=False,
+        version_tag=None,
+        submit_time_ns=context.time_ns if job.submit_time_ns is None else job.submit_time_ns,
+        create_index=old.create_index,
+        modify_index=context.index,
+        job_modify_index=context.index,
+    )
+    older = _kept_versions(state, record, [old, *record.older])
+    return msgspec.structs.replace(
+        record,
+        job=job,
+        older=older,
+        submissions={
+            version: kept
+            for version, kept in record.submissions.items()
+            if version in {each.version for each in older}
+        },
+        modify_time_us=context.time_us,
+    )
+
+
+def _kept_versions(state: "State", record: JobRecord, older: list[Job]) -> list[Job]:
+    """Return the versions to keep: the newest, the tagged, and those allocations are of."""
+    if len(older) < VERSIONS_KEPT:
+        return older
+    rows = state.allocs.rows_of_job(record.ordinal)
+    used = set(np.unique(state.allocs.columns.job_version[rows]).tolist())
+    return [
+        job
+        for place, job in enumerate(older)
+        if place < VERSIONS_KEPT - 1 or job.version_tag is not None or job.version in used
+    ]
+
+
+def deregister_job(state: "State", command: DeregisterJob, context: "Context") -> CommandResult:
+    """Stop a job (a new version with `stop`), or purge it. `value`: {JobModifyIndex, UID}."""
+    record = state.jobs.get(command.namespace, command.job_id)
+    if command.evaluation is not None:
+        put_evaluation(
+            state,
+            msgspec.structs.replace(command.evaluation, job_modify_index=context.index),
+            context,
+        )
+    if record is None:
+        return CommandResult(error="job not found", status=404)
+    if command.purge:
+        purge_job(state, record, context)
+    elif not record.job.stop:
+        stopped = msgspec.structs.replace(record.job, stop=True)
+        record = _new_version(state, record, stopped, context)
+        state.jobs.put(record)
+        context.touch_job(record.ordinal)
+    context.changed("jobs", "JobDeregistered", record.id, record.namespace)
+    return CommandResult(value={"JobModifyIndex": context.index, "UID": record.uid})
+
+
+def purge_job(state: "State", record: JobRecord, context: "Context") -> None:
+    """Free the job's name; what remains is for its allocations, until they are collected."""
+    _count_child(state, record, record.status, None, context)
+    record = state.jobs.record(record.ordinal) or record
+    state.jobs.purge(record)
+    context.touched_jobs.pop(record.ordinal, None)
+    for deployment in state.deployments.of_job(record.namespace, record.id):
+        state.deployments.delete(deployment.id)
+        context.changed("deployment", "DeploymentDeleted", deployment.id, record.namespace)
+    if not len(state.allocs.rows_of_job(record.ordinal)):
+        forget_job(state, record.ordinal)
+
+
+def forget_job(state: "State", ordinal: int) -> None:
+    """Drop the record of a purged job that has no allocations any more."""
+    record = state.jobs.record(ordinal)
+    assert record is not None
+    for row in record.group_rows:
+        state.allocs.forget_group(row)
+    state.jobs.forget(ordinal)
+
+
+def set_job_stability(
+    state: "State", command: SetJobStability, context: "Context"
+) -> CommandResult:
+    record = state.jobs.get(command.namespace, command.job_id)
+    if record is None:
+        return CommandResult(error="job not found", status=404)
+    versions = [record.job, *record.older]
+    place = next((n for n, job in enumerate(versions) if job.version == command.version), None)
+    if place is None:
+        return CommandResult(
+            error=f"job {command.job_id!r} has no version {command.version}", status=404
+        )
+    versions[place] = msgspec.structs.replace(
+        versions[place], stable=command.stable, modify_index=context.index
+    )
+    state.jobs.put(msgspec.structs.replace(record, job=versions[0], older=versions[1:]))
+    context.changed("jobs", "JobRegistered", record.id, record.namespace)
+    return CommandResult()
+
+
+# --- status -----------------------------------------------------------------------------
+
+
+def settle_jobs(state: "State", context: "Context") -> None:
+    """Compute the status of every job that the entry touched, at the entry's end.
+
+    A child's change counts at its parent, whose own status does not depend on it.
+    """
+    for ordinal in list(context.touched_jobs):
+        record = state.jobs.record(ordinal)
+        if record is None or record.is_purged:
+            continue
+        status = job_status(state, record)
+        if status == record.status:
+            continue
+        job = msgspec.structs.replace(record.job, status=status, modify_index=context.index)
+        state.jobs.put(msgspec.structs.replace(record, job=job, modify_time_us=context.time_us))
+        _count_child(state, record, record.status, status, context)
+        context.changed("jobs", "JobStatus", record.id, record.namespace)
+
+
+def job_status(state: "State", record: JobRecord) -> str:
+    """Return pending, running or dead, by Nomad's rules."""
+    job = record.job
+    if _runs_until_stopped(job):
+        return "dead" if job.stop else "running"
+    if state.jobs.live(record):
+        return "running"
+    if state.evals.open_count(record.namespace, record.id):
+        return "pending"
+    has_evals = state.evals.has_any(record.namespace, record.id)
+    placed = record.group_rows and bool(state.jobs.columns.counts[record.group_rows].any())
+    return "dead" if has_evals or placed or job.stop else "pending"
+
+
+def _runs_until_stopped(job: Job) -> bool:
+    is_template = job.periodic is not None or (
+        job.parameterized_job is not None and not job.dispatched
+    )
+    return is_template or job.type in _ALWAYS_RUNNING
+
+
+def _count_child(
+    state: "State", record: JobRecord, before: str | None, after: str | None, context: "Context"
+) -> None:
+    """Move a child job between its parent's counters."""
+    if not record.job.parent_id:
+        return
+    parent = state.jobs.get(record.namespace, record.job.parent_id)
+    if parent is None:
+        return
+    counts = list(parent.children)
+    if before is not None:
+        counts[STATUSES.index(before)] -= 1
+    if after is not None:
+        counts[STATUSES.index(after)] += 1
+    pending, running, dead = counts
+    state.jobs.put(
+        msgspec.structs.replace(
+            parent, children=(pending, running, dead), summary_modify_index=context.index
+        )
+    )
+    context.changed("jobs", "JobStatus", parent.id, parent.namespace)

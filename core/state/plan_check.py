@@ -1,0 +1,342 @@
+"""Which rows of a plan hold on the state as it is: the last word on over-commitment.
+
+The planner worked on an earlier state; nothing here trusts it. For each new row, in the
+order of the plan:
+
+* its job runs and has that version, its node is ready;
+* no live allocation has its (job, group, index), unless this plan stops that one, or
+  one of the two is a canary; and its generation was never given out;
+* its host ports are free, and so are cpu, memory and disk.
+
+**What is free.** An allocation holds its resources until its client says it is done or
+the servers give it up as lost. Within one plan, what the plan itself stops counts as
+free already, so that a full node can take a replacement. For that the client keeps its
+side: an allocation starts only when those that it replaces on its node, and those whose
+stop was committed in the entry that created it, have ended. So processes never exceed
+the node, though `*_used` may for the time of a stop. What an *earlier* plan stopped is
+not free before it ended. A lost allocation's processes may still run on a node that is
+cut off; such a node takes no new work before it is back and has stopped them (as Nomad).
+
+**Stops follow their replacement.** A stop whose replacement was refused is withheld, so
+an update can't shrink a job on a full cluster. Withholding takes room from others,
+hence the check is repeated until nothing more is withheld.
+"""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from core.model.allocation import ClientStatus, Desired
+from core.model.plan import AllocStop, PlacementBatch, Plan
+from core.state.allocs import FLAG_CANARY, HELD
+from core.state.jobs import JobRecord
+from core.state.resources import Ask, ask_of
+from core.state.result import DroppedRows
+
+if TYPE_CHECKING:
+    from core.state.state import State
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.uint8]
+
+REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk")
+_JOB, _NODE, _INDEX, _PORTS, _CPU = 1, 2, 3, 4, 5
+
+
+class BatchRows(NamedTuple):
+    """A batch's columns, decoded. `ports` has one row per placement."""
+
+    batch: PlacementBatch
+    index: Ints
+    generation: Ints
+    node: Ints
+    ports: Ints
+    ask: Ask
+
+
+class CheckedPlan(NamedTuple):
+    """What of a plan may be applied."""
+
+    batches: list[BatchRows]
+    codes: list[Codes]  # by batch and row: 0 = accepted, else position in REASONS
+    stops: list[tuple[int, AllocStop]]  # with their rows
+    withheld: list[str]
+    in_place: list[bool]
+
+    def dropped(self, plan_number: int) -> list[DroppedRows]:
+        """Return the refused rows for the planner."""
+        answer = []
+        for number, codes in enumerate(self.codes):
+            rows = np.flatnonzero(codes)
+            if rows.size:
+                reasons = [REASONS[code] for code in codes[rows].tolist()]
+                answer.append(DroppedRows(plan_number, number, rows.tolist(), reasons))
+        return answer
+
+
+def decode_batch(batch: PlacementBatch) -> BatchRows:
+    """Return the batch's columns as arrays.
+
+    Raises:
+        ValueError: The columns are not of equal length.
+    """
+    index = np.frombuffer(batch.index, dtype="<i4").astype(np.int64)
+    generation = np.frombuffer(batch.generation, dtype="<u2").astype(np.int64)
+    node = np.frombuffer(batch.node, dtype="<i4").astype(np.int64)
+    ports = np.frombuffer(batch.ports, dtype="<i4").astype(np.int64)
+    count = len(index)
+    scores = len(batch.scores) // 4
+    if (
+        not len(generation) == len(node) == count
+        or len(ports) != count * len(batch.port_asks)
+        or scores not in {0, count}
+        or len(batch.previous) not in {0, count}
+    ):
+        raise ValueError(f"placements of group {batch.group!r}: columns of unequal length")
+    if min(ask_of(batch.resources)) < 0:
+        raise ValueError(f"placements of group {batch.group!r} ask for less than nothing")
+    return BatchRows(
+        batch, index, generation, node, ports.reshape(count, -1), ask_of(batch.resources)
+    )
+
+
+def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedPlan:
+    """Return what of `plan` holds now. Changes nothing.
+
+    Raises:
+        ValueError: The plan's columns are malformed.
+    """
+    batches = [decode_batch(batch) for batch in plan.placements]
+    found = ((state.allocs.row_of(stop.alloc_id), stop) for stop in plan.stops)
+    stops = [(row, stop) for row, stop in found if row is not None]
+    withheld: dict[str, None] = {}
+    while True:
+        kept = [(row, stop) for row, stop in stops if stop.alloc_id not in withheld]
+        check = _Check(state, record, batches, plan, kept)
+        codes = [check.batch(rows) for rows in batches]
+        in_place = check.in_place(plan)
+        refused = _stops_to_withhold(batches, codes, kept)
+        if not refused:
+            return CheckedPlan(batches, codes, kept, list(withheld), in_place)
+        withheld.update(dict.fromkeys(refused))
+
+
+def _stops_to_withhold(
+    batches: list[BatchRows], codes: list[Codes], stops: list[tuple[int, AllocStop]]
+) -> list[str]:
+    """Return ids of running allocations whose replacement in this plan was refused."""
+    unreplaced = {
+        rows.batch.previous[row]
+        for rows, refused in zip(batches, codes, strict=True)
+        if rows.batch.previous
+        for row in np.flatnonzero(refused).tolist()
+    }
+    return [
+        stop.alloc_id
+        for _, stop in stops
+        if stop.alloc_id in unreplaced and stop.client_status is None
+    ]
+
+
+class _Check:
+    """One pass over a plan with a given set of stops."""
+
+    def __init__(
+        self,
+        state: "State",
+        record: JobRecord | None,
+        batches: list[BatchRows],
+        plan: Plan,
+        stops: list[tuple[int, AllocStop]],
+    ) -> None:
+        self._state = state
+        self._record = record
+        self._stopped = np.array(sorted({row for row, _ in stops}), dtype=np.int64)
+        in_place = [state.allocs.row_of(update.alloc_id) for update in plan.in_place]
+        self._in_place_rows = in_place
+        columns = state.allocs.columns
+        touched = [columns.node[self._stopped].astype(np.int64)]
+        touched.append(columns.node[[row for row in in_place if row is not None]].astype(np.int64))
+        touched.extend(rows.node for rows in batches)
+        nodes = np.unique(np.concatenate(touched))
+        self._nodes = nodes[(nodes >= 0) & (nodes < len(state.nodes))]
+        self._free = self._free_now()
+        self._ports_freed: dict[int, int] = {}
+        self._ports_claimed: dict[int, int] = {}
+        self._accepted: dict[str, tuple[Ints, Ints]] = {}  # group -> (indices not canary, keys)
+        self._release(stops)
+
+    def _free_now(self) -> Ints:
+        """Return int64[nodes, 3]: what is left of cpu, memory and disk."""
+        table, at = self._state.nodes, self._nodes
+        return np.stack(
+            (
+                table.cpu_capacity[at] - table.cpu_used[at],
+                table.memory_capacity[at] - table.memory_used[at],
+                table.disk_capacity[at] - table.disk_used[at],
+            ),
+            axis=1,
+        )
+
+    def _release(self, stops: list[tuple[int, AllocStop]]) -> None:
+        """Count as free what this plan stops; what stops already holds on until its end."""
+        if not stops:
+            return
+        allocs = self._state.allocs
+        columns = allocs.columns
+        lost = {row for row, stop in stops if stop.client_status == ClientStatus.LOST}
+        rows = self._stopped
+        given_up = np.isin(rows, np.array(sorted(lost), dtype=np.int64))
+        wanted = {row for row, stop in stops if stop.desired != Desired.RUN}
+        ends = np.isin(rows, np.array(sorted(wanted), dtype=np.int64))
+        freed = HELD[columns.client[rows]] & (
+            given_up | (ends & (columns.desired[rows] == Desired.RUN))
+        )
+        rows = rows[freed]
+        if not len(rows):
+            return
+        at = np.searchsorted(self._nodes, columns.node[rows])
+        np.add.at(self._free, at, allocs.asks(rows))
+        for row in rows[columns.port_asks[rows] >= 0].tolist():
+            node = int(columns.node[row])
+            self._ports_freed[node] = self._ports_freed.get(node, 0) | allocs.port_mask(row)
+
+    def batch(self, rows: BatchRows) -> Codes:
+        """Return a code per row of one batch and claim what the accepted ones take."""
+        codes: Codes = np.zeros(len(rows.index), dtype=np.uint8)
+        record, batch = self._record, rows.batch
+        if (
+            record is None
+            or record.is_stopped
+            or self._state.jobs.version(record.ordinal, batch.job_version) is None
+        ):
+            codes[:] = _JOB
+            return codes
+        table = self._state.nodes
+        exists = (rows.node >= 0) & (rows.node < len(table))
+        ready = np.zeros(len(rows.node), dtype=bool)
+        ready[exists] = table.is_ready[rows.node[exists]]
+        codes[~ready] = _NODE
+        self._check_indices(record, rows, codes)
+        if batch.port_asks:
+            self._check_ports(rows, codes)
+        self._check_resources(rows, codes)
+        self._accept(rows, codes)
+        return codes
+
+    def _check_indices(self, record: JobRecord, rows: BatchRows, codes: Codes) -> None:
+        group = rows.batch.group
+        bad = (rows.index < 0) | (rows.index >> 28 != 0)
+        _, first = np.unique(rows.index, return_index=True)
+        repeated = np.ones(len(rows.index), dtype=bool)
+        repeated[first] = False
+        bad |= repeated
+        taken, keys = self._accepted.get(group, (rows.index[:0], rows.index[:0]))
+        bad |= np.isin(rows.index << 16 | rows.generation, keys)
+        if not rows.batch.canary:
+            bad |= np.isin(rows.index, taken)
+        ordinal = self._state.jobs.group_ordinal(record, group)
+        if ordinal is not None:
+            index = self._state.allocs.group_index(record.group_rows[ordinal])
+            bad |= ~index.is_newer(rows.index, rows.generation)
+            if not rows.batch.canary:
+                places, known = index.positions(rows.index)
+                newest = np.full(len(rows.index), -1, dtype=np.int64)
+                newest[known] = index.rows[places[known]]
+                bad |= self._has_live(newest)
+        codes[bad & (codes == 0)] = _INDEX
+
+    def _has_live(self, newest: Ints) -> Mask:
+        """Return whether a chain of generations has a live one that the plan keeps."""
+        columns = self._state.allocs.columns
+        result = np.zeros(len(newest), dtype=bool)
+        front = newest
+        while (front >= 0).any():
+            at = np.flatnonzero(front >= 0)
+            rows = front[at]
+            live = (
+                (columns.desired[rows] == Desired.RUN)
+                & (columns.client[rows] <= ClientStatus.RUNNING)
+                & (columns.flags[rows] & FLAG_CANARY == 0)
+                & ~np.isin(rows, self._stopped)
+            )
+            result[at] |= live
+            front = front.copy()
+            front[at] = columns.older[rows]
+        return result
+
+    def _check_ports(self, rows: BatchRows, codes: Codes) -> None:
+        for row in np.flatnonzero(codes == 0).tolist():
+            node = int(rows.node[row])
+            mask = port_mask(rows.ports[row].tolist())
+            taken = self._state.nodes.ports_used(node) & ~self._ports_freed.get(node, 0)
+            claimed = self._ports_claimed.get(node, 0)
+            if mask is None or mask & (taken | claimed):
+                codes[row] = _PORTS
+            else:
+                self._ports_claimed[node] = claimed | mask
+
+    def _check_resources(self, rows: BatchRows, codes: Codes) -> None:
+        """Rows of a batch ask alike, so the n-th on a node fits if n times the ask does."""
+        left = np.flatnonzero(codes == 0)
+        if not left.size:
+            return
+        at = np.searchsorted(self._nodes, rows.node[left])
+        order = np.argsort(at, kind="stable")
+        by_node = at[order]
+        starts = np.flatnonzero(np.concatenate(([True], by_node[1:] != by_node[:-1])))
+        counts = np.diff(np.concatenate((starts, [len(by_node)])))
+        rank = np.empty(len(left), dtype=np.int64)
+        rank[order] = np.arange(len(left)) - np.repeat(starts, counts) + 1
+        for dimension in (2, 1, 0):  # the first dimension that lacks is the one reported
+            ask = rows.ask[dimension]
+            if ask > 0:
+                lacks = rank * ask > self._free[at, dimension]
+                codes[left[lacks]] = _CPU + dimension
+        fits = codes[left] == 0
+        taken = np.bincount(at[fits], minlength=len(self._nodes))
+        self._free -= taken[:, None] * np.array(rows.ask, dtype=np.int64)
+
+    def _accept(self, rows: BatchRows, codes: Codes) -> None:
+        ok = codes == 0
+        taken, keys = self._accepted.get(rows.batch.group, (rows.index[:0], rows.index[:0]))
+        if not rows.batch.canary:
+            taken = np.concatenate((taken, rows.index[ok]))
+        keys = np.concatenate((keys, rows.index[ok] << 16 | rows.generation[ok]))
+        self._accepted[rows.batch.group] = (taken, keys)
+
+    def in_place(self, plan: Plan) -> list[bool]:
+        """Return for each in-place update whether it may be done; claim what it adds."""
+        answer = []
+        allocs, record = self._state.allocs, self._record
+        stopped = set(self._stopped.tolist())
+        for row, update in zip(self._in_place_rows, plan.in_place, strict=True):
+            is_ok = (
+                record is not None
+                and row is not None
+                and row not in stopped
+                and allocs.job_record(row).ordinal == record.ordinal
+                and bool(HELD[allocs.columns.client[row]])
+                and self._state.jobs.version(record.ordinal, update.job_version) is not None
+            )
+            if is_ok and row is not None:
+                old = np.array(allocs.ask(int(allocs.columns.resources[row])), dtype=np.int64)
+                more = np.array(ask_of(update.resources), dtype=np.int64) - old
+                at = int(np.searchsorted(self._nodes, allocs.columns.node[row]))
+                is_ok = not bool(((more > 0) & (more > self._free[at])).any())
+                if is_ok:
+                    self._free[at] -= more
+            answer.append(is_ok)
+        return answer
+
+
+def port_mask(ports: list[int]) -> int | None:
+    """Return the ports as a bit mask; None when one comes twice or is no port."""
+    mask = 0
+    for port in ports:
+        if not 0 < port <= 65535 or mask >> port & 1:
+            return None
+        mask |= 1 << port
+    return mask
