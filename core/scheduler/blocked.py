@@ -54,9 +54,7 @@ class BlockedEvaluations:
         """
         self._freed_at[node_class] = index
         self._newest_index = max(self._newest_index, index)
-        return self._release(
-            lambda one: one.escaped_computed_class or _may_hold(one, node_class)
-        )
+        return self._release(lambda one: one.escaped_computed_class or _may_hold(one, node_class))
 
     def unblock_all(self, index: int) -> list[Evaluation]:
         """Capacity changed in a way that no class describes: wake all."""

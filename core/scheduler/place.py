@@ -23,6 +23,7 @@ from core.scheduler.view import Floats, Ints, Mask
 
 _ROUND_MAX = 1_024  # instances decided at once: bounds the score matrix
 _FIRST_BLOCK = 16
+_REASONS_MAX = 5  # nodes whose scores are kept for an explanation
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class Wish:
     occupied: Mask | None = None
     spreads: list[SpreadScorer] = field(default_factory=list)
     limits: list[PropertyLimit] = field(default_factory=list)  # distinct_property
+    # Components of the first placements' scores, for whoever asks why: (node, name -> score).
+    reasons: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     @property
     def is_coupled(self) -> bool:
@@ -79,17 +82,29 @@ class Placer:
                 placed = self._round(wish, min(left, _ROUND_MAX))
             if not placed.nodes.size:
                 break
+            if len(wish.reasons) < _REASONS_MAX:
+                self._explain(wish, placed, avoid)
             self._take(wish, placed.nodes)
             if wish.ask.has_ports:
-                ports += [
-                    self._room.take_ports(wish.ask, node) for node in placed.nodes.tolist()
-                ]
+                ports += [self._room.take_ports(wish.ask, node) for node in placed.nodes.tolist()]
             nodes.append(placed.nodes)
             scores.append(placed.scores)
             left -= placed.nodes.size
         if not nodes:
             return Placed(np.zeros(0, np.int64), np.zeros(0))
         return Placed(np.concatenate(nodes), np.concatenate(scores), ports)
+
+    def place_on(self, wish: Wish, node: int) -> Placed:
+        """Place one instance on `node`, of which `fits` said that it holds it."""
+        at = np.array([node])
+        fit = self._room.head_scores(wish.ask, at)
+        placed = Placed(at, fit)
+        if len(wish.reasons) < _REASONS_MAX:
+            self._explain(wish, placed, -1)
+        self._take(wish, at)
+        if wish.ask.has_ports:
+            placed.ports.append(self._room.take_ports(wish.ask, node))
+        return placed
 
     def _take(self, wish: Wish, nodes: Ints) -> None:
         self._room.take(wish.ask, nodes)
@@ -98,6 +113,24 @@ class Placer:
             wish.occupied[nodes] = True
         for counted in (*wish.spreads, *wish.limits):
             counted.add(nodes)
+
+    def _explain(self, wish: Wish, placed: Placed, avoid: int) -> None:
+        known = {node for node, _ in wish.reasons}
+        for node, score in zip(placed.nodes.tolist(), placed.scores.tolist()):
+            if len(known) == _REASONS_MAX:
+                return
+            if node in known:
+                continue
+            known.add(node)
+            at = np.array([node])
+            parts = {"binpack": float(self._room.head_scores(wish.ask, at)[0])}
+            already = int(wish.collisions[node])
+            parts["job-anti-affinity"] = -(already + 1) / max(wish.count, 1) if already else 0.0
+            parts["node-reschedule-penalty"] = -1.0 if node == avoid else 0.0
+            parts["node-affinity"] = 0.0 if wish.affinity is None else float(wish.affinity[node])
+            parts["allocation-spread"] = sum(float(one.scores(at)[0]) for one in wish.spreads)
+            parts["normalized"] = score
+            wish.reasons.append((node, parts))
 
     def fits(self, wish: Wish, most: int) -> Ints:
         """Return how many more instances each node may take, by ordinal."""

@@ -28,7 +28,10 @@ from core.scheduler.view import Floats
 _STEPS: Final = 64  # table entries for each whole exponent
 _SPAN: Final = 2  # exponents from -2 to 2
 _TABLE: Final = np.array(
-    [float(Decimal(10) ** (Decimal(n) / _STEPS)) for n in range(-_SPAN * _STEPS, _SPAN * _STEPS + 1)]
+    [
+        float(Decimal(10) ** (Decimal(n) / _STEPS))
+        for n in range(-_SPAN * _STEPS, _SPAN * _STEPS + 1)
+    ]
 )
 _LN10: Final = 2.302585092994046
 _COEFFICIENTS: Final = (  # ln(10)^k / k!, for k from 6 down to 1

@@ -49,7 +49,9 @@ class Expression:
         try:
             self._start = self._sequence(tree, _MATCH)
         except RecursionError:
-            raise BadExpression(f"regular expression {pattern[:40]!r}... nests too deeply") from None
+            raise BadExpression(
+                f"regular expression {pattern[:40]!r}... nests too deeply"
+            ) from None
 
     def is_found_in(self, text: str) -> bool:
         """Whether the expression matches somewhere in `text`."""

@@ -47,9 +47,7 @@ class Room:
         self._cpu_whole = np.maximum(view.cpu_capacity, 1).astype(np.float64)
         self._memory_whole = np.maximum(view.memory_capacity, 1).astype(np.float64)
         self._cpu_shapes, self._cpu_shape = np.unique(self._cpu_whole, return_inverse=True)
-        self._memory_shapes, self._memory_shape = np.unique(
-            self._memory_whole, return_inverse=True
-        )
+        self._memory_shapes, self._memory_shape = np.unique(self._memory_whole, return_inverse=True)
         self._cpu_factor = power10((view.cpu_capacity - self.cpu_used) / self._cpu_whole)
         self._memory_factor = power10(
             (view.memory_capacity - self.memory_used) / self._memory_whole
@@ -77,22 +75,30 @@ class Room:
         fits = np.maximum(fits, 0)
         return np.minimum(fits, self._port_sets(ask, most)) if ask.has_ports else fits
 
-    def lacking(self, ask: Ask, ordinal: int) -> str:
-        """Return the first dimension that a node has too little of, in Nomad's words; "" = none."""
-        view = self.view
-        if self.cpu_used[ordinal] + ask.cpu > view.cpu_capacity[ordinal]:
-            return "cpu"
-        if self.memory_used[ordinal] + ask.memory > view.memory_capacity[ordinal]:
-            return "memory"
-        if self.disk_used[ordinal] + ask.disk > view.disk_capacity[ordinal]:
-            return "disk"
-        if ask.has_ports and not self._port_sets(ask, 1)[ordinal]:
-            taken = self.ports_used.get(ordinal, 0)
+    def shortages(self, ask: Ask, nodes: Mask) -> list[tuple[str, Mask]]:
+        """Return which of `nodes` have too little, by the first dimension that lacks.
+
+        Dimensions are in Nomad's words and order; nodes with room for one are in none.
+        """
+        view, left = self.view, nodes.copy()
+        found: list[tuple[str, Mask]] = []
+        for name, asked, capacity, used in (
+            ("cpu", ask.cpu, view.cpu_capacity, self.cpu_used),
+            ("memory", ask.memory, view.memory_capacity, self.memory_used),
+            ("disk", ask.disk, view.disk_capacity, self.disk_used),
+        ):
+            short = left & (used + asked > capacity) & (asked > 0)
+            found.append((name, short))
+            left &= ~short
+        if ask.has_ports:
             for port in ask.static_ports:
-                if taken >> port & 1:
-                    return f"network: reserved port collision {port}"
-            return "network: dynamic port selection failed"
-        return ""
+                alone = Ask(0, 0, 0, static_ports=(port,))
+                short = left & (self._port_sets(alone, 1) == 0)
+                found.append((f"network: reserved port collision {port}", short))
+                left &= ~short
+            short = left & (self._port_sets(ask, 1) == 0)
+            found.append(("network: dynamic port selection failed", short))
+        return [(name, short) for name, short in found if short.any()]
 
     def head_scores(self, ask: Ask, nodes: Ints) -> Floats:
         """Return the fitness of each node for one instance more."""
@@ -141,9 +147,10 @@ class Room:
         touched, counts = np.unique(nodes, return_counts=True)
         self._change(ask, touched, counts)
 
-    def release(self, ask: Ask, ordinal: int) -> None:
-        """Give back what one instance held, for a replacement in the same plan. No ports."""
-        self._change(ask, np.array([ordinal]), np.array([-1]))
+    def give_back(self, ask: Ask, nodes: Ints) -> None:
+        """Give back one ask to each of `nodes`; an ordinal may come several times. No ports."""
+        touched, counts = np.unique(nodes, return_counts=True)
+        self._change(ask, touched, -counts)
 
     def _change(self, ask: Ask, nodes: Ints, counts: npt.NDArray[np.int64]) -> None:
         self.cpu_used[nodes] += counts * ask.cpu
@@ -180,9 +187,13 @@ class Room:
         self._set_ports(ordinal, taken)
         return chosen
 
-    def release_ports(self, ordinal: int, ports: list[int]) -> None:
-        """Give back the ports of an instance that the plan stops."""
+    def free_ports(self, ordinal: int, ports: list[int]) -> None:
+        """Give back ports that an instance held."""
         self._set_ports(ordinal, self.ports_used.get(ordinal, 0) & ~_mask(tuple(ports)))
+
+    def hold_ports(self, ordinal: int, ports: list[int]) -> None:
+        """Mark ports as taken."""
+        self._set_ports(ordinal, self.ports_used.get(ordinal, 0) | _mask(tuple(ports)))
 
     def _set_ports(self, ordinal: int, taken: int) -> None:
         self.ports_used[ordinal] = taken

@@ -79,8 +79,9 @@ class SpreadScorer(PropertyCounts):
 class PropertyLimit(PropertyCounts):
     """`distinct_property`: at most `limit` instances on nodes of one value."""
 
-    def __init__(self, limit: int, values: Sequence[str | None], nodes: Ints) -> None:
+    def __init__(self, target: str, limit: int, values: Sequence[str | None], nodes: Ints) -> None:
         super().__init__(values, nodes)
+        self.target = target
         self._limit = limit
 
     def open_nodes(self) -> Mask:

@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from core.model.allocation import Allocation
 from core.model.evaluation import Deployment
-from core.model.ids import AllocKey, alloc_id
+from core.model.ids import GENERATION_BITS, AllocKey, alloc_id
 from core.model.job import Job, TaskGroup
 from core.model.node import Node
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+GENERATIONS = 1 << GENERATION_BITS  # then they begin anew
 
 
 class NodeClasses:
@@ -87,6 +89,9 @@ class AllocRows:
     job_version: Ints
     health: Ints  # of its deployment: -1 not said, 0 unhealthy, 1 healthy
     is_deployed: Mask  # belongs to the newest deployment
+    is_newest: Mask  # of the generations of its index
+    asks: Ints  # [rows, 3]: cpu, memory, disk that it holds
+    ports: dict[int, list[int]] = field(default_factory=dict)  # host ports, rows that have any
 
     def __len__(self) -> int:
         return len(self.index)
@@ -94,8 +99,9 @@ class AllocRows:
     @staticmethod
     def empty() -> "AllocRows":
         """Return the rows of a job that has none."""
-        none = np.zeros(0, np.int64)
-        return AllocRows(none, none, none, none, none, none, none, none, none.astype(bool))
+        none, no = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+        asks = none.reshape(0, 3)
+        return AllocRows(none, none, none, none, none, none, none, none, no, no, asks)
 
 
 @dataclass(slots=True)
@@ -109,12 +115,13 @@ class JobView:
     datacenter_id: str
     ordinal: int  # of the uid, part of each allocation's key
     group_names: dict[int, str]  # by ordinal, of every group that has rows
-    indices: dict[str, list[tuple[int, int]]]  # the share: half-open ranges by group
+    indices: dict[str, list[tuple[int, int]]]  # the share: half-open ranges; {} = all
     rows: AllocRows
     details: dict[int, Allocation] = field(default_factory=dict)  # rows that need a closer look
     versions: dict[int, Job] = field(default_factory=dict)  # older versions still running
     deployment: Deployment | None = None  # the newest
     node_gone: dict[int, str] = field(default_factory=dict)  # ordinal -> "down" | "disconnected"
+    generations: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)  # index, last given
 
     def alloc_id(self, row: int) -> str:
         """Return the id of the allocation at `row`."""
@@ -123,6 +130,16 @@ class JobView:
             self.ordinal, int(rows.group[row]), int(rows.index[row]), int(rows.generation[row])
         )
         return alloc_id(key, self.datacenter_id)
+
+    def next_generations(self, group: str, indices: Ints) -> Ints:
+        """Return the generation of each index's next allocation; 0 for a new index."""
+        result = np.zeros(len(indices), np.int64)
+        known, given = self.generations.get(group, (result[:0], result[:0]))
+        if len(known):
+            places = np.minimum(np.searchsorted(known, indices), len(known) - 1)
+            is_known = known[places] == indices
+            result[is_known] = (given[places[is_known]] + 1) % GENERATIONS
+        return result
 
     def group(self, name: str) -> TaskGroup | None:
         """Return the group of the newest version, None when it has none of that name."""
@@ -139,9 +156,13 @@ class SchedulerConfig:
     """What `operator scheduler set-config` sets, as far as placement asks for it."""
 
     algorithm: str = "binpack"  # "binpack" | "spread"
+    has_memory_oversubscription: bool = False
 
     @staticmethod
     def of(config: dict[str, Any] | None) -> "SchedulerConfig":
         """Read Nomad's `SchedulerConfiguration`; what is not said keeps its default."""
-        algorithm = (config or {}).get("SchedulerAlgorithm") or "binpack"
-        return SchedulerConfig(algorithm=algorithm)
+        said = config or {}
+        return SchedulerConfig(
+            algorithm=said.get("SchedulerAlgorithm") or "binpack",
+            has_memory_oversubscription=bool(said.get("MemoryOversubscriptionEnabled")),
+        )

@@ -1,0 +1,182 @@
+"""From the state to the scheduler's views: the only module that reads `core.state`.
+
+Columns are copied; records are only referred to, for apply replaces and never edits them.
+What is looked at one by one are the rows that are not in plain order: those that failed,
+were asked to move, or are unknown.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.model.allocation import ClientStatus, Desired
+from core.model.node import Node, NodeStatus
+from core.scheduler.view import AllocRows, Ints, JobView, NodesView, SchedulerConfig
+from core.state.jobs import JobRecord
+
+if TYPE_CHECKING:
+    from core.state.state import State
+
+
+def capture_nodes(state: "State") -> NodesView:
+    """Return the nodes as they are now."""
+    nodes = state.nodes
+    class_id = nodes.class_id.astype(np.int64)
+    records = [nodes.record(ordinal) for ordinal in range(len(nodes))]
+    return NodesView(
+        records=records,
+        cpu_capacity=nodes.cpu_capacity.copy(),
+        memory_capacity=nodes.memory_capacity.copy(),
+        disk_capacity=nodes.disk_capacity.copy(),
+        cpu_used=nodes.cpu_used.copy(),
+        memory_used=nodes.memory_used.copy(),
+        disk_used=nodes.disk_used.copy(),
+        is_ready=nodes.is_ready.copy(),
+        class_id=class_id,
+        ports_used={
+            ordinal: ports for ordinal in range(len(nodes)) if (ports := nodes.ports_used(ordinal))
+        },
+        class_keys={
+            number: nodes.class_key(number)
+            for number in np.unique(class_id).tolist()
+            if number >= 0
+        },
+    )
+
+
+def capture_config(state: "State") -> SchedulerConfig:
+    """Return the scheduler's settings."""
+    return SchedulerConfig.of(state.scheduler_config)
+
+
+def capture_job(state: "State", record: JobRecord) -> JobView:
+    """Return one job with its allocations."""
+    rows = state.allocs.rows_of_job(record.ordinal)
+    deployment = state.deployments.latest_of_job(record.namespace, record.id)
+    table = _rows(state, rows, deployment.id if deployment is not None else "")
+    view = JobView(
+        namespace=record.namespace,
+        id=record.id,
+        uid=record.uid,
+        job=None if record.is_purged else record.job,
+        datacenter_id=state.allocs.datacenter_id,
+        ordinal=record.ordinal,
+        group_names=dict(enumerate(record.groups)),
+        indices=record.indices,
+        rows=table,
+        deployment=deployment,
+    )
+    for name, group_row in zip(record.groups, record.group_rows, strict=True):
+        index = state.allocs.group_index(group_row)
+        if len(index.indices):
+            known = index.indices.astype(np.int64), index.generations.astype(np.int64)
+            view.generations[name] = known
+    live = (table.desired == Desired.RUN) & (
+        (table.client_status <= ClientStatus.RUNNING)
+        | (table.client_status == ClientStatus.UNKNOWN)
+    )
+    _add_details(state, view, rows, live)
+    _add_versions(state, view, record, live)
+    for ordinal in np.unique(table.node[live]).tolist():
+        gone = _gone(state.nodes.record(ordinal))
+        if gone:
+            view.node_gone[ordinal] = gone
+    return view
+
+
+def nameless_view(state: "State", namespace: str, job_id: str) -> JobView:
+    """Return the view of a job that nobody knows (any more): it wants and has nothing."""
+    return JobView(
+        namespace=namespace,
+        id=job_id,
+        uid="",
+        job=None,
+        datacenter_id=state.allocs.datacenter_id,
+        ordinal=0,
+        group_names={},
+        indices={},
+        rows=AllocRows.empty(),
+    )
+
+
+def purged_records(
+    state: "State", names: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], list[JobRecord]]:
+    """Return the purged jobs that still have allocations, for those of `names`."""
+    found: dict[tuple[str, str], list[JobRecord]] = {name: [] for name in names}
+    if len(state.jobs.records) == len(state.jobs):
+        return found
+    for record in state.jobs.records.values():
+        name = record.namespace, record.id
+        if record.is_purged and name in found:
+            found[name].append(record)
+    return found
+
+
+def _rows(state: "State", rows: Ints, deployment_id: str) -> AllocRows:
+    if not len(rows):
+        return AllocRows.empty()
+    allocs, columns = state.allocs, state.allocs.columns
+    group_row = columns.group_row[rows]
+    newest = np.zeros(len(rows), np.bool_)
+    for group in np.unique(group_row).tolist():
+        front = allocs.group_index(group).rows
+        newest |= np.isin(rows, front[front >= 0])
+    health = np.full(len(rows), -1, np.int64)
+    ordinal = allocs.deployments.find(deployment_id) if deployment_id else -1
+    is_deployed = (columns.deployment[rows] == ordinal) & (ordinal >= 0)
+    for at in np.flatnonzero(is_deployed).tolist():
+        extras = allocs.extras.get(int(rows[at]))
+        status = extras.deployment_status if extras is not None else None
+        if status is not None and status.healthy is not None:
+            health[at] = int(status.healthy)
+    return AllocRows(
+        group=allocs.group_ordinals(rows).astype(np.int64),
+        index=columns.index[rows].astype(np.int64),
+        generation=columns.generation[rows].astype(np.int64),
+        node=columns.node[rows].astype(np.int64),
+        desired=columns.desired[rows].astype(np.int64),
+        client_status=columns.client[rows].astype(np.int64),
+        job_version=columns.job_version[rows].astype(np.int64),
+        health=health,
+        is_deployed=is_deployed,
+        is_newest=newest,
+        asks=allocs.asks(rows),
+        ports={
+            at: np.frombuffer(data, "<i4").tolist()
+            for at, row in enumerate(rows.tolist())
+            if (data := allocs.ports.get(row))
+        },
+    )
+
+
+def _add_details(state: "State", view: JobView, rows: Ints, live: np.ndarray) -> None:  # type: ignore[type-arg]
+    table, extras = view.rows, state.allocs.extras
+    is_open = table.desired == Desired.RUN
+    closer = is_open & (
+        (table.client_status == ClientStatus.FAILED) | (table.client_status == ClientStatus.UNKNOWN)
+    )
+    for at in np.flatnonzero(closer | live).tolist():
+        extra = extras.get(int(rows[at]))
+        transition = extra.transition if extra is not None else None
+        is_moved = transition is not None and bool(
+            transition.migrate or transition.reschedule or transition.force_reschedule
+        )
+        if closer[at] or is_moved:
+            view.details[at] = state.allocation(int(rows[at]))
+
+
+def _add_versions(state: "State", view: JobView, record: JobRecord, live: np.ndarray) -> None:  # type: ignore[type-arg]
+    table = view.rows
+    failed = (table.desired == Desired.RUN) & (table.client_status == ClientStatus.FAILED)
+    for version in np.unique(table.job_version[live | failed]).tolist():
+        job = state.jobs.version(record.ordinal, version)
+        if job is not None:
+            view.versions[version] = job
+
+
+def _gone(node: Node | None) -> str:
+    if node is None or node.status == NodeStatus.DOWN:
+        return "down"
+    return "disconnected" if node.status == NodeStatus.DISCONNECTED else ""

@@ -1,0 +1,71 @@
+"""Why a placement went where it did, or nowhere: `AllocMetric`."""
+
+import numpy as np
+
+from core.model.allocation import AllocMetric, NodeScoreMeta
+from core.scheduler.feasibility import Candidates
+from core.scheduler.place import Wish
+from core.scheduler.room import Room
+
+
+def placed_metric(room: Room, pool: str, candidates: Candidates, wish: Wish) -> AllocMetric:
+    """Return the metric that the placed instances of one group share."""
+    metric = _base(pool, candidates)
+    scores = []
+    for ordinal, parts in wish.reasons:
+        node = room.view.records[ordinal]
+        if node is not None:
+            normalised = parts.get("normalized", 0.0)
+            named = {name: score for name, score in parts.items() if name != "normalized"}
+            scores.append(NodeScoreMeta(node_id=node.id, scores=named, norm_score=normalised))
+    metric.score_meta_data = scores or None
+    return metric
+
+
+def failed_metric(
+    room: Room, pool: str, candidates: Candidates, wish: Wish, failures: int
+) -> AllocMetric:
+    """Return why `failures` instances of a group found no node, as things stand now."""
+    metric = _base(pool, candidates)
+    metric.coalesced_failures = failures - 1
+    left = candidates.eligible.copy()
+    filtered = dict(metric.constraint_filtered or {})
+    if wish.is_alone and wish.occupied is not None:
+        closed = left & wish.occupied
+        _count(filtered, "distinct_hosts", int(closed.sum()))
+        left &= ~closed
+    for limit in wish.limits:
+        closed = left & ~limit.open_nodes()
+        _count(filtered, f"distinct_property: {limit.target}", int(closed.sum()))
+        left &= ~closed
+    metric.constraint_filtered = filtered or None
+    metric.nodes_filtered = sum(filtered.values())
+    dimensions: dict[str, int] = {}
+    classes: dict[str, int] = {}
+    for name, short in room.shortages(wish.ask, left):
+        _count(dimensions, name, int(short.sum()))
+        for ordinal in np.flatnonzero(short).tolist():
+            node = room.view.records[ordinal]
+            if node is not None and node.node_class:
+                _count(classes, node.node_class, 1)
+    metric.nodes_exhausted = sum(dimensions.values())
+    metric.dimension_exhausted = dimensions or None
+    metric.class_exhausted = classes or None
+    return metric
+
+
+def _base(pool: str, candidates: Candidates) -> AllocMetric:
+    return AllocMetric(
+        nodes_evaluated=candidates.evaluated,
+        nodes_filtered=sum(candidates.filtered.values()),
+        nodes_in_pool=candidates.in_pool,
+        node_pool=pool,
+        nodes_available=dict(candidates.available) or None,
+        class_filtered=dict(candidates.class_filtered) or None,
+        constraint_filtered=dict(candidates.filtered) or None,
+    )
+
+
+def _count(counts: dict[str, int], name: str, number: int) -> None:
+    if number:
+        counts[name] = counts.get(name, 0) + number

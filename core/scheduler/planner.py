@@ -1,0 +1,382 @@
+"""One evaluation's plan: reconcile, make room, place, and say what follows.
+
+What the plan itself stops is free for what it places (core.state.plan_check agrees), and
+only for this plan: what an evaluation's stops freed is lent back when its plan is done, as
+those instances hold their room until their clients report the end. A destructive update
+whose new instance finds no node takes back its stop: the old one runs on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from core.model.allocation import AllocMetric, ClientStatus, Desired
+from core.model.evaluation import Evaluation
+from core.model.job import Job, TaskGroup
+from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
+from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
+from core.scheduler.feasibility import Candidates, Feasibility
+from core.scheduler.followup import Outcome, follow_ups, postponed
+from core.scheduler.metrics import failed_metric, placed_metric
+from core.scheduler.place import Placed, Placer, Wish
+from core.scheduler.reconcile import GroupChanges, Replacement, is_live, reconcile
+from core.scheduler.rollout import Rollout, roll_out
+from core.scheduler.room import Ask, Room
+from core.scheduler.system import reconcile_system
+from core.scheduler.view import Ints, JobView, SchedulerConfig
+from core.scheduler.wish import WishMaker
+
+_SYSTEM = ("system", "sysbatch")
+
+
+@dataclass(slots=True)
+class Planned:
+    """The outcome of one evaluation, before it is put into words."""
+
+    plans: list[Plan]  # the last one carries the evaluations
+    changes: list[GroupChanges]
+    failed: dict[str, AllocMetric] = field(default_factory=dict)
+    queued: dict[str, int] = field(default_factory=dict)
+    placed: dict[str, int] = field(default_factory=dict)
+
+
+class Planner:
+    """Plans evaluations one after the other on one room; they see each other's placements."""
+
+    def __init__(
+        self,
+        room: Room,
+        feasibility: Feasibility,
+        config: SchedulerConfig,
+        *,
+        now_us: int,
+        snapshot_index: int,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.room, self.feasibility, self.config = room, feasibility, config
+        self.now_us, self.snapshot_index, self.new_id = now_us, snapshot_index, new_id
+
+    def plan(self, evaluation: Evaluation, view: JobView, leftovers: list[JobView]) -> Planned:
+        """Plan one evaluation.
+
+        Args:
+            view: The job that has the name now, or a stopped view when nobody has it.
+            leftovers: Purged jobs of the same name that still run something.
+        """
+        plans = [
+            Plan(
+                eval_id=evaluation.id,
+                namespace=old.namespace,
+                job_id=old.id,
+                job_uid=old.uid,
+                stops=[
+                    stop
+                    for one in reconcile(old, evaluation.id, self.now_us)
+                    for _, stop in one.stops
+                ],
+            )
+            for old in leftovers
+        ]
+        work = _JobWork(self, evaluation, view)
+        work.run()
+        if work.rollout.ended is not None and work.rollout.created is not None:
+            plans.append(work.empty_plan(work.rollout.ended))
+        plans.append(work.finish())
+        return Planned([*plans], work.changes, work.failed, work.queued, work.placed)
+
+
+class _JobWork:
+    """The work on one evaluation. Used once."""
+
+    def __init__(self, planner: Planner, evaluation: Evaluation, view: JobView) -> None:
+        self._planner, self._evaluation, self._view = planner, evaluation, view
+        self._room = planner.room
+        self._placer = Placer(planner.room)
+        self.changes: list[GroupChanges] = []
+        self.rollout = Rollout()
+        self.failed: dict[str, AllocMetric] = {}
+        self.queued: dict[str, int] = {}
+        self.placed: dict[str, int] = {}
+        self._candidates: list[Candidates] = []  # of the groups that found too little room
+        self._stops: list[AllocStop] = []
+        self._batches: list[PlacementBatch] = []
+        self._in_place: list[InPlaceUpdate] = []
+        self._lent: list[int] = []  # rows whose room the plan uses already
+        self._live = is_live(view)
+        self._later: list[Evaluation] = []
+
+    def run(self) -> None:
+        view, planner = self._view, self._planner
+        is_system = view.job is not None and view.job.type in _SYSTEM
+        if is_system:
+            self.changes = reconcile_system(view, planner.feasibility)
+        else:
+            self.changes = reconcile(view, self._evaluation.id, planner.now_us)
+        self.rollout = roll_out(view, self.changes, self._evaluation, planner.new_id)
+        self._stop_all()
+        if view.job is not None and not view.is_stopped:
+            maker = WishMaker(view, view.job, self.changes, planner.feasibility)
+            for one in self.changes:
+                if one.group is not None:
+                    self._group(maker, view.job, one, one.group, is_system=is_system)
+        for row in self._lent:
+            self._lend(row, is_back=True)
+
+    def _stop_all(self) -> None:
+        # All stops first: any group's placement may use the room that another's frees.
+        for one in self.changes:
+            for row, stop in one.stops:
+                self._stop(row, stop)
+            for replacement in one.replacements:
+                if replacement.stop is not None and replacement.stops_anyway:
+                    self._stop(replacement.row, replacement.stop)
+            for evaluation, rows in postponed(
+                self._evaluation, one, self._planner.now_us, self._planner.new_id
+            ):
+                self._later.append(evaluation)
+                for row in rows:
+                    self._postpone(row, evaluation.id)
+
+    def _stop(self, row: int, stop: AllocStop) -> None:
+        self._stops.append(stop)
+        if self._live[row] and _frees(stop):
+            self._lend(row)
+
+    def _lend(self, row: int, *, is_back: bool = False) -> None:
+        rows = self._view.rows
+        node = int(rows.node[row])
+        cpu, memory, disk = rows.asks[row].tolist()
+        ask, at, ports = Ask(cpu, memory, disk), np.array([node]), rows.ports.get(row)
+        if is_back:
+            self._room.take(ask, at)
+            if ports:
+                self._room.hold_ports(node, ports)
+            return
+        self._lent.append(row)
+        self._room.give_back(ask, at)
+        if ports:
+            self._room.free_ports(node, ports)
+
+    def _unlend(self, row: int) -> None:
+        self._lent.remove(row)
+        self._lend(row, is_back=True)
+
+    # --- one group ------------------------------------------------------------------
+
+    def _group(
+        self, maker: WishMaker, job: Job, one: GroupChanges, group: TaskGroup, *, is_system: bool
+    ) -> None:
+        resources = resources_of_group(group, self._planner.config)
+        for row in one.in_place:
+            self._in_place.append(
+                InPlaceUpdate(
+                    alloc_id=self._view.alloc_id(row),
+                    job_version=job.version or 0,
+                    resources=resources,
+                    deployment_id=self.rollout.deployment_id,
+                )
+            )
+        self.queued[group.name] = 0
+        if not one.fresh.size and not one.replacements:
+            return
+        candidates = self._planner.feasibility.candidates(job, group)
+        wish = maker.wish(group, ask_of_group(group), candidates)
+        filled = _Filled()
+        if is_system:
+            self._on_their_nodes(wish, one, filled)
+        else:
+            self._anywhere(wish, one, filled)
+        pool = job.node_pool or "default"
+        if filled.missing:
+            self.queued[group.name] = filled.missing
+            self.failed[group.name] = failed_metric(
+                self._room, pool, candidates, wish, filled.missing
+            )
+            self._candidates.append(candidates)
+        self.placed[group.name] = len(filled.index)
+        if not filled.index:
+            return
+        metric = placed_metric(self._room, pool, candidates, wish)
+        index = np.array(filled.index, np.int64)
+        self._batches.append(
+            PlacementBatch(
+                group=group.name,
+                job_version=job.version or 0,
+                index=index.astype("<i4").tobytes(),
+                generation=self._view.next_generations(group.name, index).astype("<u2").tobytes(),
+                node=np.array(filled.node, "<i4").tobytes(),
+                ports=np.array(filled.ports, "<i4").tobytes(),
+                port_asks=port_asks(group),
+                resources=resources,
+                metrics=metric,
+                scores=np.array(filled.score, "<f4").tobytes(),
+                previous=filled.previous if any(filled.previous) else [],
+                trackers=filled.trackers,
+                deployment_id=self._deployment_of(group.name),
+            )
+        )
+
+    def _deployment_of(self, group: str) -> str:
+        deployment = self.rollout.created or self._view.deployment
+        states = (deployment.task_groups if deployment is not None else None) or {}
+        return self.rollout.deployment_id if group in states else ""
+
+    def _anywhere(self, wish: Wish, one: GroupChanges, filled: "_Filled") -> None:
+        # Those that keep their old instance when there is no room go one by one, and first
+        # those that failed: each avoids its own node.
+        plain = [r for r in one.replacements if not r.is_failed and _is_bound_to_stop(r)]
+        for replacement in one.replacements:
+            if replacement.is_failed or not _is_bound_to_stop(replacement):
+                self._replace_one(wish, replacement, filled)
+        previous = {r.index: r.row for r in plain}
+        indices = np.union1d(one.fresh, np.array(sorted(previous), np.int64))
+        if not indices.size:
+            return
+        placed = self._placer.place(wish, indices.size)
+        filled.add(wish, indices[: placed.nodes.size], placed)
+        for index in indices[: placed.nodes.size].tolist():
+            row = previous.get(index)
+            filled.previous.append("" if row is None else self._view.alloc_id(row))
+        filled.missing += int(indices.size - placed.nodes.size)
+
+    def _replace_one(self, wish: Wish, replacement: Replacement, filled: "_Filled") -> None:
+        row = replacement.row
+        is_freed = (
+            replacement.stop is not None and bool(self._live[row]) and _frees(replacement.stop)
+        )
+        if is_freed:
+            self._lend(row)
+        avoid = int(self._view.rows.node[row]) if replacement.is_failed else -1
+        placed = self._placer.place(wish, 1, avoid)
+        if not placed.nodes.size:
+            filled.missing += 1
+            if is_freed:
+                self._unlend(row)
+            return
+        if replacement.stop is not None:
+            self._stops.append(replacement.stop)
+        if replacement.tracker is not None:
+            filled.trackers[len(filled.index)] = replacement.tracker
+        filled.add(wish, np.array([replacement.index]), placed)
+        filled.previous.append(self._view.alloc_id(row))
+
+    def _on_their_nodes(self, wish: Wish, one: GroupChanges, filled: "_Filled") -> None:
+        previous = {replacement.index: replacement for replacement in one.replacements}
+        for replacement in one.replacements:
+            self._lend(replacement.row)
+        fits = self._placer.fits(wish, 1)
+        for index in sorted([*one.fresh.tolist(), *previous]):
+            instead = previous.get(index)
+            if not fits[index]:
+                filled.missing += 1
+                if instead is not None:
+                    self._unlend(instead.row)
+                continue
+            if instead is not None and instead.stop is not None:
+                self._stops.append(instead.stop)
+            filled.add(wish, np.array([index]), self._placer.place_on(wish, index))
+            filled.previous.append("" if instead is None else self._view.alloc_id(instead.row))
+
+    # --- putting it together --------------------------------------------------------
+
+    def empty_plan(self, deployment: Any) -> Plan:
+        """Return a plan that only writes a deployment: a plan has room for one."""
+        view = self._view
+        return Plan(
+            eval_id=self._evaluation.id,
+            namespace=view.namespace,
+            job_id=view.id,
+            job_uid=view.uid,
+            deployment=deployment,
+        )
+
+    def finish(self) -> Plan:
+        """Return the plan, with the finished evaluation and those that follow."""
+        outcome = Outcome(
+            failed=self.failed,
+            queued=self.queued,
+            candidates=self._candidates,
+            deployment_id=self.rollout.deployment_id,
+            annotations=(
+                {"DesiredTGUpdates": desired_updates(self.changes)}
+                if self._evaluation.annotate_plan
+                else None
+            ),
+        )
+        planner = self._planner
+        evaluations = follow_ups(
+            self._evaluation, outcome, planner.now_us, planner.snapshot_index, planner.new_id
+        )
+        return msgspec.structs.replace(
+            self.empty_plan(self.rollout.created or self.rollout.ended),
+            placements=self._batches,
+            stops=self._stops,
+            in_place=self._in_place,
+            evaluations=[*evaluations, *self._later],
+        )
+
+    def _postpone(self, row: int, eval_id: str) -> None:
+        # Notes on the allocation which evaluation will look at it again.
+        alloc_id = self._view.alloc_id(row)
+        for stop in self._stops:
+            if stop.alloc_id == alloc_id:
+                stop.followup_eval_id = eval_id
+                return
+        self._stops.append(
+            AllocStop(
+                alloc_id=alloc_id, desired=Desired.RUN, description="", followup_eval_id=eval_id
+            )
+        )
+
+
+@dataclass(slots=True)
+class _Filled:
+    """The rows of a placement batch as they come."""
+
+    index: list[int] = field(default_factory=list)
+    node: list[int] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    previous: list[str] = field(default_factory=list)
+    trackers: dict[int, Any] = field(default_factory=dict)
+    missing: int = 0
+
+    def add(self, wish: Wish, indices: Ints, placed: Placed) -> None:
+        self.index += indices.tolist()
+        self.node += placed.nodes.tolist()
+        self.score += placed.scores.tolist()
+        for ports in placed.ports:
+            self.ports += [*wish.ask.static_ports, *ports]
+
+
+def _is_bound_to_stop(replacement: Replacement) -> bool:
+    return replacement.stop is None or replacement.stops_anyway
+
+
+def _frees(stop: AllocStop) -> bool:
+    return stop.client_status == ClientStatus.LOST or stop.desired != Desired.RUN
+
+
+def desired_updates(changes: list[GroupChanges]) -> dict[str, dict[str, int]]:
+    """Return Nomad's `DesiredTGUpdates`: by group, how many allocations meet which fate."""
+    return {one.name: _desired_updates(one) for one in changes}
+
+
+def _desired_updates(one: GroupChanges) -> dict[str, int]:
+    reasons = [replacement.reason for replacement in one.replacements]
+    destructive, migrate = reasons.count("update"), reasons.count("migrate")
+    return {
+        "Ignore": int(one.kept.size) - len(one.in_place),
+        "Place": int(one.fresh.size) + len(reasons) - destructive - migrate,
+        "Migrate": migrate,
+        "Stop": sum(stop.desired != Desired.RUN for _, stop in one.stops) + reasons.count("lost"),
+        "InPlaceUpdate": len(one.in_place),
+        "DestructiveUpdate": destructive,
+        "Canary": 0,
+        "Preemptions": 0,
+        "RescheduleNow": reasons.count("reschedule"),
+        "RescheduleLater": len(one.later),
+    }

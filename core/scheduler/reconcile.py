@@ -1,0 +1,393 @@
+"""What has to change so that a job's allocations become what its record asks for.
+
+Pure comparison, without a look at the nodes' room: which indices need an instance, which
+instances stop, follow a new version, wait for another try. One rule per line, for the
+newest allocation of each index that is wanted here (the share's, below the count):
+
+    nothing, stopped, lost                    place
+    live, this version                        keep
+    live, asked to migrate                    stop, place elsewhere
+    live, its node down                       give up as lost, place
+    live, node disconnected, block says wait  mark unknown, place a replacement if it says so
+    live, other version, same processes       update in place
+    live, other version, other processes      replace, `max_parallel` at a time
+    failed                                    place when the reschedule policy lets it, or wait
+    complete, batch, this version             keep: the index is done
+    complete, otherwise                       place
+
+Of an index that is not wanted any more every live allocation stops; that is how scaling
+down takes the highest indices first. Older generations that are still live stop too.
+
+Rows in plain order are sorted out as columns; only those that need a decision are looked
+at one by one.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.model.allocation import ClientStatus, Desired, RescheduleTracker
+from core.model.evaluation import DeploymentStatus
+from core.model.job import Job, TaskGroup, UpdateStrategy
+from core.model.plan import AllocStop
+from core.scheduler.changes import is_destructive
+from core.scheduler.reschedule import WINDOW_US, next_tracker, next_try_us
+from core.scheduler.view import Ints, JobView, Mask
+
+NOT_NEEDED = "alloc not needed due to job update"
+JOB_STOPPED = "alloc not needed as job is stopped"
+LOST = "alloc is lost since its node is down"
+UPDATING = "alloc is being updated due to job update"
+MIGRATING = "alloc is being migrated"
+RESCHEDULED = "alloc was rescheduled because it failed"
+DISCONNECTED = "alloc is unknown since its node is disconnected"
+DUPLICATE = "alloc was replaced by a newer one of its index"
+
+_BATCH = ("batch", "sysbatch")
+_ROLLING = ("service", "system")
+
+
+@dataclass(slots=True)
+class Replacement:
+    """An index whose allocation is replaced. `stop` takes effect with the placement."""
+
+    index: int
+    row: int
+    reason: str
+    stop: AllocStop | None = None  # None: it is stopped or ended already
+    tracker: RescheduleTracker | None = None
+    is_failed: bool = False  # the node of `row` gets a penalty
+    stops_anyway: bool = False  # also when there is no room for the new one
+
+
+@dataclass(slots=True)
+class Later:
+    """A failed or disconnected allocation that is looked at again at `due_us`."""
+
+    row: int
+    due_us: int
+    is_disconnect: bool = False
+
+
+@dataclass(slots=True)
+class GroupChanges:
+    """The decisions for one group."""
+
+    name: str
+    group: TaskGroup | None
+    fresh: Ints  # indices without an allocation to replace, ascending
+    kept: Ints  # rows that stay as they are
+    replacements: list[Replacement] = field(default_factory=list)
+    in_place: list[int] = field(default_factory=list)  # rows
+    stops: list[tuple[int, AllocStop]] = field(default_factory=list)  # with their rows
+    later: list[Later] = field(default_factory=list)
+    waiting_updates: int = 0  # destructive updates that max_parallel holds back
+    is_complete: bool = False  # nothing left to do, now or later
+
+
+def reconcile(view: JobView, eval_id: str, now_us: int) -> list[GroupChanges]:
+    """Return the changes per group: the job's groups in order, then those that left it."""
+    groups = [] if view.is_stopped or view.job is None else view.job.task_groups or []
+    ordinals = {name: ordinal for ordinal, name in view.group_names.items()}
+    changes = [
+        _GroupReconciler(view, group, ordinals.get(group.name, -1), eval_id, now_us).run()
+        for group in groups
+    ]
+    named = {group.name for group in groups}
+    for ordinal in sorted(view.group_names):
+        if view.group_names[ordinal] not in named:
+            changes.append(stop_group(view, ordinal))
+    return changes
+
+
+def wanted_indices(view: JobView, group: TaskGroup) -> Ints:
+    """Return the indices to run here: the share's, limited to the count."""
+    count = 1 if group.count is None else group.count
+    ranges = view.indices.get(group.name, []) if view.indices else [(0, count)]
+    parts = [np.arange(low, min(high, count), dtype=np.int64) for low, high in ranges]
+    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+
+
+def update_limit(view: JobView, group: TaskGroup) -> int | None:
+    """Return how many instances may be away for an update now; None = no limit.
+
+    Instances of the running deployment that are not healthy yet count as away; an unhealthy
+    one stops the rollout until somebody (or auto_revert) decides.
+    """
+    job, update = view.job, strategy_of(view.job, group)
+    if job is None or update is None or not update.max_parallel:
+        return None
+    deployment = view.deployment
+    if deployment is None or deployment.job_version != (job.version or 0):
+        return update.max_parallel
+    if deployment.status in (DeploymentStatus.FAILED, DeploymentStatus.PAUSED):
+        return 0
+    rows = view.rows
+    ordinal = next((n for n, name in view.group_names.items() if name == group.name), -1)
+    ours = (rows.group == ordinal) & rows.is_deployed & is_live(view)
+    if (rows.health[ours] == 0).any():
+        return 0
+    return max(0, update.max_parallel - int((rows.health[ours] < 0).sum()))
+
+
+def strategy_of(job: Job | None, group: TaskGroup | None) -> UpdateStrategy | None:
+    """Return the update block by which a group rolls out, None when it changes all at once."""
+    update = group.update if group is not None else None
+    if update is None and job is not None:
+        update = job.update
+    if update is None or not update.max_parallel or job is None:
+        return None
+    return update if (job.type or "service") in _ROLLING else None
+
+
+def is_live(view: JobView) -> Mask:
+    rows = view.rows
+    held = (rows.client_status <= ClientStatus.RUNNING) | (
+        rows.client_status == ClientStatus.UNKNOWN
+    )
+    result: Mask = held & (rows.desired == Desired.RUN)
+    return result
+
+
+def stop_of(view: JobView, row: int, description: str) -> AllocStop:
+    """Return the stop of one live row; on a node that is gone it is given up as lost."""
+    gone = int(view.rows.node[row]) in view.node_gone
+    return AllocStop(
+        alloc_id=view.alloc_id(row),
+        desired=Desired.STOP,
+        description=LOST if gone else description,
+        client_status=ClientStatus.LOST if gone else None,
+    )
+
+
+def stop_group(view: JobView, ordinal: int) -> GroupChanges:
+    live = np.flatnonzero(is_live(view) & (view.rows.group == ordinal))
+    description = JOB_STOPPED if view.is_stopped else NOT_NEEDED
+    none = np.zeros(0, np.int64)
+    changes = GroupChanges(view.group_names[ordinal], None, none, none, is_complete=True)
+    changes.stops = [(row, stop_of(view, row, description)) for row in live.tolist()]
+    return changes
+
+
+class _GroupReconciler:
+    """Sorts one group's rows. Used once."""
+
+    def __init__(
+        self, view: JobView, group: TaskGroup, ordinal: int, eval_id: str, now_us: int
+    ) -> None:
+        self._view, self._group, self._ordinal = view, group, ordinal
+        self._eval_id, self._now_us = eval_id, now_us
+        assert view.job is not None
+        self._is_batch = (view.job.type or "service") in _BATCH
+        self._version = view.job.version or 0
+        self._destructive: dict[int, bool] = {}  # by older version
+        none = np.zeros(0, np.int64)
+        self._changes = GroupChanges(group.name, group, none, none)
+
+    def run(self) -> GroupChanges:
+        rows, changes = self._view.rows, self._changes
+        wanted = wanted_indices(self._view, self._group)
+        mine = rows.group == self._ordinal
+        live = is_live(self._view) & mine
+        newest = mine & rows.is_newest
+        is_wanted = newest & np.isin(rows.index, wanted)
+        for row in np.flatnonzero(live & ~is_wanted).tolist():
+            self._stop_unwanted(row)
+        plain = is_wanted & (self._is_done(newest) | (live & (rows.job_version == self._version)))
+        for row in [*self._view.details, *np.flatnonzero(self._on_gone_nodes(live))]:
+            plain[row] = False
+        failed = is_wanted & (rows.desired == Desired.RUN)
+        failed &= rows.client_status == ClientStatus.FAILED
+        kept = [np.flatnonzero(plain)]
+        updates: list[int] = []
+        for row in np.flatnonzero((live | failed) & is_wanted & ~plain).tolist():
+            kept.append(np.array(self._decide(row, updates), np.int64))
+        changes.kept = np.concatenate(kept)
+        held = rows.index[is_wanted & (plain | live | failed)]
+        vacant = np.setdiff1d(wanted, held, assume_unique=False)
+        self._vacant(vacant, np.flatnonzero(is_wanted & ~(plain | live | failed)))
+        self._update(updates)
+        changes.is_complete = not (
+            changes.fresh.size
+            or changes.replacements
+            or changes.in_place
+            or changes.later
+            or changes.waiting_updates
+        )
+        return changes
+
+    def _is_done(self, newest: Mask) -> Mask:
+        rows = self._view.rows
+        if not self._is_batch:
+            return np.zeros(len(rows), np.bool_)
+        result: Mask = (
+            newest
+            & (rows.client_status == ClientStatus.COMPLETE)
+            & (rows.job_version == self._version)
+        )
+        return result
+
+    def _on_gone_nodes(self, live: Mask) -> Mask:
+        if not self._view.node_gone:
+            return np.zeros(len(live), np.bool_)
+        gone = np.array(sorted(self._view.node_gone), np.int64)
+        result: Mask = live & np.isin(self._view.rows.node, gone)
+        return result
+
+    def _stop_unwanted(self, row: int) -> None:
+        rows = self._view.rows
+        if not rows.is_newest[row]:
+            # One on a disconnected node can't hear of it; it stops when the node is back.
+            is_away = self._view.node_gone.get(int(rows.node[row])) == "disconnected"
+            if is_away and not self._is_overdue(row):
+                return
+            self._changes.stops.append((row, stop_of(self._view, row, DUPLICATE)))
+            return
+        self._changes.stops.append((row, stop_of(self._view, row, NOT_NEEDED)))
+
+    def _decide(self, row: int, updates: list[int]) -> list[int]:
+        # Returns [row] when it stays. Order matters: what ends it comes before what changes it.
+        view, rows = self._view, self._view.rows
+        gone = view.node_gone.get(int(rows.node[row]))
+        if rows.client_status[row] == ClientStatus.FAILED:
+            return self._failed(row)
+        if gone is not None:
+            return self._gone(row, gone)
+        detail = view.details.get(row)
+        if detail is not None and detail.desired_transition.migrate:
+            stop = stop_of(view, row, MIGRATING)
+            self._replace(row, "migrate", stop, stops_anyway=True)
+            return []
+        if rows.job_version[row] != self._version:
+            if not self._is_destructive(int(rows.job_version[row])):
+                self._changes.in_place.append(row)
+                return [row]
+            updates.append(row)
+            return []  # `_update` keeps those beyond the limit
+        return [row]
+
+    def _gone(self, row: int, gone: str) -> list[int]:
+        view, changes = self._view, self._changes
+        disconnect = self._group.disconnect
+        lost_after_ns = (disconnect and disconnect.lost_after_ns) or (
+            self._group.max_client_disconnect_ns or 0
+        )
+        is_unknown = view.rows.client_status[row] == ClientStatus.UNKNOWN
+        is_replaced = not self._group.prevent_reschedule_on_lost
+        if disconnect is not None and disconnect.replace is not None:
+            is_replaced = disconnect.replace
+        may_return = not is_replaced or (gone == "disconnected" and lost_after_ns > 0)
+        if not may_return or (is_unknown and is_replaced and self._is_overdue(row)):
+            self._replace(row, "lost", stop_of(view, row, LOST), stops_anyway=True)
+            return []
+        if is_unknown:
+            return [row]
+        unknown = AllocStop(
+            alloc_id=view.alloc_id(row),
+            desired=Desired.RUN,
+            description=DISCONNECTED,
+            client_status=ClientStatus.UNKNOWN,
+        )
+        if is_replaced:
+            due_us = self._now_us + lost_after_ns // 1_000
+            changes.later.append(Later(row, due_us, is_disconnect=True))
+            self._replace(row, "disconnect", unknown, stops_anyway=True)
+            return []
+        changes.stops.append((row, unknown))
+        return [row]
+
+    def _is_overdue(self, row: int) -> bool:
+        # An unknown allocation is lost when its node stays away longer than the group waits.
+        disconnect, detail = self._group.disconnect, self._view.details.get(row)
+        lost_after_ns = (disconnect and disconnect.lost_after_ns) or (
+            self._group.max_client_disconnect_ns or 0
+        )
+        if detail is None or not lost_after_ns:
+            return True
+        return (detail.modify_time_ns + lost_after_ns) // 1_000 <= self._now_us
+
+    def _failed(self, row: int) -> list[int]:
+        view = self._view
+        alloc = view.details.get(row)
+        stop = AllocStop(alloc_id=view.alloc_id(row), desired=Desired.STOP, description=RESCHEDULED)
+        version = int(view.rows.job_version[row])
+        if version != self._version and self._is_destructive(version):
+            self._replace(row, "update", stop)  # a new version gets a fresh start
+            return []
+        policy = self._group.reschedule_policy
+        if alloc is None:
+            return [row]
+        is_forced = bool(alloc.desired_transition.force_reschedule)
+        due_us = next_try_us(policy, alloc)
+        if policy is None or (due_us is None and not is_forced):
+            return [row]
+        is_ours = bool(alloc.followup_eval_id) and alloc.followup_eval_id == self._eval_id
+        if is_forced or is_ours or due_us is None or due_us <= self._now_us + WINDOW_US:
+            node = alloc.node_id
+            tracker = next_tracker(policy, alloc, node, self._now_us)
+            self._replace(row, "reschedule", stop, tracker=tracker, is_failed=True)
+            return []
+        if not alloc.followup_eval_id:
+            self._changes.later.append(Later(row, due_us))
+        return [row]
+
+    def _replace(
+        self,
+        row: int,
+        reason: str,
+        stop: AllocStop | None,
+        *,
+        tracker: RescheduleTracker | None = None,
+        is_failed: bool = False,
+        stops_anyway: bool = False,
+    ) -> None:
+        self._changes.replacements.append(
+            Replacement(
+                int(self._view.rows.index[row]), row, reason, stop, tracker, is_failed, stops_anyway
+            )
+        )
+
+    def _vacant(self, vacant: Ints, ended: Ints) -> None:
+        # Indices that never ran are new; the others follow the allocation that ended.
+        rows, changes = self._view.rows, self._changes
+        previous = dict(zip(rows.index[ended].tolist(), ended.tolist()))
+        if not previous:
+            changes.fresh = vacant if self._may_grow() else vacant[:0]
+            return
+        fresh = [index for index in vacant.tolist() if index not in previous]
+        changes.fresh = np.array(fresh if self._may_grow() else [], np.int64)
+        for index in vacant.tolist():
+            if index in previous:
+                changes.replacements.append(Replacement(index, previous[index], "ended"))
+
+    def _may_grow(self) -> bool:
+        # A failed or paused rollout of this version gets no instances beyond what it had.
+        deployment = self._view.deployment
+        return (
+            deployment is None
+            or deployment.job_version != self._version
+            or deployment.status not in (DeploymentStatus.FAILED, DeploymentStatus.PAUSED)
+        )
+
+    def _is_destructive(self, version: int) -> bool:
+        known = self._destructive.get(version)
+        if known is None:
+            old, new = self._view.versions.get(version), self._view.job
+            # A version that is no longer kept can't be compared.
+            known = old is None or new is None or is_destructive(old, new, self._group.name)
+            self._destructive[version] = known
+        return known
+
+    def _update(self, rows: list[int]) -> None:
+        changes = self._changes
+        limit = update_limit(self._view, self._group)
+        if limit is None:
+            limit = len(rows)
+        else:
+            away = changes.fresh.size + len(changes.replacements)
+            limit = max(0, limit - away)
+        rows.sort(key=lambda row: int(self._view.rows.index[row]))
+        for row in rows[:limit]:
+            self._replace(row, "update", stop_of(self._view, row, UPDATING))
+        changes.waiting_updates = max(0, len(rows) - limit)
+        changes.kept = np.concatenate([changes.kept, np.array(rows[limit:], np.int64)])

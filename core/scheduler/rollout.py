@@ -1,0 +1,145 @@
+"""Deployments: the record of a service job's way from one version to the next.
+
+A deployment is created when a service job with an `update` block starts a version: its
+first instances are placed, or running ones change. It ends *successful* when every group
+has all its instances healthy and nothing is left to change, and is *cancelled* when the
+job moves on or stops. That it fails (an unhealthy instance, a deadline) is decided by
+whoever watches the reports; here a failed or paused one only holds the rollout
+(reconcile.py, `update_limit`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from core.model.evaluation import Deployment, DeploymentState, DeploymentStatus, Evaluation
+from core.model.job import Job
+from core.scheduler.reconcile import GroupChanges, is_live, strategy_of, wanted_indices
+from core.scheduler.view import JobView
+
+ACTIVE = (
+    DeploymentStatus.RUNNING,
+    DeploymentStatus.PAUSED,
+    DeploymentStatus.PENDING,
+    DeploymentStatus.BLOCKED,
+    DeploymentStatus.UNBLOCKING,
+)
+SUPERSEDED = "Cancelled due to newer version of job"
+STOPPED = "Cancelled because job is stopped"
+SUCCESSFUL = "Deployment completed successfully"
+
+
+@dataclass(slots=True)
+class Rollout:
+    """What a plan does with deployments."""
+
+    deployment_id: str = ""  # that placements and in-place updates belong to
+    created: Deployment | None = None
+    ended: Deployment | None = None  # cancelled or successful
+
+
+def roll_out(
+    view: JobView, changes: list[GroupChanges], evaluation: Evaluation, new_id: Callable[[], str]
+) -> Rollout:
+    """Decide over the job's deployment, given what the reconciler wants to do."""
+    rollout, job, current = Rollout(), view.job, view.deployment
+    is_active = current is not None and current.status in ACTIVE
+    is_ours = current is not None and job is not None and _is_of_version(current, job)
+    if current is not None and is_active:
+        if view.is_stopped:
+            rollout.ended = _end(current, DeploymentStatus.CANCELLED, STOPPED)
+        elif not is_ours:
+            rollout.ended = _end(current, DeploymentStatus.CANCELLED, SUPERSEDED)
+        elif _is_complete(view, current, changes):
+            rollout.ended = _end(current, DeploymentStatus.SUCCESSFUL, SUCCESSFUL)
+        else:
+            rollout.deployment_id = current.id
+            return rollout
+    if job is None or view.is_stopped or (job.type or "service") != "service":
+        return rollout
+    if (is_ours and is_active) or not _does_start(view, changes):
+        return rollout
+    if is_ours and current is not None and current.status == DeploymentStatus.FAILED:
+        return rollout  # the same version again would fail again
+    groups = _group_states(view, changes)
+    if groups:
+        rollout.created = _created(view, job, evaluation, groups, new_id())
+        rollout.deployment_id = rollout.created.id
+    return rollout
+
+
+def _is_of_version(deployment: Deployment, job: Job) -> bool:
+    return deployment.job_version == (job.version or 0) and deployment.job_create_index == (
+        job.create_index or 0
+    )
+
+
+def _does_start(view: JobView, changes: list[GroupChanges]) -> bool:
+    # A version starts when something changes for it, or when none of it ran yet.
+    assert view.job is not None
+    if any(
+        one.in_place or one.waiting_updates or any(r.reason == "update" for r in one.replacements)
+        for one in changes
+    ):
+        return True
+    has_run = bool((view.rows.job_version == (view.job.version or 0)).any())
+    return not has_run and any(one.fresh.size or one.replacements for one in changes)
+
+
+def _is_complete(view: JobView, deployment: Deployment, changes: list[GroupChanges]) -> bool:
+    live = is_live(view)
+    ordinals = {name: ordinal for ordinal, name in view.group_names.items()}
+    states = deployment.task_groups or {}
+    for one in changes:
+        if not one.is_complete:
+            return False
+        state = states.get(one.name)
+        if state is None or one.group is None:
+            continue
+        mine = live & (view.rows.group == ordinals.get(one.name, -1)) & view.rows.is_deployed
+        healthy = int((view.rows.health[mine] == 1).sum())
+        if healthy < max(state.desired_total, state.desired_canaries):
+            return False
+    return True
+
+
+def _group_states(view: JobView, changes: list[GroupChanges]) -> dict[str, DeploymentState]:
+    states = {}
+    for one in changes:
+        update = strategy_of(view.job, one.group)
+        if one.group is None or update is None:
+            continue
+        total = len(wanted_indices(view, one.group))
+        if total:
+            states[one.name] = DeploymentState(
+                auto_revert=bool(update.auto_revert),
+                auto_promote=bool(update.auto_promote),
+                progress_deadline_ns=update.progress_deadline_ns or 0,
+                desired_total=total,
+            )
+    return states
+
+
+def _created(
+    view: JobView,
+    job: Job,
+    evaluation: Evaluation,
+    groups: dict[str, DeploymentState],
+    deployment_id: str,
+) -> Deployment:
+    return Deployment(
+        id=deployment_id,
+        namespace=view.namespace,
+        job_id=view.id,
+        job_version=job.version or 0,
+        job_modify_index=job.modify_index or 0,
+        job_spec_modify_index=job.job_modify_index or 0,
+        job_create_index=job.create_index or 0,
+        task_groups=groups,
+        eval_priority=evaluation.priority,
+    )
+
+
+def _end(deployment: Deployment, status: DeploymentStatus, description: str) -> Deployment:
+    return msgspec.structs.replace(deployment, status=status, status_description=description)

@@ -1,0 +1,108 @@
+"""System and sysbatch jobs: one instance of each group on every node that may run it.
+
+The index of an instance is its node's ordinal, so a node and its instance find each other
+without a search, and `AllocRows.index` equals `AllocRows.node`.
+"""
+
+import numpy as np
+
+from core.model.allocation import ClientStatus
+from core.model.job import TaskGroup
+from core.scheduler.changes import is_destructive
+from core.scheduler.feasibility import Feasibility
+from core.scheduler.reconcile import (
+    MIGRATING,
+    NOT_NEEDED,
+    UPDATING,
+    GroupChanges,
+    Replacement,
+    is_live,
+    stop_group,
+    stop_of,
+    update_limit,
+)
+from core.scheduler.view import JobView, Mask
+
+NODE_UNFIT = "alloc not needed as node is tainted"
+
+
+def reconcile_system(view: JobView, feasibility: Feasibility) -> list[GroupChanges]:
+    """Return the changes per group, as `reconcile` does for jobs with a count."""
+    groups = [] if view.is_stopped or view.job is None else view.job.task_groups or []
+    ordinals = {name: ordinal for ordinal, name in view.group_names.items()}
+    changes = [
+        _system_group(view, group, ordinals.get(group.name, -1), feasibility) for group in groups
+    ]
+    named = {group.name for group in groups}
+    for ordinal in sorted(view.group_names):
+        if view.group_names[ordinal] not in named:
+            changes.append(stop_group(view, ordinal))
+    return changes
+
+
+def _system_group(
+    view: JobView, group: TaskGroup, ordinal: int, feasibility: Feasibility
+) -> GroupChanges:
+    assert view.job is not None
+    rows, job = view.rows, view.job
+    version = job.version or 0
+    eligible = feasibility.candidates(job, group).eligible
+    wanted = np.flatnonzero(eligible)
+    mine = rows.group == ordinal
+    live = is_live(view) & mine
+    none = np.zeros(0, np.int64)
+    changes = GroupChanges(group.name, group, none, none)
+    kept: list[int] = []
+    updates: list[int] = []
+    for row in np.flatnonzero(live).tolist():
+        node = int(rows.node[row])
+        detail = view.details.get(row)
+        if node in view.node_gone:
+            changes.stops.append((row, stop_of(view, row, NODE_UNFIT)))
+        elif detail is not None and detail.desired_transition.migrate:
+            changes.stops.append((row, stop_of(view, row, MIGRATING)))
+        elif rows.job_version[row] == version:
+            kept.append(row)
+        elif not eligible[node]:
+            changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
+        else:
+            updates.append(row)
+    _update(view, group, changes, updates, kept)
+    held = mine & rows.is_newest & (live | _is_ended_well(view))
+    changes.fresh = np.setdiff1d(wanted, rows.index[held])
+    changes.kept = np.array(kept, np.int64)
+    changes.is_complete = not (
+        changes.fresh.size or changes.replacements or changes.in_place or changes.waiting_updates
+    )
+    return changes
+
+
+def _update(
+    view: JobView, group: TaskGroup, changes: GroupChanges, updates: list[int], kept: list[int]
+) -> None:
+    assert view.job is not None
+    limit = update_limit(view, group)
+    for row in updates:
+        old = view.versions.get(int(view.rows.job_version[row]))
+        if old is not None and not is_destructive(old, view.job, group.name):
+            changes.in_place.append(row)
+            kept.append(row)
+        elif limit is not None and len(changes.replacements) >= limit:
+            changes.waiting_updates += 1
+            kept.append(row)
+        else:
+            stop = stop_of(view, row, UPDATING)
+            index = int(view.rows.index[row])
+            changes.replacements.append(Replacement(index, row, "update", stop))
+
+
+def _is_ended_well(view: JobView) -> Mask:
+    # A sysbatch instance runs once on its node, whatever came of it; a system one always.
+    rows, job = view.rows, view.job
+    assert job is not None
+    is_once = job.type == "sysbatch"
+    ended = (rows.client_status == ClientStatus.COMPLETE) | (
+        rows.client_status == ClientStatus.FAILED
+    )
+    result: Mask = ended & (rows.job_version == (job.version or 0)) & is_once
+    return result
