@@ -1,25 +1,35 @@
 """The way of a job file: text -> evaluated body -> Nomad's API JSON -> `Job`."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final
 
-from core.jobspec.diagnostics import Diagnostic
+import msgspec
+
+from core.jobspec.decode import Decoder
+from core.jobspec.diagnostics import (
+    Diagnostic,
+    JobFileError,
+    Severity,
+    SourceError,
+    did_you_mean,
+)
+from core.jobspec.hcl import tree
+from core.jobspec.hcl.body import Block
+from core.jobspec.hcl.evaluate import Evaluator
+from core.jobspec.hcl.expand import evaluate_body
+from core.jobspec.hcl.functions import FUNCTIONS, FileReader, file_functions
+from core.jobspec.hcl.json_form import parse_any
+from core.jobspec.hcl.parser import check_text, is_json_text
+from core.jobspec.nomad_schema import FILE, JOB
+from core.jobspec.variables import Declarations, check_validations, roots_of
 from core.model.job import Job
 
+__all__ = ["FileReader", "Parsed", "parse_job"]
 
-class FileReader(Protocol):
-    """What the file functions of HCL may ask of the host; absent, they are errors."""
-
-    def read(self, path: str) -> bytes: ...
-
-    def exists(self, path: str) -> bool: ...
-
-    def glob(self, folder: str, pattern: str) -> list[str]: ...
-
-    def absolute(self, path: str) -> str: ...
-
-    def expand_home(self, path: str) -> str: ...
+_DECLARING: Final = ("variable", "variables", "locals")
+_API_KEYS: Final = frozenset({"Job", "ID", "TaskGroups", "Datacenters"})
 
 
 @dataclass(slots=True)
@@ -50,4 +60,104 @@ def parse_job(
     Raises:
         JobFileError: with every finding that could be collected.
     """
-    raise NotImplementedError
+    try:
+        if is_json_text(text):
+            checked = check_text(text, filename)
+            api = _api_json(checked)
+            if api is not None:
+                return Parsed(_job_of_api(api, filename))
+        return _parse_hcl(text, filename, variables or {}, var_files, env or {}, allow_files)
+    except JobFileError:
+        raise
+    except SourceError as error:
+        raise JobFileError(error.diagnostics) from None
+    except RecursionError:
+        message = "values of this file refer to each other too deeply"
+        raise JobFileError([Diagnostic(Severity.ERROR, message, filename=filename)]) from None
+
+
+def _api_json(text: str) -> dict[str, Any] | None:
+    """Return the job of an API JSON text, None when it is something else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # parsed again as HCL's JSON form, which knows the place of the mistake
+    if not isinstance(value, dict) or not _API_KEYS & value.keys():
+        return None
+    inner = value.get("Job", value)
+    return inner if isinstance(inner, dict) else value
+
+
+def _job_of_api(value: dict[str, Any], filename: str) -> Job:
+    try:
+        return msgspec.convert(value, Job)
+    except msgspec.ValidationError as error:
+        raise SourceError.of_file(filename, f"this is not a job of Nomad's API: {error}") from None
+
+
+def _parse_hcl(
+    text: str,
+    filename: str,
+    variables: Mapping[str, str],
+    var_files: Sequence[tuple[str, str]],
+    env: Mapping[str, str],
+    reader: FileReader | None,
+) -> Parsed:
+    source, root = parse_any(text, filename, FILE)
+    functions = {**FUNCTIONS, **file_functions(reader)} if reader is not None else FUNCTIONS
+    constant = Evaluator(source, {}, functions=functions)
+    declarations = Declarations()
+    job_node: tree.BlockNode | None = None
+    for item in root.items:
+        if isinstance(item, tree.AttributeNode):
+            raise source.error(
+                item.name_span,
+                f'"{item.name}" stands outside of the job',
+                hint='a job file holds job "name" { ... }, variable and locals blocks',
+            )
+        if item.type in _DECLARING:
+            declarations.add(constant, item)
+        elif item.type != "job":
+            hint = did_you_mean(item.type, [*_DECLARING, "job"])
+            hint = hint or _hint_outside(item.type)
+            raise source.error(item.type_span, f'there is no block "{item.type}" here', hint=hint)
+        elif job_node is not None:
+            line = source.line_of(job_node.type_span.start)
+            raise source.error(
+                item.type_span, f"a file holds one job; the first stands on line {line}"
+            )
+        else:
+            job_node = item
+    if job_node is None:
+        raise SourceError.of_file(filename, 'the file holds no job: job "name" { ... }')
+    roots, known_locals = roots_of(
+        source, declarations, options=variables, files=var_files, env=env
+    )
+    evaluator = Evaluator(source, roots, functions=functions, budget=constant.budget)
+    known_locals.evaluator = evaluator
+    check_validations(evaluator, declarations.variables)
+    body = evaluate_body(evaluator, job_node.body)
+    labels = [label for label, _ in job_node.labels]
+    spans = [span for _, span in job_node.labels]
+    return _decode(Block("job", labels, body, job_node.type_span, spans), filename)
+
+
+def _hint_outside(type_: str) -> str:
+    if type_ in JOB.blocks:
+        return f'"{type_}" belongs inside job "name" {{ ... }}'
+    if type_ in {"server", "client", "plugin", "ports"}:
+        return "this looks like the configuration of an agent, not like a job"
+    return ""
+
+
+def _decode(block: Block, filename: str) -> Parsed:
+    decoder = Decoder()
+    wire = decoder.block(block, JOB)
+    if decoder.errors:
+        raise JobFileError(decoder.errors)
+    wire.setdefault("Name", wire.get("ID"))
+    try:
+        job = msgspec.convert(wire, Job)
+    except msgspec.ValidationError as error:
+        raise SourceError.of_file(filename, f"the job can't be represented: {error}") from None
+    return Parsed(job, decoder.warnings)

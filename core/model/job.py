@@ -251,7 +251,7 @@ class Template(Record):
     envvars: bool | None = None
     vault_grace_ns: int | None = None
     wait: dict[str, Any] | None = None
-    error_on_missing_key: bool | None = None
+    error_on_missing_key: bool | None = msgspec.field(name="ErrMissingKey", default=None)
 
 
 class WorkloadIdentity(Record):
@@ -264,6 +264,7 @@ class WorkloadIdentity(Record):
     filepath: str = ""
     service_name: str = ""
     ttl_ns: int = 0
+    extra_claims: list[str] | None = None
 
 
 class Action(Record):

@@ -16,7 +16,6 @@ from core.jobspec.diagnostics import Source, SourceError, Span, did_you_mean
 from core.jobspec.hcl import limits, tree
 from core.jobspec.hcl.functions import FUNCTIONS, UNAVAILABLE, Function
 from core.jobspec.hcl.values import (
-    RuntimeReference,
     ValueProblem,
     check_size,
     is_equal,
@@ -102,8 +101,8 @@ class Evaluator:
             return scope[node.name]
         return self._runtime(node)
 
-    def _runtime(self, node: tree.Node) -> RuntimeReference:
-        return RuntimeReference("${" + self.source.slice(node.span) + "}")
+    def _runtime(self, node: tree.Node) -> str:
+        return "${" + self.source.slice(node.span) + "}"
 
     def _is_runtime(self, node: tree.Node, scope: Scope) -> bool:
         while isinstance(node, (tree.GetAttr, tree.Index, tree.Splat)):

@@ -1,15 +1,15 @@
 """Trees to evaluated bodies: attributes get their values, `dynamic` blocks unfold."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from core.jobspec.diagnostics import Source, Span
+from core.jobspec.diagnostics import Source, SourceError, Span
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.body import Attribute, Block, Body
 from core.jobspec.hcl.evaluate import Evaluator, Scope
-from core.jobspec.hcl.parser import is_json_text, parse_file, parse_json_file
+from core.jobspec.hcl.json_form import parse_any
 from core.jobspec.hcl.values import ValueProblem, to_string, type_name
-from core.jobspec.schema import BlockSchema, Child
+from core.jobspec.schema import BlockSchema
 
 
 def evaluate_body(evaluator: Evaluator, node: tree.BodyNode, scope: Scope | None = None) -> Body:
@@ -139,53 +139,8 @@ def evaluate_text(
     text: str, filename: str, variables: Mapping[str, Any], schema: BlockSchema | None
 ) -> Body:
     """See core.jobspec.hcl.body.parse_body."""
-    if is_json_text(text):
-        source, node = parse_json_file(text, filename)
-        return body_of_object(Evaluator(source, variables), node, schema)
-    source, tree_ = parse_file(text, filename)
-    return evaluate_body(Evaluator(source, variables), tree_)
-
-
-def body_of_object(
-    evaluator: Evaluator, node: tree.ObjectNode, schema: BlockSchema | None
-) -> Body:
-    """Return the body that a JSON object stands for; `schema` says what is a block."""
-    body = Body(evaluator.source, node.span)
-    for key, value in node.items:
-        name = evaluator.string(key)
-        child = schema.blocks.get(name) if schema is not None else None
-        if child is None:
-            if name in body.attributes:
-                raise evaluator.source.error(key.span, f'"{name}" is set twice')
-            known = evaluator.value(value)
-            _weigh(evaluator, value.span, known)
-            body.attributes[name] = Attribute(name, known, key.span, value.span)
-        else:
-            _add_blocks(evaluator, body, _Member(name, key.span, child), [], value)
-    return body
-
-
-class _Member(NamedTuple):
-    name: str
-    span: Span
-    child: "Child"
-
-
-def _add_blocks(
-    evaluator: Evaluator, body: Body, member: _Member, labels: list[str], node: tree.Node
-) -> None:
-    """Add the blocks of one member: an object, a list of them, labels as keys outside."""
-    if isinstance(node, tree.TupleNode):
-        for item in node.items:
-            _add_blocks(evaluator, body, member, labels, item)
-        return
-    if not isinstance(node, tree.ObjectNode):
-        raise evaluator.source.error(node.span, f'"{member.name}" is a block: an object is needed')
-    schema = member.child.schema
-    if len(labels) < bool(schema.label):
-        for key, inner in node.items:
-            _add_blocks(evaluator, body, member, [*labels, evaluator.string(key)], inner)
-        return
-    inner_body = body_of_object(evaluator, node, schema)
-    spans = [member.span] * len(labels)
-    body.blocks.append(Block(member.name, labels, inner_body, member.span, spans))
+    source, root = parse_any(text, filename, schema)
+    try:
+        return evaluate_body(Evaluator(source, variables), root)
+    except RecursionError:
+        raise SourceError.of_file(filename, "expressions refer to each other too deeply") from None

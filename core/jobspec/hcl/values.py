@@ -1,7 +1,7 @@
 """The values of HCL as Python's, and HCL's conversions between them.
 
 str, int, float, bool, None, list (also for sets and tuples) and dict (maps, objects).
-A `RuntimeReference` is a str that stands for what only the client knows: `${attr.x}`.
+What only the client knows is the str of its own text: `${attr.x}`.
 """
 
 from typing import Any, Final
@@ -17,15 +17,9 @@ class ValueProblem(Exception):
         self.hint = hint
 
 
-class RuntimeReference(str):
-    """The literal text of a reference that is resolved where the task runs."""
-
-    __slots__ = ()
-
-
 _TYPE_NAMES: Final = {
     str: "string", bool: "bool", int: "number", float: "number", list: "list", dict: "map",
-    type(None): "null", RuntimeReference: "string",
+    type(None): "null",
 }  # fmt: skip
 _NUMBER_LIMIT: Final = 10**limits.NUMBER_CHARS
 

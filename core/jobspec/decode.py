@@ -1,0 +1,301 @@
+"""An evaluated `job` body -> Nomad's API JSON, by the schema.
+
+Findings are collected, not raised one by one: a file with three mistakes tells three.
+What the schema can't say (shorthands, inheritance) stands in shorthand.py.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+from core.jobspec.diagnostics import Diagnostic, Severity, Span, did_you_mean
+from core.jobspec.durations import DurationError, parse_duration_ns
+from core.jobspec.hcl.body import Attribute, Block, Body
+from core.jobspec.hcl.values import ValueProblem, to_bool, to_int, to_string, type_name
+from core.jobspec.nomad_schema import JOB
+from core.jobspec.schema import Arity, AttributeSchema, BlockSchema, Kind
+from core.jobspec.shorthand import SHORTHANDS
+from core.jobspec.unsupported import NOT_CARRIED_OUT, missing_for_value
+
+MAX_FINDINGS: Final = 30
+_AS_BLOCK: Final = frozenset({Kind.MAP, Kind.LIST_MAP, Kind.FREE})
+_SMALL_NS: Final = 1_000_000  # a bare number below 1 ms was hardly meant as nanoseconds
+
+
+class Decoder:
+    """Decodes bodies; `errors` and `warnings` hold what it found."""
+
+    def __init__(self) -> None:
+        self.errors: list[Diagnostic] = []
+        self.warnings: list[Diagnostic] = []
+
+    def error(self, body: Body, span: Span, message: str, hint: str = "") -> None:
+        if len(self.errors) < MAX_FINDINGS:
+            self.errors.append(body.source.diagnostic(span, message, hint=hint))
+
+    def warn(self, body: Body, span: Span, message: str, hint: str = "") -> None:
+        found = body.source.diagnostic(span, message, hint=hint, severity=Severity.WARNING)
+        if found not in self.warnings:
+            self.warnings.append(found)
+
+    def block(self, block: Block, schema: BlockSchema) -> dict[str, Any]:
+        """Return the wire form of a block, its label included."""
+        result: dict[str, Any] = {}
+        if schema.label:
+            if len(block.labels) == 1:
+                result[schema.label] = block.labels[0]
+            else:
+                self._wrong_labels(block, schema)
+        elif block.labels:
+            hint = f'write name = "{block.labels[0]}" inside' if "name" in schema.attributes else ""
+            self.error(
+                block.body, block.label_spans[0], f"a {schema.name} block has no label", hint
+            )
+        result.update(self.body(block.body, schema))
+        return result
+
+    def _wrong_labels(self, block: Block, schema: BlockSchema) -> None:
+        hint = f'{schema.name} "name" {{ ... }}'
+        if not block.labels:
+            self.error(block.body, block.span, f"this {schema.name} has no name", hint)
+        else:
+            self.error(
+                block.body, block.label_spans[1], f"a {schema.name} has one name only", hint
+            )
+
+    def body(self, body: Body, schema: BlockSchema) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for attribute in body.attributes.values():
+            self._attribute(result, body, attribute, schema)
+        for block in body.blocks:
+            self._child(result, body, block, schema)
+        shorthand = SHORTHANDS.get(schema.name)
+        if shorthand is not None:
+            shorthand(self, body, result)
+        return result
+
+    # --- attributes -----------------------------------------------------------------
+
+    def _attribute(
+        self, result: dict[str, Any], body: Body, attribute: Attribute, schema: BlockSchema
+    ) -> None:
+        known = schema.attributes.get(attribute.name)
+        if known is None:
+            self._unknown_attribute(body, attribute, schema)
+            return
+        if attribute.value is None:
+            return  # null means "not said"
+        self._warn_missing(body, attribute.span, schema, attribute.name)
+        try:
+            value = _CONVERT[known.kind](attribute.value)
+        except (ValueProblem, DurationError) as problem:
+            hint = getattr(problem, "hint", "")
+            self.error(body, attribute.value_span, f"{attribute.name}: {problem}", hint)
+            return
+        if known.kind is Kind.DURATION:
+            self._check_bare_duration(body, attribute)
+        missing = missing_for_value(schema.name, attribute.name, value)
+        if missing:
+            self.warn(body, attribute.value_span, missing)
+        result[known.wire] = value
+
+    def _check_bare_duration(self, body: Body, attribute: Attribute) -> None:
+        value = attribute.value
+        if isinstance(value, (int, float)) and 0 < value < _SMALL_NS:
+            self.warn(
+                body,
+                attribute.value_span,
+                f"{attribute.name} = {value} means {value} nanoseconds",
+                f'write a unit: {attribute.name} = "{value}s"',
+            )
+
+    def _warn_missing(self, body: Body, span: Span, schema: BlockSchema, name: str) -> None:
+        missing = NOT_CARRIED_OUT.get((schema.name, name))
+        if missing:
+            self.warn(body, span, f"{name}: {missing}")
+
+    def _unknown_attribute(
+        self, body: Body, attribute: Attribute, schema: BlockSchema
+    ) -> None:
+        name = attribute.name
+        if name in schema.blocks:
+            label = ' "name"' if schema.blocks[name].schema.label else ""
+            self.error(
+                body,
+                attribute.span,
+                f'"{name}" is a block and takes no "="',
+                f"write {name}{label} {{ ... }}",
+            )
+            return
+        hint = did_you_mean(name, schema.known()) or _where_known(name)
+        self.error(
+            body, attribute.span, f'there is no attribute "{name}" in a {schema.name} block', hint
+        )
+
+    # --- blocks ---------------------------------------------------------------------
+
+    def _child(
+        self, result: dict[str, Any], body: Body, block: Block, schema: BlockSchema
+    ) -> None:
+        as_attribute = schema.attributes.get(block.type)
+        if as_attribute is not None:
+            self._block_as_attribute(result, body, block, as_attribute, schema)
+            return
+        child = schema.blocks.get(block.type)
+        if child is None:
+            hint = did_you_mean(block.type, schema.known()) or _where_known(block.type)
+            self.error(
+                body, block.span, f'there is no block "{block.type}" in a {schema.name} block', hint
+            )
+            return
+        self._warn_missing(body, block.span, schema, block.type)
+        value = self.block(block, child.schema)
+        if child.arity is Arity.MANY:
+            result.setdefault(child.wire, []).append(value)
+        elif child.arity is Arity.BY_LABEL:
+            self._add_by_label(result.setdefault(child.wire, {}), body, block, value)
+        elif child.wire in result:
+            self.error(
+                body, block.span, f'a {schema.name} has one "{block.type}" block; this is a second'
+            )
+        else:
+            result[child.wire] = value
+
+    def _add_by_label(
+        self, found: dict[str, Any], body: Body, block: Block, value: dict[str, Any]
+    ) -> None:
+        label = block.labels[0] if block.labels else ""
+        if label in found:
+            self.error(body, block.label_spans[0], f'{block.type} "{label}" stands here twice')
+        found[label] = value
+
+    def _block_as_attribute(
+        self,
+        result: dict[str, Any],
+        body: Body,
+        block: Block,
+        known: AttributeSchema,
+        schema: BlockSchema,
+    ) -> None:
+        if known.kind not in _AS_BLOCK:
+            self.error(
+                body,
+                block.span,
+                f'"{block.type}" is an attribute, not a block',
+                f"write {block.type} = ...",
+            )
+            return
+        self._warn_missing(body, block.span, schema, block.type)
+        plain = blocks_as_attributes(block.body)
+        try:
+            value = _CONVERT[known.kind](plain)
+        except ValueProblem as problem:
+            self.error(body, block.span, f"{block.type}: {problem}", problem.hint)
+            return
+        if known.wire in result:
+            # Nomad merges several; so `meta { a = 1 }` may come from two dynamic blocks.
+            value = {**result[known.wire], **value}
+        result[known.wire] = value
+
+
+def blocks_as_attributes(body: Body) -> dict[str, Any]:
+    """Return a schema-less body: a block is a list of maps, its labels maps around it."""
+    result: dict[str, Any] = {name: a.value for name, a in body.attributes.items()}
+    for block in body.blocks:
+        value: Any = [blocks_as_attributes(block.body)]
+        for label in reversed(block.labels):
+            value = [{label: value}]
+        earlier = result.get(block.type)
+        result[block.type] = [*earlier, *value] if isinstance(earlier, list) else value
+    return result
+
+
+# --- values ------------------------------------------------------------------------------
+
+
+def _string(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        raise ValueProblem("a string is needed here, this is a list", f'write "{value[0]}"')
+    return to_string(value)
+
+
+def _duration(value: Any) -> int:
+    if isinstance(value, str):
+        return parse_duration_ns(value)
+    return to_int(value)
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        raise ValueProblem("a list is needed here, this is a string", f'write ["{value}"]')
+    if not isinstance(value, list):
+        raise ValueProblem(f"a list is needed here, this is a {type_name(value)}")
+    return [to_string(item) for item in value]
+
+
+def _ints(value: Any) -> list[int]:
+    if not isinstance(value, list):
+        raise ValueProblem(f"a list is needed here, this is a {type_name(value)}")
+    return [to_int(item) for item in value]
+
+
+def _map(value: Any) -> dict[str, Any]:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        value = value[0]
+    if not isinstance(value, dict):
+        raise ValueProblem(f"a map is needed here, this is a {type_name(value)}")
+    return value
+
+
+def _string_map(value: Any) -> dict[str, str]:
+    result = {}
+    for key, item in _map(value).items():
+        try:
+            result[key] = to_string(item)
+        except ValueProblem as problem:
+            raise ValueProblem(f"{key}: {problem}", problem.hint) from None
+    return result
+
+
+def _list_map(value: Any) -> dict[str, list[str]]:
+    return {
+        key: [to_string(i) for i in item] if isinstance(item, list) else [to_string(item)]
+        for key, item in _map(value).items()
+    }
+
+
+_CONVERT: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.STRING: _string,
+    Kind.INT: to_int,
+    Kind.BOOL: to_bool,
+    Kind.DURATION: _duration,
+    Kind.STRINGS: _strings,
+    Kind.INTS: _ints,
+    Kind.MAP: _string_map,
+    Kind.LIST_MAP: _list_map,
+    Kind.FREE: _map,
+}
+
+
+@lru_cache(maxsize=1)
+def _homes() -> dict[str, list[str]]:
+    """Return where each name is known: "port" -> ["network", "service", ...]."""
+    homes: dict[str, list[str]] = {}
+    pending, seen = [JOB], set()
+    while pending:
+        schema = pending.pop(0)
+        if id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        for name in schema.known():
+            if schema.name not in homes.setdefault(name, []):
+                homes[name].append(schema.name)
+        pending += [child.schema for child in schema.blocks.values()]
+    return homes
+
+
+def _where_known(name: str) -> str:
+    homes = _homes().get(name, [])
+    if not homes:
+        return ""
+    return f'"{name}" belongs in a {" or ".join(homes[:3])} block'
