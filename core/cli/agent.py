@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import click
-
 from core.cli.errors import CliError
 from core.cli.flags import command, option
 

@@ -169,7 +169,7 @@ class _Parser:
         return result
 
     def _targets(self) -> list[str]:
-        names = []
+        names: list[str] = []
         for position, token in enumerate(self.tokens):
             if token.kind == "assign":
                 self.at = position + 1

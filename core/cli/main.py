@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from core.cli import catalog
 from core.cli.errors import CliError
@@ -49,6 +50,15 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(self._summaries().items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            CompletionItem(name, help=summary)
+            for name, summary in sorted(self._summaries().items())
+            if name.startswith(incomplete)
+        ]
 
     def _summaries(self) -> dict[str, str]:
         """Return the names one step below this path, with what they do."""
