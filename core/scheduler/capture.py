@@ -12,7 +12,7 @@ import numpy as np
 
 from core.model.allocation import ClientStatus, Desired
 from core.model.node import Node, NodeStatus
-from core.scheduler.view import AllocRows, Ints, JobView, NodesView, SchedulerConfig
+from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
 from core.state.jobs import JobRecord
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _rows(state: "State", rows: Ints, deployment_id: str) -> AllocRows:
     )
 
 
-def _add_details(state: "State", view: JobView, rows: Ints, live: np.ndarray) -> None:  # type: ignore[type-arg]
+def _add_details(state: "State", view: JobView, rows: Ints, live: Mask) -> None:
     table, extras = view.rows, state.allocs.extras
     is_open = table.desired == Desired.RUN
     closer = is_open & (
@@ -164,10 +164,10 @@ def _add_details(state: "State", view: JobView, rows: Ints, live: np.ndarray) ->
             transition.migrate or transition.reschedule or transition.force_reschedule
         )
         if closer[at] or is_moved:
-            view.details[at] = state.allocation(int(rows[at]))
+            view.details[at] = state.allocs.allocation(int(rows[at]))
 
 
-def _add_versions(state: "State", view: JobView, record: JobRecord, live: np.ndarray) -> None:  # type: ignore[type-arg]
+def _add_versions(state: "State", view: JobView, record: JobRecord, live: Mask) -> None:
     table = view.rows
     failed = (table.desired == Desired.RUN) & (table.client_status == ClientStatus.FAILED)
     for version in np.unique(table.job_version[live | failed]).tolist():

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 # The parser of `re` has no public name; its tree has been stable since Python 2.
-from re import _constants as _op  # type: ignore[attr-defined]  # isort: skip
-from re import _parser  # type: ignore[attr-defined]  # isort: skip
+from re import _constants as _op  # isort: skip
+from re import _parser  # isort: skip
 
 STATES_MAX: Final = 10_000
 TEXT_MAX: Final = 4_096  # characters of an attribute that are looked at
@@ -30,7 +30,10 @@ class BadExpression(ValueError):
 
 
 class Expression:
-    """A compiled expression. States: ("char", test, next) | ("split", a, b) | ("at", where, next)."""
+    """A compiled expression.
+
+    States are ("char", test, next), ("split", one, other) or ("at", where, next).
+    """
 
     def __init__(self, pattern: str) -> None:
         """Compile `pattern`.
