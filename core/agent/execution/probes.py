@@ -86,7 +86,7 @@ async def _read_answer(
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some(OUTPUT_BYTES))
+            connection.receive_data(bytes(await stream.receive_some(OUTPUT_BYTES)))
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):

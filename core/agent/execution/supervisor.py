@@ -34,6 +34,7 @@ When the task ends, what it left in its process group is killed, and so are its 
 the supervisor is their subreaper.
 """
 
+import contextlib
 import ctypes
 import errno
 import marshal
@@ -89,10 +90,8 @@ class LogFile:
         self._open()
         for number in self._numbers():
             if number <= self._number - self._max_files:
-                try:
+                with contextlib.suppress(OSError):
                     os.unlink(f"{self._base}.{number}")
-                except OSError:
-                    pass
 
     def _open(self) -> None:
         if self._fd >= 0:
@@ -234,8 +233,8 @@ def start(request: dict[str, Any], out_fd: int, err_fd: int) -> tuple[int, tuple
     if not said:
         return pid, None
     os.waitpid(pid, 0)
-    stage, number = said.decode().split()
-    return pid, (stage, int(number))
+    failed_stage, code = said.decode().split()
+    return pid, (failed_stage, int(code))
 
 
 def pump(pid: int, pumps: dict[int, LogFile], wake_fd: int) -> int:
@@ -257,16 +256,12 @@ def pump(pid: int, pumps: dict[int, LogFile], wake_fd: int) -> int:
 
 def end_group(pid: int, pumps: dict[int, LogFile]) -> None:
     """Kill what the task left behind, then take the rest of the output."""
-    try:
+    with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
-    except OSError:
-        pass
     for _ in range(MAX_ORPHANS):  # each round may uncover children of those just killed
         for child in children():
-            try:
+            with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
-            except OSError:
-                pass
         try:
             os.waitpid(-1, 0)
         except OSError:
