@@ -29,6 +29,7 @@ GROUPS: Final[dict[str, str]] = {
     "region": "Look at the regions of the federation",
     "server": "Look at and manage servers",
     "service": "Look up registered services",
+    "sim": "Simulate a federation on virtual time",
     "system": "Act on the state store",
 }
 
@@ -98,6 +99,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "service list": Entry("core.cli.service:list_", "List the services"),
     "sim": Entry("sim.cli:sim", "Run a federation in virtual time"),
     "status": Entry("core.cli.lookup:status", "Show whatever an id names"),
+    "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
+    "sim run": Entry("core.cli.sim:run", "Run a scenario"),
     "system gc": Entry("core.cli.server:collect_garbage", "Forget what has ended"),
     "version": Entry("core.cli.server:version", "Show the version"),
 }
