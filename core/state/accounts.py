@@ -6,7 +6,8 @@ live allocations per group. `recount` computes them from scratch, for the tests 
 `system reconcile summaries`.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,7 @@ def _move_usage(
             if sign > 0:
                 state.nodes.take_ports(node, mask)
             else:
-                state.nodes.free_ports(node, mask, lambda node=node: held_ports(state, node))
+                state.nodes.free_ports(node, mask, partial(held_ports, state, node))
 
 
 def held_ports(state: "State", node: int) -> list[int]:
@@ -135,7 +136,7 @@ def drifted(state: "State") -> list[str]:
     """Return what differs from a recount, in words; [] when the books are right."""
     truth = recount(state)
     nodes, groups = state.nodes, state.jobs.columns
-    books = {
+    books: dict[str, tuple[Ints, npt.NDArray[Any]]] = {
         "cpu used": (truth.used[:, 0], nodes.cpu_used),
         "memory used": (truth.used[:, 1], nodes.memory_used),
         "disk used": (truth.used[:, 2], nodes.disk_used),

@@ -187,7 +187,8 @@ class AllocTable:
         if ordinal < 0:
             return np.zeros(0, dtype=np.int64)
         rows = self.rows()
-        return rows[self.columns.eval[rows] == ordinal]
+        found: Rows = rows[self.columns.eval[rows] == ordinal]
+        return found
 
     def rows_of_deployment(self, deployment_id: str) -> Rows:
         """Return the rows that belong to a deployment. Scans the column."""
@@ -195,7 +196,8 @@ class AllocTable:
         if ordinal < 0:
             return np.zeros(0, dtype=np.int64)
         rows = self.rows()
-        return rows[self.columns.deployment[rows] == ordinal]
+        found: Rows = rows[self.columns.deployment[rows] == ordinal]
+        return found
 
     def row_of(self, alloc: str) -> int | None:
         """Return the row of an allocation's full id, None when there is none."""
@@ -225,10 +227,12 @@ class AllocTable:
         rows = self.rows()
         heads = alloc_prefixes(*self._keys(rows), self.datacenter_id)
         shift = np.uint64(40 - 4 * len(digits[:10]))
-        rows = rows[(heads >> shift) == np.uint64(number)]
+        found: Rows = rows[(heads >> shift) == np.uint64(number)]
         if len(prefix) > 8:  # the dashes, and what 40 bits don't say
-            rows = rows[[self.id_of(row).startswith(prefix.lower()) for row in rows.tolist()]]
-        return rows
+            wanted = prefix.lower()
+            kept = [row for row in found.tolist() if self.id_of(row).startswith(wanted)]
+            found = np.array(kept, dtype=np.int64)
+        return found
 
     def ids_with_prefix(self, prefix: str) -> list[str]:
         """Return the ids that begin with `prefix`, sorted."""
@@ -310,7 +314,8 @@ class AllocTable:
 
     def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return whether each is wanted to run and its client is not done (or unknown)."""
-        return (self.columns.desired[rows] == Desired.RUN) & HELD[self.columns.client[rows]]
+        held: npt.NDArray[np.bool_] = HELD[self.columns.client[rows]]
+        return held & (self.columns.desired[rows] == Desired.RUN)
 
     def is_terminal(self, row: int) -> bool:
         """Return whether the client is done with it."""

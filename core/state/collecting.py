@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from core.model.allocation import Desired
 from core.model.node import NodeStatus
@@ -70,7 +71,7 @@ def _collect_allocations(state: "State", before_us: int, context: "Context") -> 
     return len(gone)
 
 
-def _is_superseded(state: "State", record: JobRecord, rows: Rows) -> np.ndarray:  # type: ignore[type-arg]
+def _is_superseded(state: "State", record: JobRecord, rows: Rows) -> npt.NDArray[np.bool_]:
     """Return which rows of a living job have a successor, or were stopped by the server."""
     columns = state.allocs.columns
     newest = np.zeros(len(rows), dtype=bool)

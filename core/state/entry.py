@@ -45,7 +45,7 @@ class _Tag(msgspec.Struct):
     name: str = msgspec.field(name="@", default="")
 
 
-_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+_ENCODER: Final = msgspec.msgpack.Encoder()
 _ENVELOPES: Final = msgspec.msgpack.Decoder(_Envelope)
 _TAGS: Final = msgspec.msgpack.Decoder(_Tag)
 _command_decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {}

@@ -45,10 +45,10 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
         record = _new_version(state, record, job, context)
     record = msgspec.structs.replace(record, indices=command.indices)
     if command.submission is not None:
-        kept = {version.version for version in (record.job, *record.older)}
-        submissions = {v: s for v, s in record.submissions.items() if v in kept}
-        submissions[record.version] = command.submission
-        record = msgspec.structs.replace(record, submissions=submissions)
+        kept = {str(version.version) for version in (record.job, *record.older)}
+        sources = {v: source for v, source in record.sources.items() if v in kept}
+        sources[str(record.version)] = command.submission
+        record = msgspec.structs.replace(record, sources=sources)
     before = record.groups
     record = state.jobs.with_groups(record, names)
     if record.groups != before:
@@ -164,10 +164,10 @@ def _new_version(state: "State", record: JobRecord, job: Job, context: "Context"
         record,
         job=job,
         older=older,
-        submissions={
+        sources={
             version: kept
-            for version, kept in record.submissions.items()
-            if version in {each.version for each in older}
+            for version, kept in record.sources.items()
+            if version in {str(each.version) for each in older}
         },
         modify_time_us=context.time_us,
     )

@@ -75,7 +75,7 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: str
     job: Job  # newest version, with its status and indexes
     older: list[Job] = []  # older versions, newest first
-    submissions: dict[int, dict[str, Any]] = {}  # by version
+    sources: dict[str, dict[str, Any]] = {}  # submissions by version in decimal
     indices: dict[str, list[tuple[int, int]]] = {}  # the share by group, half-open; {} = all
     groups: list[str] = []  # name by group ordinal
     group_rows: list[int] = []  # row in GroupColumns by group ordinal
@@ -94,6 +94,11 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.job.status or "pending"
 
     @property
+    def submissions(self) -> dict[int, dict[str, Any]]:
+        """Return what was submitted, by version; only kept versions have it."""
+        return {int(version): source for version, source in self.sources.items()}
+
+    @property
     def is_stopped(self) -> bool:
         return self.is_purged or bool(self.job.stop)
 
@@ -107,7 +112,8 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def spec_key(job: Job) -> bytes:
     """Return bytes that are equal for jobs of equal specification."""
-    return ENCODER.encode(msgspec.structs.replace(job, **_NOT_SPEC))
+    said = {"namespace": job.namespace or "default", "stop": bool(job.stop)}
+    return ENCODER.encode(msgspec.structs.replace(job, **_NOT_SPEC, **said))
 
 
 class JobTable:

@@ -22,6 +22,7 @@ an update can't shrink a job on a full cluster. Withholding takes room from othe
 hence the check is repeated until nothing more is withheld.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -45,7 +46,8 @@ REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk")
 _JOB, _NODE, _INDEX, _PORTS, _CPU = 1, 2, 3, 4, 5
 
 
-class BatchRows(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class BatchRows:
     """A batch's columns, decoded. `ports` has one row per placement."""
 
     batch: PlacementBatch
@@ -112,10 +114,11 @@ def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedP
     found = ((state.allocs.row_of(stop.alloc_id), stop) for stop in plan.stops)
     stops = [(row, stop) for row, stop in found if row is not None]
     withheld: dict[str, None] = {}
+    codes: list[Codes] = [np.zeros(len(rows.index), dtype=np.uint8) for rows in batches]
     while True:
         kept = [(row, stop) for row, stop in stops if stop.alloc_id not in withheld]
         check = _Check(state, record, batches, plan, kept)
-        codes = [check.batch(rows) for rows in batches]
+        codes = [check.batch(rows, before) for rows, before in zip(batches, codes, strict=True)]
         in_place = check.in_place(plan)
         refused = _stops_to_withhold(batches, codes, kept)
         if not refused:
@@ -203,22 +206,25 @@ class _Check:
             node = int(columns.node[row])
             self._ports_freed[node] = self._ports_freed.get(node, 0) | allocs.port_mask(row)
 
-    def batch(self, rows: BatchRows) -> Codes:
-        """Return a code per row of one batch and claim what the accepted ones take."""
-        codes: Codes = np.zeros(len(rows.index), dtype=np.uint8)
+    def batch(self, rows: BatchRows, before: Codes) -> Codes:
+        """Return a code per row of one batch and claim what the accepted ones take.
+
+        What an earlier pass refused stays so, with its first reason.
+        """
+        codes = before.copy()
         record, batch = self._record, rows.batch
         if (
             record is None
             or record.is_stopped
             or self._state.jobs.version(record.ordinal, batch.job_version) is None
         ):
-            codes[:] = _JOB
+            codes[codes == 0] = _JOB
             return codes
         table = self._state.nodes
         exists = (rows.node >= 0) & (rows.node < len(table))
         ready = np.zeros(len(rows.node), dtype=bool)
         ready[exists] = table.is_ready[rows.node[exists]]
-        codes[~ready] = _NODE
+        codes[~ready & (codes == 0)] = _NODE
         self._check_indices(record, rows, codes)
         if batch.port_asks:
             self._check_ports(rows, codes)

@@ -1,5 +1,6 @@
 """What `State.apply` answers."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -59,7 +60,8 @@ class PlanResult(msgspec.Struct, omit_defaults=True):
     error: str = ""  # the whole plan was refused (job gone, evaluation unknown)
 
 
-class Applied(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Applied:
     """What one entry did. `is_repeat`: a caller's token came again, nothing was done."""
 
     index: int

@@ -58,8 +58,11 @@ class EvalTable(Table[str, Evaluation]):
     def on_put(self, key: str, old: Evaluation | None, new: Evaluation) -> None:
         if old is not None:
             self._count(old, -1)
-            if (old.namespace, old.job_id) != (new.namespace, new.job_id):
-                self._by_job[old.namespace, old.job_id].pop(key, None)
+            name = (old.namespace, old.job_id)
+            if name != (new.namespace, new.job_id):
+                del self._by_job[name][key]
+                if not self._by_job[name]:
+                    del self._by_job[name]
         self._by_job.setdefault((new.namespace, new.job_id), {})[key] = None
         self._count(new, 1)
 
@@ -108,6 +111,8 @@ class DeploymentTable(Table[str, Deployment]):
         return iter(sorted(found, key=lambda each: (each.create_index, each.id)))
 
     def on_put(self, key: str, old: Deployment | None, new: Deployment) -> None:
+        if old is not None and (old.namespace, old.job_id) != (new.namespace, new.job_id):
+            self.on_delete(key, old)
         self._by_job.setdefault((new.namespace, new.job_id), {})[key] = None
         if new.status in ACTIVE_DEPLOYMENTS:
             self._active[key] = None

@@ -87,7 +87,7 @@ class TableView(Generic[K, R]):
 
     def __init__(self, name: str, records: dict[K, R]) -> None:
         self.name = name
-        self._records = records
+        self._records: dict[K, R] = records
 
     def pieces(self, *, is_sorted: bool = False) -> Iterator[bytes]:
         """Yield msgpack of `[[key, record], ...]`, some hundred at a time."""
