@@ -230,9 +230,7 @@ async def test_a_driver_that_is_not_enabled_is_refused(tmp_path: Path) -> None:
 
 async def test_logs_are_rotated_within_their_limits(bench: Bench) -> None:
     limits = LogLimits(max_files=3, max_file_bytes=1000)
-    await bench.start(
-        "i=0; while [ $i -lt 400 ]; do echo line-$i; i=$((i+1)); done", limits=limits
-    )
+    await bench.start("i=0; while [ $i -lt 400 ]; do echo line-$i; i=$((i+1)); done", limits=limits)
     await bench.exited()
     logs = Path(bench.executor.alloc_dir) / ALLOC / "alloc" / "logs"
     found = sorted(logs.glob("web.stdout.*"), key=lambda path: int(path.suffix[1:]))
