@@ -5,18 +5,18 @@ rumours about members. A record's age travels with it: what a reader sees is the
 lay in each member it passed, without any agreement of clocks.
 """
 
+from gossip import timers
 from gossip.dissemination import retransmit_limit
 from gossip.local import ENVELOPE_BYTES, Local
 from gossip.messages import (
     ADDRESS_BYTES_MAX,
     DIGEST_BYTES_MAX,
+    GOSSIP,
     SUSPECT,
     Digest,
-    Kind,
     Packet,
     utf8_bytes,
 )
-from gossip.timers import Timer
 from gossip.views import DigestView
 
 
@@ -82,7 +82,7 @@ class Digests:
             self._is_armed = True
             # a fresh record's first step is quick; the budget counts from the second on
             phase_us = int(local.rng.random() * local.settings.gossip_interval_us)
-            local.timers.arm(now_us + phase_us, Timer.DIGEST)
+            local.timers.arm(now_us + phase_us, timers.DIGEST)
 
     def on_interval(self, now_us: int) -> None:
         """Send the least told records to a few members; sleep when all are told."""
@@ -91,7 +91,7 @@ class Digests:
         self._is_armed = bool(self._queue)
         if not self._queue:
             return
-        local.timers.arm(now_us + settings.digest_interval_us, Timer.DIGEST)
+        local.timers.arm(now_us + settings.digest_interval_us, timers.DIGEST)
         targets = local.table.sample(
             local.rng, settings.gossip_fanout, skip=(local.me,), status_max=SUSPECT
         )
@@ -100,7 +100,7 @@ class Digests:
             for _ in range(settings.digest_packets):
                 digests = self._take(now_us)
                 if digests:
-                    local.send(address, Packet(Kind.GOSSIP, sender=local.name, digests=digests))
+                    local.send(address, Packet(GOSSIP, sender=local.name, digests=digests))
 
     def _take(self, now_us: int) -> tuple[Digest, ...]:
         local = self._local

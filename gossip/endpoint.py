@@ -29,7 +29,7 @@ from typing import Final
 import trio
 
 from gossip.keyring import Keyring
-from gossip.messages import ALIVE, Kind, Packet
+from gossip.messages import ACK, ALIVE, NACK, Packet
 from gossip.wire import (
     DATAGRAM_BYTES_MAX,
     STREAM_BYTES_MAX,
@@ -76,7 +76,7 @@ class Inbound:
 
     def put(self, pool: str, source: str, packet: Packet) -> bool:
         """Queue a packet; return False if an older one had to go for it."""
-        is_urgent = packet.kind in (Kind.ACK, Kind.NACK) or any(
+        is_urgent = packet.kind in (ACK, NACK) or any(
             update.status == ALIVE for update in packet.updates
         )
         (self._urgent if is_urgent else self._other).append((pool, source, packet))

@@ -5,6 +5,9 @@ each of 256 buckets of members; the answer holds the rows of the buckets that di
 a third packet the rows that the other lacks. A quiet pool of 10,000 so pays 2 KB a
 round instead of a megabyte.
 
+Rounds grow rarer with the pool, except for a member that just learned something by one:
+where one rumour was lost, more were, as when many join at once.
+
 A member that believes itself alone tries the addresses it ever knew, for ever: those who
 failed, those it joined by, those of its last life, and the last 64 it has reaped.
 """
@@ -12,21 +15,26 @@ failed, those it joined by, those of its last life, and the last 64 it has reape
 import math
 from collections.abc import Sequence
 
+from gossip import timers
 from gossip.digests import Digests
 from gossip.local import Local
 from gossip.membership import Membership
 from gossip.messages import (
     ALIVE,
     DEAD,
+    NACK,
     STATUS_MASK,
+    SYNC_DIFFERENCE,
+    SYNC_DONE,
+    SYNC_ROWS,
+    SYNC_SUMMARY,
+    SYNC_TABLE,
     Identity,
-    Kind,
     Packet,
     Update,
     make_update,
 )
 from gossip.table import SUMMARY_BYTES, differing_buckets
-from gossip.timers import Timer
 
 REMEMBERED_MAX = 64
 ALONE_TRIES = 3
@@ -35,6 +43,7 @@ ALONE_TRIES = 3
 class Exchanger:
     __slots__ = (
         "_digests",
+        "_due_us",
         "_local",
         "_membership",
         "_open",
@@ -53,6 +62,7 @@ class Exchanger:
         self._membership = membership
         self._digests = digests
         self._open: dict[int, str] = {}  # exchange id -> address
+        self._due_us = 0
         self._reconnect_due_us = 0
         # address -> name, "" while nobody there has answered; the oldest first
         self._remembered: dict[str, str] = {}
@@ -62,12 +72,11 @@ class Exchanger:
 
     def start(self, now_us: int) -> None:
         local = self._local
-        phase_us = int(local.rng.random() * self._interval_us())
-        local.timers.arm(now_us + phase_us, Timer.EXCHANGE)
+        self._arm_round(now_us, int(local.rng.random() * self._interval_us()))
         self._reconnect_due_us = now_us + local.settings.reconnect_interval_us
         if self._remembered:
             self._reconnect_due_us = now_us
-        local.timers.arm(self._reconnect_due_us, Timer.RECONNECT)
+        local.timers.arm(self._reconnect_due_us, timers.RECONNECT)
 
     # -- starting exchanges ---------------------------------------------------------
 
@@ -77,10 +86,12 @@ class Exchanger:
                 self._remember(address, self._remembered.get(address, ""))
                 self._ask(address, now_us)
 
-    def on_interval(self, now_us: int) -> None:
+    def on_interval(self, due_us: int, now_us: int) -> None:
         """The regular round: exchange with one random member."""
+        if due_us != self._due_us:
+            return
         local = self._local
-        local.timers.arm(now_us + self._interval_us(), Timer.EXCHANGE)
+        self._arm_round(now_us, self._interval_us())
         for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
             self._ask(local.table.identity(peer).address, now_us)
 
@@ -94,7 +105,7 @@ class Exchanger:
         interval_us = settings.isolated_interval_us if is_alone else settings.reconnect_interval_us
         # between 0.8 and 1.2 intervals: those who failed together must not return together
         self._reconnect_due_us = now_us + int(interval_us * (0.8 + 0.4 * local.rng.random()))
-        local.timers.arm(self._reconnect_due_us, Timer.RECONNECT)
+        local.timers.arm(self._reconnect_due_us, timers.RECONNECT)
         lost = self._lost_addresses(is_alone)
         if not lost:
             return
@@ -123,7 +134,7 @@ class Exchanger:
         soon_us = now_us + self._local.settings.isolated_interval_us
         if soon_us < self._reconnect_due_us and not self._local.is_leaving:
             self._reconnect_due_us = soon_us
-            self._local.timers.arm(soon_us, Timer.RECONNECT)
+            self._local.timers.arm(soon_us, timers.RECONNECT)
 
     def _interval_us(self) -> int:
         """Slower as the pool grows: each doubling beyond 32 adds one interval."""
@@ -143,7 +154,7 @@ class Exchanger:
             packet = self._table_packet(self._rows(), now_us)
         else:
             packet = Packet(
-                Kind.SYNC_SUMMARY,
+                SYNC_SUMMARY,
                 sender=local.name,
                 updates=(self._row(local.me),),
                 digests=self._digests.all(now_us),
@@ -166,29 +177,29 @@ class Exchanger:
         """
         local = self._local
         kind = packet.kind
-        if kind == Kind.SYNC_SUMMARY:
+        if kind == SYNC_SUMMARY:
             if len(packet.summary) != SUMMARY_BYTES:
                 local.counters.drop("bad_summary")
-                return Packet(Kind.NACK, sender=local.name)
+                return Packet(NACK, sender=local.name)
             self._absorb(packet, now_us)
             buckets = differing_buckets(local.table.summary(), packet.summary)
             return Packet(
-                Kind.SYNC_DIFFERENCE,
+                SYNC_DIFFERENCE,
                 sender=local.name,
                 updates=self._rows_of(buckets),
                 digests=self._digests.all(now_us),
                 buckets=buckets,
             )
-        if kind == Kind.SYNC_TABLE:
+        if kind == SYNC_TABLE:
             # made before we learn from theirs: they know their own rows
             reply = self._table_packet(self._rows(), now_us)
             self._absorb(packet, now_us)
             return reply
-        if kind == Kind.SYNC_ROWS:
+        if kind == SYNC_ROWS:
             self._absorb(packet, now_us)
-            return Packet(Kind.SYNC_DONE, sender=local.name)
+            return Packet(SYNC_DONE, sender=local.name)
         local.counters.drop("unknown_kind")
-        return Packet(Kind.NACK, sender=local.name)
+        return Packet(NACK, sender=local.name)
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
         address = self._open.pop(exchange_id, None)
@@ -197,20 +208,32 @@ class Exchanger:
         if packet is None:
             self._local.counters.exchanges_failed += 1
             return
-        if packet.kind not in (Kind.SYNC_TABLE, Kind.SYNC_DIFFERENCE, Kind.SYNC_DONE):
+        if packet.kind not in (SYNC_TABLE, SYNC_DIFFERENCE, SYNC_DONE):
             self._local.counters.drop("unexpected_reply")
             return
         if address in self._remembered and packet.sender:
             self._remembered[address] = packet.sender
         self._absorb(packet, now_us)
-        if packet.kind == Kind.SYNC_DIFFERENCE and packet.buckets:
+        if packet.kind == SYNC_DIFFERENCE and packet.buckets:
             rows = self._rows_theirs_lack(packet)
             if rows:
-                self._send(address, Packet(Kind.SYNC_ROWS, sender=self._local.name, updates=rows))
+                self._send(address, Packet(SYNC_ROWS, sender=self._local.name, updates=rows))
 
     def _absorb(self, packet: Packet, now_us: int) -> None:
+        table = self._local.table
+        before = table.summary()
         self._membership.absorb_rows(packet.updates, packet.sender, now_us)
         self._digests.absorb(packet.digests, now_us)
+        if table.summary() != before:
+            # between 0.5 and 1 of the interval of a small pool
+            interval_us = self._local.settings.exchange_interval_us
+            soon_us = int(interval_us * (0.5 + 0.5 * self._local.rng.random()))
+            if now_us + soon_us < self._due_us:
+                self._arm_round(now_us, soon_us)
+
+    def _arm_round(self, now_us: int, wait_us: int) -> None:
+        self._due_us = now_us + wait_us
+        self._local.timers.arm(self._due_us, timers.EXCHANGE)
 
     # -- rows -----------------------------------------------------------------------
 
@@ -240,7 +263,7 @@ class Exchanger:
 
     def _table_packet(self, rows: tuple[Update, ...], now_us: int) -> Packet:
         return Packet(
-            Kind.SYNC_TABLE,
+            SYNC_TABLE,
             sender=self._local.name,
             updates=rows,
             digests=self._digests.all(now_us),

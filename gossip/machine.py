@@ -19,21 +19,26 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+from gossip import timers
 from gossip.digests import Digests
 from gossip.directory import Directory
 from gossip.exchange import Exchanger
 from gossip.local import Local
 from gossip.membership import Admit, Membership
 from gossip.messages import (
+    ACK,
     ADDRESS_BYTES_MAX,
     ALIVE,
     DEAD,
+    GOSSIP,
     META_BYTES_MAX,
+    NACK,
     NAME_BYTES_MAX,
+    PING,
+    PING_REQUEST,
     STATUS_MASK,
     SUSPECT,
     Identity,
-    Kind,
     Packet,
     Update,
     meta_bytes,
@@ -42,11 +47,11 @@ from gossip.messages import (
 from gossip.probe import Prober
 from gossip.settings import Settings
 from gossip.table import Table
-from gossip.timers import Timer
 from gossip.views import Counters, DigestView, MemberView, Output
 
 REAP_INTERVAL_US: Final = 60_000_000
 SNAPSHOT_MEMBERS_MAX: Final = 64
+_NOTHING: Final = Output()
 
 
 class GossipMachine:
@@ -92,7 +97,7 @@ class GossipMachine:
         self._exchanger = Exchanger(self._local, self._membership, self._digests, known)
         self._prober.start(now_us)
         self._exchanger.start(now_us)
-        self._local.timers.arm(now_us + REAP_INTERVAL_US, Timer.REAP)
+        self._local.timers.arm(now_us + REAP_INTERVAL_US, timers.REAP)
 
     @property
     def deadline_us(self) -> int:
@@ -150,16 +155,16 @@ class GossipMachine:
             self._membership.absorb(packet.updates, now_us)
         if packet.digests:
             self._digests.absorb(packet.digests, now_us)
-        if kind == Kind.PING:
+        if kind == PING:
             self._on_ping(source, packet)
-        elif kind == Kind.ACK:
+        elif kind == ACK:
             self._prober.on_ack(packet.sequence)
-        elif kind == Kind.PING_REQUEST:
+        elif kind == PING_REQUEST:
             if not local.is_leaving:
                 self._prober.on_request(source, packet, now_us)
-        elif kind == Kind.NACK:
+        elif kind == NACK:
             self._prober.on_nack(packet.sequence)
-        elif kind != Kind.GOSSIP:
+        elif kind != GOSSIP:
             local.counters.drop("unknown_kind")
 
     def _on_ping(self, source: str, packet: Packet) -> None:
@@ -172,7 +177,7 @@ class GossipMachine:
         accused = self._accusation_of(packet.sender)
         if accused is not None:
             updates = (accused, *updates)
-        local.send(source, Packet(Kind.ACK, packet.sequence, local.name, updates=updates))
+        local.send(source, Packet(ACK, packet.sequence, local.name, updates=updates))
 
     def _accusation_of(self, sender: str) -> Update | None:
         """Return what we hold against one who evidently lives, so that it may refute."""
@@ -187,13 +192,13 @@ class GossipMachine:
     ) -> None:
         """A request came on a stream; the output carries the reply."""
         local = self._local
-        if packet.kind != Kind.PING:
+        if packet.kind != PING:
             reply = self._exchanger.answer(packet, now_us)
         elif packet.target == local.name:
-            reply = Packet(Kind.ACK, packet.sequence, local.name)
+            reply = Packet(ACK, packet.sequence, local.name)
         else:
             local.counters.drop("wrong_target")
-            reply = Packet(Kind.NACK, packet.sequence, local.name)
+            reply = Packet(NACK, packet.sequence, local.name)
         local.output.replies.append((exchange_id, reply))
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
@@ -203,21 +208,21 @@ class GossipMachine:
 
     def tick(self, now_us: int) -> None:
         """Do all that is due."""
-        timers = self._local.timers
-        while (due := timers.pop_due(now_us)) is not None:
+        pop_due = self._local.timers.pop_due
+        while (due := pop_due(now_us)) is not None:
             due_us, timer, argument = due
-            if timer == Timer.PROBE_TIMEOUT:
+            if timer == timers.PROBE_TIMEOUT:
                 self._prober.on_timeout(argument, now_us)
-            elif timer == Timer.PROBE:
+            elif timer == timers.PROBE:
                 if not self._local.is_leaving:
                     self._prober.on_interval(due_us, now_us)
-            elif timer == Timer.GOSSIP:
+            elif timer == timers.GOSSIP:
                 self._gossip(now_us)
-            elif timer == Timer.SUSPICION:
+            elif timer == timers.SUSPICION:
                 self._membership.on_suspicion_due(argument, due_us, now_us)
-            elif timer == Timer.RELAY:
+            elif timer == timers.RELAY:
                 self._prober.on_relay_timeout(argument)
-            elif timer == Timer.DIGEST:
+            elif timer == timers.DIGEST:
                 self._digests.on_interval(now_us)
             else:
                 self._on_slow_timer(timer, due_us, now_us)
@@ -225,14 +230,14 @@ class GossipMachine:
     def _on_slow_timer(self, timer: int, due_us: int, now_us: int) -> None:
         if self._local.is_leaving:
             return
-        if timer == Timer.EXCHANGE:
-            self._exchanger.on_interval(now_us)
-        elif timer == Timer.RECONNECT:
+        if timer == timers.EXCHANGE:
+            self._exchanger.on_interval(due_us, now_us)
+        elif timer == timers.RECONNECT:
             self._exchanger.on_reconnect(due_us, now_us)
-        elif timer == Timer.REAP:
+        elif timer == timers.REAP:
             self._exchanger.remember(self._membership.reap(now_us))
             self._digests.on_reap(now_us)
-            self._local.timers.arm(now_us + REAP_INTERVAL_US, Timer.REAP)
+            self._local.timers.arm(now_us + REAP_INTERVAL_US, timers.REAP)
 
     def _gossip(self, now_us: int) -> None:
         """Tell rumours to a few members, the recently dead among them."""
@@ -257,9 +262,9 @@ class GossipMachine:
                 break
             local.send(
                 table.identity(target).address,
-                Packet(Kind.GOSSIP, sender=local.name, updates=updates),
+                Packet(GOSSIP, sender=local.name, updates=updates),
             )
-        local.timers.arm(now_us + settings.gossip_interval_us, Timer.GOSSIP)
+        local.timers.arm(now_us + settings.gossip_interval_us, timers.GOSSIP)
 
     # -- reading --------------------------------------------------------------------
 
@@ -288,9 +293,12 @@ class GossipMachine:
         ][:SNAPSHOT_MEMBERS_MAX]
 
     def take_output(self) -> Output:
-        """Return what the host shall do since the last call; it is the host's to keep."""
-        output = self._local.output
-        self._local.output = Output()
+        """Return what the host shall do since the last call; the host does not change it."""
+        local = self._local
+        output = local.output
+        if not output.packets and not output:
+            return _NOTHING
+        local.output = Output()
         return output
 
     @property

@@ -17,6 +17,7 @@ What is refused, and counted by reason:
 
 from collections.abc import Callable, Iterable
 
+from gossip import timers
 from gossip.local import Local
 from gossip.messages import (
     ALIVE,
@@ -31,7 +32,6 @@ from gossip.messages import (
 )
 from gossip.suspicion import Suspicion
 from gossip.table import ESCAPE, UNKNOWN
-from gossip.timers import Timer
 from gossip.views import EventKind
 
 Admit = Callable[[Identity], str]
@@ -268,7 +268,7 @@ class Membership:
 
     def _arm_suspicion(self, ordinal: int, suspicion: Suspicion, due_us: int) -> None:
         suspicion.armed_us = due_us
-        self._local.timers.arm(due_us, Timer.SUSPICION, ordinal)
+        self._local.timers.arm(due_us, timers.SUSPICION, ordinal)
 
     def _declare_dead(self, ordinal: int, now_us: int) -> None:
         local = self._local
@@ -409,7 +409,7 @@ class Membership:
             self.gossip_is_armed = True
             interval_us = local.settings.gossip_interval_us
             rounds = (now_us - self.gossip_phase_us) // interval_us + 1
-            local.timers.arm(self.gossip_phase_us + rounds * interval_us, Timer.GOSSIP)
+            local.timers.arm(self.gossip_phase_us + rounds * interval_us, timers.GOSSIP)
 
     def reap(self, now_us: int) -> list[Identity]:
         """Forget who is gone for long; return those that failed rather than left."""

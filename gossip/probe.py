@@ -2,10 +2,10 @@
 
 from math import gcd
 
+from gossip import timers
 from gossip.local import Local
 from gossip.membership import Membership
-from gossip.messages import ALIVE, DEAD, STATUS_MASK, SUSPECT, Kind, Packet
-from gossip.timers import Timer
+from gossip.messages import ACK, ALIVE, DEAD, NACK, PING, PING_REQUEST, STATUS_MASK, SUSPECT, Packet
 
 
 class Walk:
@@ -93,7 +93,7 @@ class Prober:
 
     def start(self, now_us: int) -> None:
         phase_us = int(self._local.rng.random() * self._local.settings.probe_interval_us)
-        self._local.timers.arm(now_us + phase_us, Timer.PROBE)
+        self._local.timers.arm(now_us + phase_us, timers.PROBE)
 
     # -- our own probes -------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Prober:
             # fault is ours, and nobody is accused.
             self._judge(now_us, is_late=now_us - due_us >= settings.probe_interval_us)
         local.timers.arm(
-            now_us + settings.probe_interval_us * (local.awareness.score + 1), Timer.PROBE
+            now_us + settings.probe_interval_us * (local.awareness.score + 1), timers.PROBE
         )
         target = self._membership.doubtful()
         if target < 0:
@@ -131,10 +131,10 @@ class Prober:
         local.counters.probes += 1
         local.send(
             identity.address,
-            Packet(Kind.PING, sequence, local.name, identity.name, updates=updates),
+            Packet(PING, sequence, local.name, identity.name, updates=updates),
         )
         timeout_us = local.settings.probe_timeout_us * (local.awareness.score + 1)
-        local.timers.arm(now_us + timeout_us, Timer.PROBE_TIMEOUT, sequence)
+        local.timers.arm(now_us + timeout_us, timers.PROBE_TIMEOUT, sequence)
 
     def on_timeout(self, sequence: int, now_us: int) -> None:
         """No answer in time: ask through others, and over a stream (SWIM, section 3.1)."""
@@ -154,13 +154,13 @@ class Prober:
             updates = local.rumours_beside(identity.name)
             local.send(
                 local.table.identity(helper).address,
-                Packet(Kind.PING_REQUEST, sequence, local.name, identity.name, updates=updates),
+                Packet(PING_REQUEST, sequence, local.name, identity.name, updates=updates),
             )
         if settings.stream_fallback:
             rest_us = settings.probe_interval_us - settings.probe_timeout_us
             self._stream_exchange = local.exchange(
                 identity.address,
-                Packet(Kind.PING, sequence, local.name, identity.name),
+                Packet(PING, sequence, local.name, identity.name),
                 rest_us * (local.awareness.score + 1),
             )
 
@@ -185,7 +185,7 @@ class Prober:
             local = self._local
             local.send(
                 address,
-                Packet(Kind.ACK, their_sequence, local.name, updates=local.rumours_beside()),
+                Packet(ACK, their_sequence, local.name, updates=local.rumours_beside()),
             )
 
     def on_nack(self, sequence: int) -> None:
@@ -197,7 +197,7 @@ class Prober:
         if exchange_id != self._stream_exchange or exchange_id < 0:
             return False
         self._stream_exchange = -1
-        if packet is not None and packet.kind == Kind.ACK and packet.sequence == self._sequence:
+        if packet is not None and packet.kind == ACK and packet.sequence == self._sequence:
             if not self._is_acked:
                 self._local.counters.stream_fallbacks += 1
             self.on_ack(packet.sequence)
@@ -221,17 +221,17 @@ class Prober:
         local.send(
             # as we know it: nobody may aim our probes at an address that is no member's
             local.table.identity(target).address,
-            Packet(Kind.PING, sequence, local.name, packet.target, updates=updates),
+            Packet(PING, sequence, local.name, packet.target, updates=updates),
         )
         # at 80% of what the asker still waits: the nack has to be there in time
         settings = local.settings
         rest_us = min(
             settings.probe_timeout_us, settings.probe_interval_us - settings.probe_timeout_us
         )
-        local.timers.arm(now_us + rest_us * 4 // 5, Timer.RELAY, sequence)
+        local.timers.arm(now_us + rest_us * 4 // 5, timers.RELAY, sequence)
 
     def on_relay_timeout(self, sequence: int) -> None:
         relay = self._relays.pop(sequence, None)
         if relay is not None:
             address, their_sequence = relay
-            self._local.send(address, Packet(Kind.NACK, their_sequence, self._local.name))
+            self._local.send(address, Packet(NACK, their_sequence, self._local.name))

@@ -5,45 +5,41 @@ means anything; that is cheaper than finding it in the heap, and a lost cancella
 can't happen.
 """
 
-from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Final
 
 FOREVER_US: Final = 1 << 62
 
-
-class Timer(IntEnum):
-    """What is due. The numbers break ties of the same microsecond."""
-
-    PROBE = 0  # end of one probe period and start of the next
-    PROBE_TIMEOUT = 1  # argument: the probe's sequence
-    RELAY = 2  # argument: the relayed probe's sequence
-    SUSPICION = 3  # argument: the suspect's ordinal
-    GOSSIP = 4
-    DIGEST = 5
-    EXCHANGE = 6
-    RECONNECT = 7
-    REAP = 8
+# What is due. The numbers break ties of the same microsecond.
+PROBE: Final = 0  # end of one probe period and start of the next
+PROBE_TIMEOUT: Final = 1  # argument: the probe's sequence
+RELAY: Final = 2  # argument: the relayed probe's sequence
+SUSPICION: Final = 3  # argument: the suspect's ordinal
+GOSSIP: Final = 4
+DIGEST: Final = 5
+EXCHANGE: Final = 6
+RECONNECT: Final = 7
+REAP: Final = 8
 
 
 class Timers:
-    __slots__ = ("_heap",)
+    """Invariant: `deadline_us` is the due time of the oldest timer, or FOREVER_US."""
+
+    __slots__ = ("_heap", "deadline_us")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int]] = []
-
-    @property
-    def deadline_us(self) -> int:
-        """When the next timer is due, or FOREVER_US."""
-        return self._heap[0][0] if self._heap else FOREVER_US
+        self.deadline_us = FOREVER_US
 
     def arm(self, due_us: int, timer: int, argument: int = 0) -> None:
         heappush(self._heap, (due_us, timer, argument))
+        self.deadline_us = min(self.deadline_us, due_us)
 
     def pop_due(self, now_us: int) -> tuple[int, int, int] | None:
         """Return the oldest (due_us, timer, argument) that is due, or None."""
+        if self.deadline_us > now_us:
+            return None
         heap = self._heap
-        return heappop(heap) if heap and heap[0][0] <= now_us else None
-
-    def clear(self) -> None:
-        self._heap.clear()
+        due = heappop(heap)
+        self.deadline_us = heap[0][0] if heap else FOREVER_US
+        return due
