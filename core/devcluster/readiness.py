@@ -8,7 +8,7 @@ import httpx
 
 from core.devcluster.layout import Plan
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)

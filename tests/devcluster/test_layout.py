@@ -1,8 +1,10 @@
 """Names, addresses and configuration files of a federation."""
 
+import itertools
 from pathlib import Path
 
 import pytest
+
 from core.devcluster.layout import PerRegion, Plan
 
 
@@ -53,7 +55,7 @@ def test_wrong_sizes_are_refused() -> None:
 
 def test_clients_share_no_dynamic_port() -> None:
     ranges = sorted(a.dynamic_ports for a in plan(clients="5").agents if not a.is_server)
-    assert all(earlier[1] < later[0] for earlier, later in zip(ranges, ranges[1:], strict=False))
+    assert all(earlier[1] < later[0] for earlier, later in itertools.pairwise(ranges))
 
 
 def test_servers_join_faces_of_their_own_and_of_other_datacenters() -> None:

@@ -1,6 +1,7 @@
 """Rules by name become links between agents."""
 
 import pytest
+
 from core.devcluster.links import Endpoint, Links, UnknownName
 
 
@@ -67,7 +68,7 @@ def test_heal_drops_what_it_names_and_no_more(links: Links) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(links: Links) -> None:
-    with pytest.raises(UnknownName, match='"asia".*eu, eu/dc1, eu/dc2, us'):
+    with pytest.raises(UnknownName, match=r'"asia".*eu, eu/dc1, eu/dc2, us'):
         links.cut("eu", "asia")
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+
 from core.devcluster.links import Endpoint, Links
 from core.devcluster.relay import AddressTaken, Relay
 
@@ -190,7 +191,7 @@ async def test_one_end_that_vanishes_ends_the_other() -> None:
 
 
 async def test_a_stranger_is_let_through_to_an_agent_that_is_cut_off() -> None:
-    async with federation() as (links, eu, us):
+    async with federation() as (links, _eu, us):
         links.cut("us")
         stranger = await trio.open_tcp_stream(us.endpoint.face, us.port)
         called = await us.tcp.accept()
