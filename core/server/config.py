@@ -32,14 +32,11 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     blocking_queries: int = 20_000  # parked at once; more are answered 429
     forward_timeout_us: int = 10 * SECOND_US  # beyond what a blocking query waits
     leader_wait_us: int = 5 * SECOND_US  # a call waits this long for a leader
-    proposal_bytes: int = 1 << 20  # one log entry's target size
-    gather_us: int = 500  # proposals of this window share one entry
     update_gather_us: int = 20_000  # client reports of this window share one entry
     snapshot_entries: int = 8_192  # applied since the last snapshot
     snapshot_bytes: int = 64 << 20
     plan_batch: int = 256  # evaluations planned together
     plans_in_flight: int = 1
-    call_window_us: int = 24 * 3600 * SECOND_US  # age of a call token that is still executed
     search_results: int = 20
 
 

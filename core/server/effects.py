@@ -9,18 +9,18 @@ from typing import Any
 from core.model.host import Effect, Event
 
 
-class PersistLog(Effect):
+class PersistLog(Effect, frozen=True):
     """Append to the write-ahead log and make it durable (one fdatasync for many)."""
 
     ticket: int
     batch: Any  # raft.core.Persist
 
 
-class LogPersisted(Event):
+class LogPersisted(Event, frozen=True):
     ticket: int
 
 
-class LogPersistFailed(Event):
+class LogPersistFailed(Event, frozen=True):
     """`is_full`: nothing was written and reads may go on; else the disk can't be trusted."""
 
     ticket: int
@@ -28,7 +28,7 @@ class LogPersistFailed(Event):
     is_full: bool
 
 
-class SaveSnapshot(Effect):
+class SaveSnapshot(Effect, frozen=True):
     """Write a snapshot of the state at `meta.index`; the writing is the host's worker's.
 
     `image` is an immutable view (core.state.snapshot.StateImage): `image.chunks()` yields
@@ -40,12 +40,19 @@ class SaveSnapshot(Effect):
     image: Any
 
 
-class SnapshotSaved(Event):
+class SnapshotSaved(Event, frozen=True):
     ticket: int
     meta: Any
 
 
-class ReadSnapshot(Effect):
+class SnapshotFailed(Event, frozen=True):
+    """The snapshot could not be written; nothing of it remains. Try again later."""
+
+    ticket: int
+    reason: str
+
+
+class ReadSnapshot(Effect, frozen=True):
     """Read a chunk of the newest snapshot, to send it to a replica that is far behind."""
 
     ticket: int
@@ -54,7 +61,7 @@ class ReadSnapshot(Effect):
     size: int
 
 
-class SnapshotRead(Event):
+class SnapshotRead(Event, frozen=True):
     ticket: int
     snapshot_id: str
     offset: int
@@ -63,7 +70,7 @@ class SnapshotRead(Event):
     error: str = ""
 
 
-class StageSnapshot(Effect):
+class StageSnapshot(Effect, frozen=True):
     """Write a received chunk; when `is_last`, install it by rename."""
 
     ticket: int
@@ -73,24 +80,24 @@ class StageSnapshot(Effect):
     is_last: bool
 
 
-class SnapshotStaged(Event):
+class SnapshotStaged(Event, frozen=True):
     ticket: int
     offset: int
     image: bytes | None = None  # the whole snapshot once `is_last` was written
     error: str = ""
 
 
-class Compute(Effect):
+class Compute(Effect, frozen=True):
     """Heavy pure work: the host runs `problem.solve()` in a worker, the simulator inline."""
 
     ticket: int
     problem: Any  # core.scheduler.problem
 
 
-class Computed(Event):
+class Computed(Event, frozen=True):
     ticket: int
     solution: Any
 
 
-class ShutdownRequested(Event):
+class ShutdownRequested(Event, frozen=True):
     """The agent is asked to stop: hand over leadership, leave the pools."""

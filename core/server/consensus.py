@@ -1,0 +1,475 @@
+"""The log of this datacenter, driven: proposals in, applied entries out.
+
+`Consensus` owns the `RaftCore` and the `State` that it feeds. Whoever proposes leaves a
+continuation, which is called exactly once: with what apply did, or with the reason why
+that is not known. "Lost" does not mean "not done": the entry may still be committed by
+the next leader. So a caller with a token may simply try again (core.server.routing does).
+
+**Group commit.** Each proposal is an entry of its own, but all proposals of one
+`handle()` call reach Raft together and leave in one batch: one append to the followers,
+one fdatasync. While that is under way the next ones gather in the same manner.
+
+**Serving.** A new leader serves once an entry of its own term is applied: from then on
+its state holds every write ever acknowledged.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.model.host import Address, Halt, MessageReceived, Send
+from core.model.query import Answer, Query
+from core.server.changes import watched_keys
+from core.server.effects import (
+    LogPersisted,
+    LogPersistFailed,
+    PersistLog,
+    ReadSnapshot,
+    SaveSnapshot,
+    SnapshotFailed,
+    SnapshotRead,
+    SnapshotSaved,
+    SnapshotStaged,
+    StageSnapshot,
+)
+from core.server.request import QueryError, Respond
+from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
+from core.state.entry import UnknownCommand, encode_entry
+from core.state.result import Applied, Change
+from core.state.state import State
+from raft.core import (
+    Boot,
+    ChangeKind,
+    Configuration,
+    InvariantError,
+    Output,
+    RaftCore,
+    Refusal,
+    Role,
+    Settings,
+)
+from raft.core import Change as MembershipChange
+from raft.core import Entry as LogEntry
+from raft.core import Kind as EntryKind
+from raft.messages import AnyMessage, Message, MessageError, decode
+
+if TYPE_CHECKING:
+    from core.server.config import ServerBoot
+    from core.server.context import Server
+
+CHANNEL: Final = "raft"
+LOST: Final = "leadership was lost before the write was confirmed; it may still take effect"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a proposal. `applied` is None when that is not known, see `reason`."""
+
+    applied: Applied | None
+    reason: str = ""
+
+
+Then = Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class _Proposed:
+    data: bytes
+    then: Then
+    since_us: int
+
+
+class Consensus:
+    def __init__(self, server: Server, boot: ServerBoot, rng: random.Random) -> None:
+        config = server.config
+        self._server = server
+        self.state = State() if boot.snapshot is None else State.restore([boot.snapshot])
+        self.raft = RaftCore(
+            replica_id=config.server_id,
+            settings=config.raft or Settings(),
+            rng=random.Random(rng.getrandbits(64)),
+            boot=boot.raft or Boot(),
+            now_us=server.now.mono_us,
+        )
+        self.applied_index = self.raft.snapshot.index
+        self.is_serving = False  # leader, and an entry of its term is applied
+        self._pending: list[_Proposed] = []  # not yet handed to Raft
+        self._waiting: dict[int, tuple[int, _Proposed]] = {}  # index -> (term, proposal)
+        self._barriers: list[Callable[[bool], None]] = []
+        self._barrier_tickets: dict[int, list[Callable[[bool], None]]] = {}
+        self._ready_reads: list[tuple[int, int]] = []
+        self._addresses: dict[str, Address] = {}  # by gossip
+        self._heard_from: dict[str, Address] = {}  # by who wrote to us
+        self._images: dict[str, bytes] = {}  # staged snapshots by id
+        self._leader_heard_us = server.now.mono_us
+        self._snapshot_index = self.applied_index
+        self._snapshot_bytes = 0
+        self._is_saving = False
+        self._was_leader = False
+        self._known_leader = ""
+        self._staging_id = ""
+
+    # --- what is known ----------------------------------------------------------------
+
+    @property
+    def deadline_us(self) -> int:
+        return self.raft.deadline_us
+
+    @property
+    def term(self) -> int:
+        return self.raft.term
+
+    @property
+    def is_leader(self) -> bool:
+        return self.raft.role is Role.LEADER
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this replica belongs to no log yet."""
+        return not self.raft.term and not self.raft.last_index
+
+    def voters(self) -> list[str]:
+        return list(self.raft.configuration.voters)
+
+    def leader_address(self) -> Address:
+        """Return the leader's RPC address, "" when none is known."""
+        leader = self.raft.leader_id
+        return self.address_of(leader) if leader else ""
+
+    def address_of(self, replica_id: str) -> Address:
+        """Return a replica's address: gossip knows it best, then who wrote, then the log."""
+        return (
+            self._addresses.get(replica_id)
+            or self._heard_from.get(replica_id)
+            or self.raft.configuration.addresses.get(replica_id, "")
+        )
+
+    def last_contact_ms(self) -> int:
+        """Return how old this replica's view may be: since the leader was heard."""
+        if self.is_leader:
+            return 0
+        return max(0, self._server.now.mono_us - self._leader_heard_us) // 1000
+
+    def on_addresses(self, addresses: dict[str, Address]) -> None:
+        """Gossip knows where the servers of this datacenter are."""
+        self._addresses = {key: address for key, address in addresses.items() if address}
+
+    # --- proposing --------------------------------------------------------------------
+
+    def propose(self, commands: list[Any], then: Then, call: RecordCall | None = None) -> None:
+        """Propose commands as one entry; `then` is called once its fate is known."""
+        if not self.is_leader:
+            self._server.measures.proposals_refused += 1
+            then(Outcome(None, Refusal.NOT_LEADER.value))
+            return
+        entry = Entry(wall_us=self._server.now.wall_us, commands=commands, call=call)
+        self._pending.append(_Proposed(encode_entry(entry), then, self._server.now.mono_us))
+
+    def propose_call(
+        self,
+        commands: list[Any],
+        query: Query,
+        answer: Callable[[Applied], Answer],
+        respond: Respond,
+        lost: Callable[[], None],
+    ) -> None:
+        """Propose a caller's write, marked with its token.
+
+        `respond` gets the answer once the entry is applied; `lost` is called instead when
+        this server stopped leading, for then the next leader can be asked.
+        """
+        call = RecordCall(query.call_id, query.call_issued_us) if query.call_id else None
+
+        def then(outcome: Outcome) -> None:
+            if outcome.applied is None:
+                if outcome.reason in (LOST, Refusal.NOT_LEADER.value):
+                    lost()
+                else:
+                    respond(Answer(status=500, error=outcome.reason))
+                return
+            try:
+                finished = answer(outcome.applied)
+            except QueryError as error:
+                finished = error.answer()
+            finished.index = max(1, finished.index or outcome.applied.index)
+            respond(finished)
+
+        self.propose(commands, then, call)
+
+    def bootstrap(self, voters: dict[str, Address], first: Bootstrap) -> None:
+        """Begin the datacenter's log with these voters and its identity as first command."""
+        entry = Entry(wall_us=self._server.now.wall_us, commands=[first])
+        self.raft.bootstrap(
+            Configuration.of(voters), [encode_entry(entry)], self._server.now.mono_us
+        )
+
+    def read_barrier(self, then: Callable[[bool], None]) -> None:
+        """Call `then(True)` once the state holds all that was acknowledged before now.
+
+        `then(False)` when this server does not lead (any more).
+        """
+        self._barriers.append(then)
+
+    def transfer_leadership(self, to: str) -> str:
+        """Hand over to a voter ("" = the best one); return why not, "" when begun."""
+        if self.raft.transfer_leadership(to, self._server.now.mono_us):
+            return ""
+        return self.raft.refusal.value
+
+    def change_membership(self, kind: ChangeKind, replica_id: str, address: Address = "") -> str:
+        """Propose one step of membership; return why not, "" when it was appended."""
+        change = MembershipChange(kind=kind, replica_id=replica_id, address=address)
+        if self.raft.change_membership(change, self._server.now.mono_us) is not None:
+            return ""
+        return self.raft.refusal.value
+
+    # --- events -----------------------------------------------------------------------
+
+    def on_message(self, event: MessageReceived) -> None:
+        """Take a replica's message; what is none is dropped and logged."""
+        try:
+            sender, message = event.body
+            if isinstance(message, bytes | bytearray | memoryview):
+                message = decode(bytes(message))
+            elif not isinstance(message, Message):
+                message = msgspec.convert(message, AnyMessage)
+        except (TypeError, ValueError, MessageError, msgspec.ValidationError) as error:
+            self._server.outbox.log(
+                "warning", "a raft message was dropped", source=event.source.address,
+                reason=str(error),
+            )  # fmt: skip
+            return
+        if not isinstance(sender, str) or not sender:
+            return
+        if event.source.address:
+            self._heard_from[sender] = event.source.address
+        self.raft.step(sender, message, self._server.now.mono_us)
+        if sender == self.raft.leader_id:
+            self._leader_heard_us = self._server.now.mono_us
+
+    def on_disk(self, event: Any) -> None:
+        """Take what the host reports of log and snapshots."""
+        now_us = self._server.now.mono_us
+        match event:
+            case LogPersisted(ticket):
+                self.raft.persisted(ticket, now_us)
+            case LogPersistFailed(ticket, reason, is_full):
+                self._server.outbox.log("error", "the log can't be written", reason=reason)
+                self.raft.persist_failed(ticket, is_full, now_us)
+                if not is_full:
+                    self._server.outbox.emit(
+                        Halt(f"the write-ahead log failed: {reason}. What follows a failed"
+                             " fsync can't be trusted: check the disk, then start again")
+                    )  # fmt: skip
+            case SnapshotSaved(_, meta):
+                self._is_saving = False
+                self._server.measures.snapshots_saved += 1
+                self.raft.compact(meta.index, meta)
+            case SnapshotFailed():
+                self._is_saving = False
+                self._server.outbox.log(
+                    "error", "a snapshot could not be saved", reason=event.reason
+                )
+            case SnapshotRead(ticket, _, _, data, is_last, error):
+                self.raft.chunk_read(ticket, data, is_last, now_us, error)
+            case SnapshotStaged(ticket, _, image, error):
+                if image is not None:
+                    self._images[self._staging_id] = image
+                self.raft.chunk_staged(ticket, now_us, error)
+
+    def tick(self) -> None:
+        if self.raft.deadline_us <= self._server.now.mono_us:
+            self.raft.tick(self._server.now.mono_us)
+
+    # --- the work of each handle() ------------------------------------------------------
+
+    def pump(self) -> bool:
+        """Hand over what was proposed, carry out Raft's output; whether anything happened."""
+        self._hand_over()
+        self._ask_barriers()
+        try:
+            output = self.raft.take_output()
+        except InvariantError as error:
+            self._server.outbox.emit(Halt(f"raft: {error}"))
+            return False
+        self._emit(output)
+        has_applied = self._apply(output)
+        self._on_role(output)
+        for ticket in output.reads_failed:
+            for then in self._barrier_tickets.pop(ticket, ()):
+                then(False)
+        self._ready_reads += output.reads_ready
+        self._serve_reads()
+        return bool(
+            has_applied or output.persist or output.messages or output.role_changed
+            or output.reads_failed or output.reads_ready or self._pending or self._barriers
+        )  # fmt: skip
+
+    def _hand_over(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        term = self.raft.term
+        first = self.raft.propose([one.data for one in pending], self._server.now.mono_us)
+        if first is None:
+            self._server.measures.proposals_refused += len(pending)
+            for one in pending:
+                one.then(Outcome(None, self.raft.refusal.value))
+            return
+        self._server.measures.proposals += len(pending)
+        for number, one in enumerate(pending):
+            self._waiting[first + number] = (term, one)
+
+    def _ask_barriers(self) -> None:
+        waiting, self._barriers = self._barriers, []
+        if not waiting:
+            return
+        ticket = self.raft.read_barrier(self._server.now.mono_us)
+        if ticket is None:
+            for then in waiting:
+                then(False)
+        else:
+            self._barrier_tickets[ticket] = waiting
+
+    def _emit(self, output: Output) -> None:
+        emit = self._server.outbox.emit
+        if output.persist is not None:
+            emit(PersistLog(output.persist.ticket, output.persist))
+        own_id = self._server.config.server_id
+        for to, message in output.messages:
+            address = self.address_of(to)
+            if address:
+                emit(Send(CHANNEL, address, (own_id, message)))
+        for chunk in output.need_chunk:
+            emit(ReadSnapshot(chunk.ticket, chunk.snapshot_id, chunk.offset, chunk.size))
+        for staged in output.stage:
+            self._staging_id = staged.meta.snapshot_id
+            emit(
+                StageSnapshot(
+                    staged.ticket, staged.meta, staged.offset, staged.data, staged.is_last
+                )
+            )
+
+    def _apply(self, output: Output) -> bool:
+        if output.installed is not None:
+            self._install(output.installed)
+        keys: dict[str, None] = {}
+        changes: list[Change] = []
+        for entry in output.committed:
+            applied = self._apply_entry(entry)
+            if applied is not None:
+                changes += applied.changes
+                keys.update(watched_keys(self.state, applied.changes))
+        if not output.committed and output.installed is None:
+            return False
+        server = self._server
+        self._check_serving()
+        if server.datacenter_id:
+            server.membership.set_bootstrapped()
+        if changes:
+            server.on_applied(changes)
+        server.blocking.on_changed(keys)
+        self._maybe_snapshot()
+        return True
+
+    def _apply_entry(self, entry: LogEntry) -> Applied | None:
+        """Apply one committed entry and tell its proposer; None when it is no command."""
+        term, proposed = self._waiting.pop(entry.index, (0, None))
+        applied: Applied | None = None
+        if entry.kind is EntryKind.COMMAND:
+            try:
+                applied = self.state.apply(entry.index, entry.data)
+            except UnknownCommand as error:
+                self._server.outbox.emit(Halt(f"log entry {entry.index}: {error}"))
+                raise
+            self._snapshot_bytes += len(entry.data)
+        self.applied_index = entry.index
+        if proposed is not None:
+            if term == entry.term and applied is not None:
+                self._server.measures.commit_latency.add(
+                    self._server.now.mono_us - proposed.since_us
+                )
+                proposed.then(Outcome(applied))
+            else:
+                proposed.then(Outcome(None, LOST))
+        return applied
+
+    def _install(self, meta: Any) -> None:
+        image = self._images.pop(meta.snapshot_id, None)
+        self._images.clear()
+        if image is None:
+            self._server.outbox.emit(
+                Halt(f"snapshot {meta.snapshot_id} was installed without its image")
+            )
+            return
+        self.state = State.restore([image])
+        self.applied_index = self._snapshot_index = meta.index
+        self._snapshot_bytes = 0
+        self._server.on_replaced()
+
+    def _check_serving(self) -> None:
+        raft = self.raft
+        is_serving = self.is_leader and self.applied_index >= raft.term_start_index > 0
+        if is_serving and not self.is_serving and not self.state.datacenter_id:
+            return  # the bootstrap entry comes first
+        if is_serving != self.is_serving:
+            self.is_serving = is_serving
+            self._server.on_leadership(is_serving)
+
+    def _on_role(self, output: Output) -> None:
+        if not output.role_changed:
+            return
+        measures = self._server.measures
+        if self.raft.leader_id != self._known_leader:
+            self._known_leader = self.raft.leader_id
+            measures.leader_changes += 1
+            self._server.outbox.log(
+                "info", "raft leader", leader=self.raft.leader_id or "none", term=self.raft.term
+            )
+        if self._was_leader and not self.is_leader:
+            waiting, self._waiting = self._waiting, {}
+            for _, proposed in waiting.values():
+                proposed.then(Outcome(None, LOST))
+        self._was_leader = self.is_leader
+        self._check_serving()
+
+    def _serve_reads(self) -> None:
+        later: list[tuple[int, int]] = []
+        for ticket, index in self._ready_reads:
+            if index > self.applied_index:
+                later.append((ticket, index))
+                continue
+            self._server.measures.barriers += 1
+            for then in self._barrier_tickets.pop(ticket, ()):
+                then(True)
+        self._ready_reads = later
+
+    def _maybe_snapshot(self) -> None:
+        limits = self._server.config.limits
+        grown = self.applied_index - self._snapshot_index
+        if self._is_saving or (
+            grown < limits.snapshot_entries and self._snapshot_bytes < limits.snapshot_bytes
+        ):
+            return
+        self._is_saving = True
+        self._snapshot_index = self.applied_index
+        self._snapshot_bytes = 0
+        meta = self.raft.snapshot_meta(self.applied_index)
+        self._server.outbox.emit(
+            SaveSnapshot(self._server.outbox.next_id(), meta, self.state.image())
+        )
+
+    def refresh_measures(self) -> None:
+        measures = self._server.measures
+        measures.is_leader = int(self.is_leader)
+        measures.term = self.raft.term
+        measures.commit_index = self.raft.commit_index
+        measures.applied_index = self.applied_index
+
+
+__all__ = ["Applied", "Barrier", "Consensus", "Outcome"]

@@ -1,0 +1,186 @@
+"""Watching rollouts, on the leader: go on when instances became healthy, give up in time.
+
+The scheduler decides what a rollout does next; here it is only asked to look again, once
+per `_GATHER_US` and deployment. A group that made no progress until its deadline fails
+the deployment; with `auto_revert` the job goes back to its newest stable version in the
+same entry. A successful deployment marks its job version as stable.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger
+from core.model.instant import ZERO_TIME, ns_of_rfc3339
+from core.server import evaluations
+from core.server.outbox import Timer
+from core.state.commands import (
+    RegisterJob,
+    SetJobStability,
+    UpsertDeployments,
+    UpsertEvaluations,
+)
+from core.state.jobs import JobRecord
+from core.state.result import Change
+
+if TYPE_CHECKING:
+    from core.server.context import Server
+
+_GATHER_US: Final = 250_000
+_LATE: Final = "Failed due to progress deadline"
+_REVERTED: Final = " - rolling back to job version {}"
+
+_Health = tuple[int, int]  # healthy, unhealthy allocations of all groups
+
+
+class DeploymentWatch:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._is_active = False
+        self._seen: dict[str, _Health] = {}
+        self._due: dict[str, None] = {}  # deployments to evaluate at the end of the window
+        self._deadlines: dict[str, tuple[int, Timer]] = {}
+
+    def on_leadership(self, is_leader: bool) -> None:
+        for _, timer in self._deadlines.values():
+            timer.cancel()
+        self._deadlines.clear()
+        self._seen.clear()
+        self._due.clear()
+        self._is_active = is_leader
+        if is_leader:
+            for deployment in self._server.state.deployments.active():
+                self._look(deployment, is_new=True)
+
+    def on_applied(self, changes: list[Change]) -> None:
+        if not self._is_active:
+            return
+        for key in dict.fromkeys(c.key for c in changes if c.table == "deployment"):
+            deployment = self._server.state.deployments.get(key)
+            if deployment is None or deployment.status is not DeploymentStatus.RUNNING:
+                self._forget(key)
+                if deployment is not None:
+                    self._mark_stable(deployment)
+            else:
+                self._look(deployment, is_new=key not in self._seen)
+
+    def _look(self, deployment: Deployment, *, is_new: bool) -> None:
+        groups = (deployment.task_groups or {}).values()
+        health = (
+            sum(group.healthy_allocs for group in groups),
+            sum(group.unhealthy_allocs for group in groups),
+        )
+        before = self._seen.get(deployment.id, (0, 0))
+        self._seen[deployment.id] = health
+        if health != before or is_new:
+            if health != (0, 0):
+                self._evaluate_soon(deployment.id)
+        self._watch_deadline(deployment)
+
+    def _evaluate_soon(self, deployment_id: str) -> None:
+        if not self._due:
+            self._server.outbox.after(_GATHER_US, self._evaluate_due)
+        self._due[deployment_id] = None
+
+    def _evaluate_due(self) -> None:
+        due, self._due = self._due, {}
+        found = []
+        for deployment_id in due:
+            deployment = self._server.state.deployments.get(deployment_id)
+            record = deployment and self._record_of(deployment)
+            if deployment and record:
+                found.append(
+                    evaluations.for_job(
+                        self._server, record, EvalTrigger.DEPLOYMENT_WATCHER,
+                        deployment_id=deployment_id,
+                    )
+                )  # fmt: skip
+        if found and self._is_active:
+            self._server.consensus.propose(
+                [UpsertEvaluations(evaluations=found)], lambda outcome: None
+            )
+
+    # --- deadlines --------------------------------------------------------------------
+
+    def _watch_deadline(self, deployment: Deployment) -> None:
+        """Keep one timer at the earliest deadline of a group that is not complete."""
+        moments = [
+            ns_of_rfc3339(group.require_progress_by) // 1000
+            for group in (deployment.task_groups or {}).values()
+            if group.require_progress_by not in ("", ZERO_TIME)
+            and group.healthy_allocs < group.desired_total
+        ]
+        due_us = min(moments, default=0)
+        known = self._deadlines.get(deployment.id)
+        if known is not None:
+            if known[0] == due_us:
+                return
+            known[1].cancel()
+            del self._deadlines[deployment.id]
+        if due_us:
+            delay_us = max(0, due_us - self._server.now.wall_us)
+            timer = self._server.outbox.after(delay_us, lambda: self._on_deadline(deployment.id))
+            self._deadlines[deployment.id] = (due_us, timer)
+
+    def _on_deadline(self, deployment_id: str) -> None:
+        self._deadlines.pop(deployment_id, None)
+        deployment = self._server.state.deployments.get(deployment_id)
+        if deployment is None or deployment.status is not DeploymentStatus.RUNNING:
+            return
+        record = self._record_of(deployment)
+        if record is None:
+            return
+        target = self._revert_target(deployment, record)
+        description = _LATE + (_REVERTED.format(target.job.version) if target else "")
+        failed = msgspec.structs.replace(
+            deployment, status=DeploymentStatus.FAILED, status_description=description
+        )
+        due = evaluations.for_job(
+            self._server, record, EvalTrigger.DEPLOYMENT_WATCHER, deployment_id=deployment_id
+        )
+        commands: list[Any] = [UpsertDeployments(deployments=[failed])]
+        if target is None:
+            commands[0].evaluations = [due]
+        else:
+            job = msgspec.structs.replace(target.job, stop=False, submit_time_ns=None)
+            commands.append(RegisterJob(job=job, indices=record.indices, evaluation=due))
+        self._server.consensus.propose(commands, lambda outcome: None)
+
+    def _revert_target(self, deployment: Deployment, record: JobRecord) -> JobRecord | None:
+        """Return the record with its newest older stable version as job; None = no revert."""
+        groups = (deployment.task_groups or {}).values()
+        if not any(group.auto_revert for group in groups):
+            return None
+        for job in record.older:
+            if job.stable:
+                return msgspec.structs.replace(record, job=job)
+        return None
+
+    # --- small things -----------------------------------------------------------------
+
+    def _record_of(self, deployment: Deployment) -> JobRecord | None:
+        record = self._server.state.jobs.get(deployment.namespace, deployment.job_id)
+        return None if record is None or record.is_stopped else record
+
+    def _mark_stable(self, deployment: Deployment) -> None:
+        record = self._record_of(deployment)
+        if deployment.status is not DeploymentStatus.SUCCESSFUL or record is None:
+            return
+        job = self._server.state.jobs.version(record.ordinal, deployment.job_version)
+        if job is not None and not job.stable:
+            command = SetJobStability(
+                namespace=record.namespace,
+                job_id=record.id,
+                version=deployment.job_version,
+                stable=True,
+            )
+            self._server.consensus.propose([command], lambda outcome: None)
+
+    def _forget(self, deployment_id: str) -> None:
+        self._seen.pop(deployment_id, None)
+        self._due.pop(deployment_id, None)
+        known = self._deadlines.pop(deployment_id, None)
+        if known is not None:
+            known[1].cancel()

@@ -1,0 +1,181 @@
+"""Agent.*, Status.*, Region.*: what a server says of itself and of those it knows."""
+
+from typing import Any
+
+from core.model.query import Answer
+from core.server.membership import Membership
+from core.server.request import Deferred, Endpoint, Kind, QueryError, Request, Respond
+from gossip.machine import GossipMachine
+from gossip.views import MemberView, Status
+
+# Nomad's words for a member's state.
+_STATUS = {
+    Status.ALIVE: "alive",
+    Status.SUSPECT: "alive",
+    Status.DEAD: "failed",
+    Status.LEFT: "left",
+}
+_JOIN_TIMEOUT_US = 10_000_000
+
+
+def status_leader(request: Request) -> Answer:
+    return Answer(body=request.server.consensus.leader_address())
+
+
+def status_peers(request: Request) -> Answer:
+    consensus = request.server.consensus
+    return Answer(body=sorted(filter(None, map(consensus.address_of, consensus.voters()))))
+
+
+def region_list(request: Request) -> Answer:
+    return Answer(body=request.server.membership.regions())
+
+
+def agent_self(request: Request) -> Answer:
+    server = request.server
+    config, consensus = server.config, server.consensus
+    own = server.membership.wan.member(server.membership.wan_name)
+    shown: dict[str, Any] = {
+        "Name": config.name,
+        "NodeName": config.name,
+        "Region": config.region,
+        "Datacenter": config.datacenter,
+        "SeraiDatacenterID": server.datacenter_id,
+        "DevMode": config.is_dev,
+        "Version": {"Version": config.version, "Revision": "", "VersionPrerelease": ""},
+        "ACL": {"Enabled": config.acl_enabled},
+        "Server": {"Enabled": True, "BootstrapExpect": config.bootstrap_expect},
+        "Client": {"Enabled": config.is_client},
+        "UI": {"Enabled": False},
+        "AdvertiseAddrs": {
+            "HTTP": config.http_addr,
+            "RPC": config.rpc_addr,
+            "Serf": config.gossip_addr,
+        },
+    }
+    shown.update(config.shown)
+    stats = {
+        "nomad": {
+            "server": "true",
+            "leader": str(consensus.is_leader).lower(),
+            "leader_addr": consensus.leader_address(),
+            "bootstrap": str(config.bootstrap_expect == 1).lower(),
+            "known_regions": str(len(server.membership.regions())),
+        },
+        "raft": {
+            "state": consensus.raft.role.value.capitalize(),
+            "term": str(consensus.term),
+            "commit_index": str(consensus.raft.commit_index),
+            "applied_index": str(consensus.applied_index),
+            "last_log_index": str(consensus.raft.last_index),
+            "num_peers": str(max(0, len(consensus.voters()) - 1)),
+        },
+    }
+    member = _member(own) if own is not None else None
+    return Answer(body={"config": shown, "member": member, "stats": stats})
+
+
+def agent_members(request: Request) -> Answer:
+    return Answer(body=_members(request, request.server.membership.wan))
+
+
+def agent_nodes(request: Request) -> Answer:
+    return Answer(body=_members(request, request.server.membership.lan))
+
+
+def _members(request: Request, pool: GossipMachine) -> dict[str, Any]:
+    config = request.server.config
+    members = sorted(pool.members(), key=lambda member: member.name)
+    return {
+        "ServerName": config.name,
+        "ServerRegion": config.region,
+        "ServerDC": config.datacenter,
+        "Members": [_member(member) for member in members],
+    }
+
+
+def _member(member: MemberView) -> dict[str, Any]:
+    """Return Nomad's AgentMember; its tools look for role "nomad", `port` and `build`."""
+    host, _, port = member.address.rpartition(":")
+    tags = dict(member.meta)
+    if tags.get("role") == "server":
+        tags["role"] = "nomad"
+    rpc_host, _, rpc_port = tags.get("rpc", "").rpartition(":")
+    if rpc_port:
+        tags["port"], tags["rpc_addr"] = rpc_port, rpc_host
+    return {
+        "Name": member.name,
+        "Addr": host,
+        "Port": int(port) if port.isdigit() else 0,
+        "Tags": tags,
+        "Status": _STATUS[member.status],
+        "ProtocolMin": 1,
+        "ProtocolMax": 1,
+        "ProtocolCur": 1,
+        "DelegateMin": 1,
+        "DelegateMax": 1,
+        "DelegateCur": 1,
+    }
+
+
+def agent_join(request: Request) -> Deferred:
+    given = request.query.params.get("address")
+    addresses = [given] if isinstance(given, str) else given
+    if not isinstance(addresses, list) or not all(isinstance(a, str) and a for a in addresses):
+        raise QueryError(400, "missing address to join")
+    completed = [_with_port(request.server.membership, address) for address in addresses]
+
+    def start(respond: Respond) -> None:
+        def done(joined: int) -> None:
+            error = "" if joined else f"no answer from {', '.join(completed)}"
+            respond(Answer(body={"num_joined": joined, "error": error}, index=1))
+
+        request.server.membership.join(completed, _JOIN_TIMEOUT_US, done)
+
+    return Deferred(start)
+
+
+def _with_port(membership: Membership, address: str) -> str:
+    """Return "host:port"; without a port it is that of our own gossip."""
+    if ":" in address.rsplit("]", 1)[-1]:
+        return address
+    own = membership.wan.member(membership.wan_name)
+    return f"{address}:{own.address.rpartition(':')[2]}" if own is not None else address
+
+
+def agent_force_leave(request: Request) -> Answer:
+    request.server.membership.force_leave(request.required("node"))
+    return Answer(body={})
+
+
+def agent_health(request: Request) -> Answer:
+    server = request.server
+    asked = request.text("type")
+    body: dict[str, Any] = {}
+    has_leader = bool(server.consensus.leader_address())
+    if asked in ("", "server"):
+        message = "ok" if has_leader else "No cluster leader"
+        body["server"] = {"ok": has_leader, "message": message}
+    if asked in ("", "client") and server.config.is_client:
+        body["client"] = {"ok": True, "message": "ok"}
+    is_ok = all(part["ok"] for part in body.values())
+    return Answer(status=200 if is_ok else 500, body=body)
+
+
+def agent_servers(request: Request) -> Answer:
+    servers = request.server.membership.own_servers()
+    return Answer(body=[site.rpc for site in servers if site.is_alive])
+
+
+ENDPOINTS = {
+    "Status.Leader": Endpoint(Kind.AGENT, status_leader, is_public=True),
+    "Status.Peers": Endpoint(Kind.AGENT, status_peers, is_public=True),
+    "Region.List": Endpoint(Kind.AGENT, region_list, is_public=True),
+    "Agent.Self": Endpoint(Kind.AGENT, agent_self),
+    "Agent.Members": Endpoint(Kind.AGENT, agent_members),
+    "Agent.Nodes": Endpoint(Kind.AGENT, agent_nodes),
+    "Agent.Join": Endpoint(Kind.AGENT, agent_join),
+    "Agent.ForceLeave": Endpoint(Kind.AGENT, agent_force_leave),
+    "Agent.Health": Endpoint(Kind.AGENT, agent_health, is_public=True),
+    "Agent.Servers": Endpoint(Kind.AGENT, agent_servers),
+}

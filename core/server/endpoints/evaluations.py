@@ -1,0 +1,114 @@
+"""Eval.*: the scheduler's to-do list as people see it."""
+
+from typing import Any
+
+from core.model.evaluation import Evaluation
+from core.model.query import Answer
+from core.server import lookups
+from core.server.endpoints.allocations import listed_allocs
+from core.server.endpoints.shared import on_namespace
+from core.server.listing import check_prefix, filter_of, listed, plain
+from core.server.request import Endpoint, Kind, Request
+
+_STUB_FIELDS = (
+    "ID", "Priority", "Type", "TriggeredBy", "Namespace", "JobID", "NodeID", "DeploymentID",
+    "Status", "StatusDescription", "WaitUntil", "NextEval", "PreviousEval", "BlockedEval",
+    "CreateIndex", "ModifyIndex", "CreateTime", "ModifyTime",
+)  # fmt: skip
+
+
+def eval_list(request: Request) -> Answer:
+    check_prefix(request.text("prefix"))
+    status, job_id = request.text("status"), request.text("job")
+    by_age = request.flag("reverse") or bool(request.text("filter"))
+
+    def key(one: Evaluation) -> str:
+        return f"{one.create_index:020d}.{one.id}" if by_age else one.id
+
+    return listed(
+        request,
+        [
+            one
+            for one in request.state.evals.values()
+            if on_namespace(request, one.namespace)
+            and (not status or one.status == status)
+            and (not job_id or one.job_id == job_id)
+        ],
+        key=key,
+        show=plain,
+        prefix_of=lambda one: one.id,
+        index=request.state.table_index("evals"),
+    )
+
+
+def eval_get(request: Request) -> Answer:
+    found = _evaluation(request)
+    shown: dict[str, Any] = plain(found)
+    if request.flag("related"):
+        shown["RelatedEvals"] = [
+            {name: other.get(name) for name in _STUB_FIELDS} for other in _related(request, found)
+        ]
+    return Answer(body=shown, index=found.modify_index)
+
+
+def _related(request: Request, start: Evaluation) -> list[dict[str, Any]]:
+    """Return the evaluations linked to `start`, directly or over others."""
+    table = request.state.evals
+    found: dict[str, Evaluation] = {}
+    todo = [start]
+    while todo:
+        one = todo.pop()
+        for other_id in (one.previous_eval, one.next_eval, one.blocked_eval):
+            other = table.get(other_id) if other_id and other_id != start.id else None
+            if other is not None and other.id not in found:
+                found[other.id] = other
+                todo.append(other)
+    return [plain(found[key]) for key in sorted(found)]
+
+
+def eval_count(request: Request) -> Answer:
+    accepts = filter_of(request)
+    matching = sum(
+        on_namespace(request, one.namespace) and (accepts is None or accepts(plain(one)))
+        for one in request.state.evals.values()
+    )
+    return Answer(body={"Count": matching}, index=request.state.table_index("evals"))
+
+
+def eval_allocations(request: Request) -> Answer:
+    found = _evaluation(request)
+    state = request.state
+    allocs = lookups.allocations(state, state.allocs.rows_of_eval(found.id))
+    return listed_allocs(request, allocs, state.table_index("allocs"))
+
+
+def _evaluation(request: Request) -> Evaluation:
+    """Return the evaluation that `eval_id` names, in full or by a unique prefix.
+
+    Raises:
+        QueryError: 404, or 400 when the prefix fits several.
+    """
+    wanted = request.required("eval_id")
+    table = request.state.evals
+    found = table.get(wanted)
+    if found is None:
+        ids = sorted(key for key in table if key.startswith(wanted))
+        found = table.get(lookups.unique_id(ids, wanted, "eval"))
+    assert found is not None
+    return found
+
+
+def _watch(request: Request) -> tuple[str, ...]:
+    return ("evals",)
+
+
+def _watch_one(request: Request) -> tuple[str, ...]:
+    return (f"evals:{request.text('eval_id')}",)
+
+
+ENDPOINTS = {
+    "Eval.List": Endpoint(Kind.READ, eval_list, watches=_watch),
+    "Eval.Get": Endpoint(Kind.READ, eval_get, watches=_watch_one),
+    "Eval.Count": Endpoint(Kind.READ, eval_count, watches=_watch),
+    "Eval.Allocations": Endpoint(Kind.READ, eval_allocations, watches=lambda request: ("allocs",)),
+}

@@ -1,0 +1,240 @@
+"""Node.* of the API (those of clients are in core.server.nodes), and node pools."""
+
+from typing import Any
+
+from core.model.allocation import DesiredTransition
+from core.model.evaluation import EvalTrigger, Evaluation
+from core.model.node import DrainStrategy, Eligibility, Node
+from core.model.query import Answer
+from core.server import evaluations, lookups, views
+from core.server.consensus import Applied
+from core.server.endpoints.shared import checked, on_namespace
+from core.server.listing import check_prefix, listed, plain
+from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
+from core.state.commands import (
+    PurgeNode,
+    SetDesiredTransition,
+    SetNodeDrain,
+    SetNodeEligibility,
+    UpsertEvaluations,
+)
+
+_BUILTIN_POOLS = {
+    "all": "Node pool with all nodes in the cluster.",
+    "default": "Default node pool.",
+}
+
+
+def node_list(request: Request) -> Answer:
+    check_prefix(request.text("prefix"))
+    return _listed_nodes(request, [*request.state.nodes])
+
+
+def _listed_nodes(request: Request, nodes: list[Node]) -> Answer:
+    has_resources, has_os = request.flag("resources"), request.flag("os")
+    return listed(
+        request,
+        nodes,
+        key=lambda node: node.id,
+        show=lambda node: views.node_stub(node, has_resources=has_resources, has_os=has_os),
+        filtered_as=views.node_view,
+        index=request.state.table_index("nodes"),
+    )
+
+
+def node_get(request: Request) -> Answer:
+    node = _node(request)
+    return Answer(body=views.node_view(node), index=node.modify_index)
+
+
+def node_allocations(request: Request) -> Answer:
+    node = _node(request)
+    state = request.state
+    rows = lookups.rows_of_node(state, node.id)
+    ordinal = state.nodes.ordinal_of(node.id)
+    index = state.nodes.allocs_index(ordinal) if ordinal is not None else 0
+    found = [state.allocs.allocation(int(row)) for row in rows]
+    return Answer(body=[views.alloc_view(alloc) for alloc in found], index=max(index, 1))
+
+
+def node_eligibility(request: Request) -> Proposal:
+    node = _node(request)
+    word = request.field("Eligibility", str, "")
+    if word not in (Eligibility.ELIGIBLE, Eligibility.INELIGIBLE):
+        raise QueryError(400, f"invalid scheduling eligibility {word!r}")
+    if word == Eligibility.ELIGIBLE and node.drain_strategy is not None:
+        raise QueryError(500, "can not set node's scheduling eligibility to eligible while it is"
+                              " draining")  # fmt: skip
+    due: list[Evaluation] = []
+    if word == Eligibility.ELIGIBLE and node.scheduling_eligibility != Eligibility.ELIGIBLE:
+        due = evaluations.for_node(request.server, node.id, EvalTrigger.NODE_UPDATE)
+    command = SetNodeEligibility(node_id=node.id, eligibility=word, evaluations=due)
+    return Proposal([command], _changed(node.id, due))
+
+
+def node_drain(request: Request) -> Proposal:
+    """Begin or end a drain. Its allocations are asked to migrate in the same entry."""
+    node = _node(request)
+    spec: dict[str, Any] = request.field("DrainSpec", dict, {})
+    mark_eligible = request.field("MarkEligible", bool, False)
+    server, state = request.server, request.state
+    if not spec:
+        due = evaluations.for_node(server, node.id, EvalTrigger.NODE_UPDATE)
+        command = SetNodeDrain(
+            node_id=node.id, drain=None, mark_eligible=mark_eligible, evaluations=due
+        )
+        return Proposal([command], _changed(node.id, due))
+    deadline_ns = spec.get("Deadline") or 0
+    if not isinstance(deadline_ns, int) or isinstance(deadline_ns, bool):
+        raise QueryError(400, "DrainSpec.Deadline must be an integer, nanoseconds")
+    ignores_system = bool(spec.get("IgnoreSystemJobs"))
+    drain = DrainStrategy(deadline_ns=deadline_ns, ignore_system_jobs=ignores_system)
+    due = evaluations.for_node(server, node.id, EvalTrigger.NODE_DRAIN)
+    transitions: dict[str, DesiredTransition] = {}
+    rows = lookups.rows_of_node(state, node.id)
+    for row in rows[state.allocs.is_live(rows)].tolist():
+        is_system = state.allocs.job_record(row).job.type in evaluations.SYSTEM_TYPES
+        if not (is_system and ignores_system):
+            transitions[state.allocs.id_of(row)] = DesiredTransition(migrate=True)
+    commands: list[Any] = [SetNodeDrain(node_id=node.id, drain=drain, evaluations=due)]
+    if transitions:
+        commands.append(SetDesiredTransition(transitions=transitions))
+    return Proposal(commands, _changed(node.id, due))
+
+
+def node_purge(request: Request) -> Proposal:
+    node = _node(request)
+    due = evaluations.for_node(request.server, node.id, EvalTrigger.NODE_UPDATE)
+    return Proposal([PurgeNode(node_id=node.id, evaluations=due)], _changed(node.id, due))
+
+
+def node_evaluate(request: Request) -> Proposal:
+    node = _node(request)
+    due = evaluations.for_node(request.server, node.id, EvalTrigger.NODE_UPDATE)
+    return Proposal([UpsertEvaluations(evaluations=due)], _changed(node.id, due))
+
+
+def _changed(node_id: str, due: list[Evaluation]) -> Any:
+    del node_id
+
+    def answer(applied: Applied) -> Answer:
+        checked(applied)
+        body = {
+            "NodeModifyIndex": applied.index,
+            "EvalIDs": [evaluation.id for evaluation in due] or None,
+            "EvalCreateIndex": applied.index if due else 0,
+            "HeartbeatTTL": 0,
+            "Index": applied.index,
+        }
+        return Answer(body=body, index=applied.index)
+
+    return answer
+
+
+def _node(request: Request) -> Node:
+    """Return the node that `node_id` names, in full or by a unique prefix.
+
+    Raises:
+        QueryError: 404, or 400 when the prefix fits several.
+    """
+    wanted = request.required("node_id")
+    nodes = request.state.nodes
+    node = nodes.get(wanted)
+    if node is None:
+        found = nodes.ids_with_prefix(wanted) if len(wanted) > 1 else []
+        node = nodes.get(lookups.unique_id(found, wanted, "node"))
+    assert node is not None
+    return node
+
+
+# --- pools ------------------------------------------------------------------------------
+
+
+def _pools(request: Request) -> dict[str, dict[str, Any]]:
+    names = dict.fromkeys(_BUILTIN_POOLS)
+    names.update(dict.fromkeys(node.node_pool for node in request.state.nodes))
+    return {
+        name: {
+            "Name": name,
+            "Description": _BUILTIN_POOLS.get(name, ""),
+            "Meta": None,
+            "NodeIdentityTTL": 0,
+            "SchedulerConfiguration": None,
+            "CreateIndex": 1,
+            "ModifyIndex": 1,
+        }
+        for name in sorted(names)
+    }
+
+
+def pool_list(request: Request) -> Answer:
+    return listed(
+        request,
+        _pools(request).values(),
+        key=lambda pool: str(pool["Name"]),
+        show=lambda pool: pool,
+        index=request.state.table_index("nodes"),
+    )
+
+
+def pool_get(request: Request) -> Answer:
+    pool = _pools(request).get(request.required("name"))
+    if pool is None:
+        raise QueryError(404, "node pool not found")
+    return Answer(body=pool, index=request.state.table_index("nodes"))
+
+
+def pool_nodes(request: Request) -> Answer:
+    pool_get(request)
+    name = request.required("name")
+    chosen = [node for node in request.state.nodes if name in ("all", node.node_pool)]
+    return _listed_nodes(request, chosen)
+
+
+def pool_jobs(request: Request) -> Answer:
+    pool_get(request)
+    name = request.required("name")
+    state = request.state
+    return listed(
+        request,
+        [
+            record
+            for record in state.jobs
+            if (record.job.node_pool or "default") == name
+            and on_namespace(request, record.namespace)
+        ],
+        key=lambda record: f"{record.namespace}.{record.id}",
+        show=lambda record: views.job_stub(
+            record.job, state.jobs.summary(record), has_meta=request.flag("meta")
+        ),
+        prefix_of=lambda record: record.id,
+        filtered_as=lambda record: plain(record.job),
+        index=state.table_index("jobs"),
+    )
+
+
+def _watch_nodes(request: Request) -> tuple[str, ...]:
+    return ("nodes",)
+
+
+def _watch_node(request: Request) -> tuple[str, ...]:
+    return (f"nodes:{request.text('node_id')}", "nodes")
+
+
+def _watch_node_allocs(request: Request) -> tuple[str, ...]:
+    return (f"node-allocs:{_node(request).id}",)
+
+
+ENDPOINTS = {
+    "Node.List": Endpoint(Kind.READ, node_list, watches=_watch_nodes),
+    "Node.Get": Endpoint(Kind.READ, node_get, watches=_watch_node),
+    "Node.AllocationsOf": Endpoint(Kind.READ, node_allocations, watches=_watch_node_allocs),
+    "Node.Eligibility": Endpoint(Kind.WRITE, node_eligibility),
+    "Node.Drain": Endpoint(Kind.WRITE, node_drain),
+    "Node.Purge": Endpoint(Kind.WRITE, node_purge),
+    "Node.Evaluate": Endpoint(Kind.WRITE, node_evaluate),
+    "NodePool.List": Endpoint(Kind.READ, pool_list, watches=_watch_nodes),
+    "NodePool.Get": Endpoint(Kind.READ, pool_get, watches=_watch_nodes),
+    "NodePool.Nodes": Endpoint(Kind.READ, pool_nodes, watches=_watch_nodes),
+    "NodePool.Jobs": Endpoint(Kind.READ, pool_jobs, watches=lambda request: ("jobs",)),
+}

@@ -1,0 +1,128 @@
+"""Operator.* and System.*: the quorum, the scheduler's settings, garbage collection."""
+
+from typing import Any
+
+from core.model.query import Answer
+from core.server.consensus import Applied
+from core.server.endpoints.shared import checked
+from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
+from core.state.commands import CollectGarbage, SetSchedulerConfig
+
+_ALGORITHMS = ("binpack", "spread")
+_DEFAULTS: dict[str, Any] = {
+    "SchedulerAlgorithm": "binpack",
+    "PreemptionConfig": {
+        "SystemSchedulerEnabled": True,
+        "SysBatchSchedulerEnabled": False,
+        "BatchSchedulerEnabled": False,
+        "ServiceSchedulerEnabled": False,
+    },
+    "MemoryOversubscriptionEnabled": False,
+    "RejectJobRegistration": False,
+    "PauseEvalBroker": False,
+}
+
+
+def raft_configuration(request: Request) -> Answer:
+    server = request.server
+    consensus = server.consensus
+    names = {site.id: site.name for site in server.membership.own_servers()}
+    configuration = consensus.raft.configuration
+    rows = [
+        {
+            "ID": replica_id,
+            "Node": names.get(replica_id, "(unknown)"),
+            "Address": consensus.address_of(replica_id),
+            "Leader": replica_id == consensus.raft.leader_id,
+            "Voter": replica_id in configuration.voters,
+            "RaftProtocol": "3",
+        }
+        for replica_id in configuration.addresses
+    ]
+    index = max(1, consensus.raft.commit_index)
+    return Answer(body={"Servers": rows, "Index": index}, index=index)
+
+
+def transfer_leadership(request: Request) -> Answer:
+    consensus = request.server.consensus
+    wanted_id, wanted_address = request.text("id"), request.text("address")
+    heir = wanted_id
+    if wanted_address:
+        by_address = {consensus.address_of(voter): voter for voter in consensus.voters()}
+        heir = by_address.get(wanted_address, "")
+        if not heir:
+            raise QueryError(500, f"no server with address {wanted_address!r} in the quorum")
+    elif wanted_id and wanted_id not in consensus.voters():
+        raise QueryError(500, f"no server with id {wanted_id!r} in the quorum")
+    reason = consensus.transfer_leadership(heir)
+    if reason:
+        raise QueryError(500, f"leadership was not handed over: {reason}")
+    own = request.server.config
+    return Answer(
+        body={
+            "From": {"ID": own.server_id, "Address": own.rpc_addr},
+            "To": {"ID": consensus.raft.transfer_to,
+                   "Address": consensus.address_of(consensus.raft.transfer_to)},
+        }
+    )  # fmt: skip
+
+
+def scheduler_get(request: Request) -> Answer:
+    index = max(1, request.state.table_index("scheduler_config"))
+    return Answer(body={"SchedulerConfig": _scheduler_config(request), "Index": index}, index=index)
+
+
+def _scheduler_config(request: Request) -> dict[str, Any]:
+    index = request.state.table_index("scheduler_config")
+    kept = request.state.scheduler_config or {}
+    return {**_DEFAULTS, **kept, "CreateIndex": index, "ModifyIndex": index}
+
+
+def scheduler_set(request: Request) -> Proposal | Answer:
+    body = request.body()
+    algorithm = body.get("SchedulerAlgorithm") or "binpack"
+    if algorithm not in _ALGORITHMS:
+        raise QueryError(400, f"invalid scheduler algorithm {algorithm!r}: binpack or spread")
+    known = {name: body[name] for name in _DEFAULTS if body.get(name) is not None}
+    index = request.state.table_index("scheduler_config")
+    expected = request.text("cas")
+    if expected and request.number("cas") != index:
+        return Answer(body={"Updated": False, "Index": max(1, index)}, index=max(1, index))
+
+    def answer(applied: Applied) -> Answer:
+        checked(applied)
+        return Answer(body={"Updated": True, "Index": applied.index}, index=applied.index)
+
+    return Proposal([SetSchedulerConfig(config={**_DEFAULTS, **known})], answer)
+
+
+def system_gc(request: Request) -> Proposal:
+    """Forget everything that ended, however young."""
+    now_us = request.server.now.wall_us
+    command = CollectGarbage(
+        job_before_us=now_us,
+        evaluation_before_us=now_us,
+        deployment_before_us=now_us,
+        node_before_us=now_us,
+    )
+    return Proposal([command], _nothing)
+
+
+def _nothing(applied: Applied) -> Answer:
+    checked(applied)
+    return Answer(body=None, index=applied.index)
+
+
+def reconcile_summaries(request: Request) -> Answer:
+    """Summaries are counted with every change here, so there is nothing to reconcile."""
+    return Answer(body=None, index=max(1, request.state.table_index("jobs")))
+
+
+ENDPOINTS = {
+    "Operator.RaftConfiguration": Endpoint(Kind.READ, raft_configuration),
+    "Operator.TransferLeadership": Endpoint(Kind.WRITE, transfer_leadership),
+    "Operator.SchedulerGet": Endpoint(Kind.READ, scheduler_get),
+    "Operator.SchedulerSet": Endpoint(Kind.WRITE, scheduler_set),
+    "System.GC": Endpoint(Kind.WRITE, system_gc),
+    "System.ReconcileSummaries": Endpoint(Kind.WRITE, reconcile_summaries),
+}

@@ -1,0 +1,39 @@
+"""The seam between a server and the federation: where a query belongs, and who may say.
+
+The router asks `locate` for each query that this region shall answer, and the leader asks
+it again for what a follower passed on; the answer may come at once or after calls to
+other datacenters. `core.server.federation_host` puts core.federation's coordinator here.
+
+Hooks run in this order within one `handle()`: `on_applied` after each batch of applied
+entries, before blocked queries wake; `on_leadership` when this server becomes or ceases
+to be leader (and has applied its own first entry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from core.federation.where import Where
+from core.model.host import Peer
+from core.model.query import Query
+from core.state.result import Change
+
+
+class Federation(Protocol):
+    """What the server asks and tells its federation coordinator."""
+
+    def locate(self, query: Query, then: Callable[[Where], None]) -> None:
+        """Say where `query` belongs: the home of a known job, the choice for a new one."""
+
+    def digest(self) -> bytes | None:
+        """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""
+
+    def on_call(
+        self, method: str, body: Any, source: Peer, reply: Callable[[Any, str], None]
+    ) -> bool:
+        """Take a call of another server (Claim.*, Share.*, Home.*); False = not known."""
+
+    def on_applied(self, changes: list[Change]) -> None: ...
+
+    def on_leadership(self, is_leader: bool) -> None: ...

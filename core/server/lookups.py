@@ -1,0 +1,95 @@
+"""Finding records for queries: by id, by unique prefix, by relation; in a fixed order."""
+
+from collections.abc import Iterable
+
+from core.model.allocation import Allocation
+from core.model.query import Answer
+from core.server.request import QueryError
+from core.state.jobs import JobRecord
+from core.state.result import Rows
+from core.state.state import State
+
+
+def job_record(state: State, namespace: str, job_id: str) -> JobRecord:
+    """Return a job.
+
+    Raises:
+        QueryError: 404.
+    """
+    record = state.jobs.get(namespace, job_id)
+    if record is None:
+        raise QueryError(404, "job not found")
+    return record
+
+
+def alloc_row(state: State, alloc_id: str) -> int:
+    """Return the row of an allocation, by full id or unique prefix.
+
+    Raises:
+        QueryError: 404, or 400 when the prefix fits several.
+    """
+    row = state.allocs.row_of(alloc_id)
+    if row is not None:
+        return row
+    if 1 < len(alloc_id) < 36:
+        rows = state.allocs.rows_with_prefix(alloc_id)
+        if len(rows) == 1:
+            return int(rows[0])
+        if len(rows) > 1:
+            raise QueryError(400, f"alloc id prefix {alloc_id!r} fits {len(rows)} allocations")
+    raise QueryError(404, "alloc not found")
+
+
+def unique_id(ids: list[str], wanted: str, what: str) -> str:
+    """Return the one id of `ids`, all of which begin with `wanted`.
+
+    Raises:
+        QueryError: 404 for none, 400 for several.
+    """
+    if wanted in ids:
+        return wanted
+    if len(ids) == 1 and len(wanted) > 1:
+        return ids[0]
+    if len(ids) > 1 and len(wanted) > 1:
+        raise QueryError(400, f"{what} id prefix {wanted!r} fits {len(ids)} of them")
+    raise QueryError(404, f"{what} not found")
+
+
+def allocations(state: State, rows: Rows) -> list[Allocation]:
+    """Return the allocations of these rows."""
+    return [state.allocs.allocation(row) for row in rows.tolist()]
+
+
+def allocs_of_job(state: State, record: JobRecord) -> list[Allocation]:
+    return allocations(state, state.allocs.rows_of_job(record.ordinal))
+
+
+def rows_of_node(state: State, node_id: str) -> Rows:
+    """Return the allocation rows of a node, none when it is not known."""
+    ordinal = state.nodes.ordinal_of(node_id)
+    return state.allocs.rows()[:0] if ordinal is None else state.allocs.rows_of_node(ordinal)
+
+
+def allocs_to_run(state: State, node_id: str) -> Answer:
+    """Return what `Node.Allocations` answers: each allocation's index of server-side change."""
+    ordinal = state.nodes.ordinal_of(node_id)
+    if ordinal is None:
+        return Answer(status=404, error="node not found: register first", index=1)
+    rows = state.allocs.rows_of_node(ordinal).tolist()
+    indices = state.allocs.columns.alloc_modify_index
+    body = {state.allocs.id_of(row): int(indices[row]) for row in rows}
+    return Answer(body=body, index=max(1, state.nodes.allocs_index(ordinal)))
+
+
+def jobs_on_node(state: State, node_id: str) -> list[JobRecord]:
+    """Return the jobs that have a live allocation on a node, by first row."""
+    rows = rows_of_node(state, node_id)
+    return _jobs_of(state, rows[state.allocs.is_live(rows)].tolist())
+
+
+def _jobs_of(state: State, rows: Iterable[int]) -> list[JobRecord]:
+    found: dict[int, JobRecord] = {}
+    for row in rows:
+        record = state.allocs.job_record(row)
+        found[record.ordinal] = record
+    return [record for record in found.values() if not record.is_purged]

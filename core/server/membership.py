@@ -1,0 +1,375 @@
+"""Who is there: the LAN pool (agents of this datacenter) and the WAN pool (all servers).
+
+A server is a member of both. What it says of itself travels as metadata, the keys below.
+The WAN pool tells servers of each other: where to pass a query, who could form a quorum
+(core.server.bootstrap), which addresses Raft shall use. The LAN pool tells which agents
+have died; it decides nothing alone (core.server.liveness).
+
+Names in the WAN pool are `name.region`, as Nomad shows them; in the LAN pool `name`, the
+same that the agent's node has.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from core.model.host import (
+    Address,
+    Event,
+    GossipExchange,
+    GossipExchanged,
+    GossipExchangeReply,
+    GossipExchangeRequested,
+    GossipReceived,
+    GossipSend,
+    SaveMembers,
+)
+from gossip.machine import GossipMachine
+from gossip.messages import Packet
+from gossip.settings import LAN, WAN
+from gossip.views import EventKind, MemberEvent, MemberView, Status
+
+if TYPE_CHECKING:
+    from core.server.config import ServerBoot
+    from core.server.context import Server
+
+SAVE_INTERVAL_US: Final = 10_000_000
+_JOIN_CHECK_US: Final = 100_000
+
+
+class ServerSite(NamedTuple):
+    """One server of the federation, as the WAN pool knows it."""
+
+    name: str  # "name.region"
+    id: str
+    region: str
+    datacenter: str
+    datacenter_id: str  # "" until its datacenter is bootstrapped
+    rpc: Address
+    http: Address
+    lan: Address  # its address in its datacenter's LAN pool
+    expect: int
+    is_bootstrapped: bool
+    is_alive: bool
+    build: str
+
+
+class Datacenter(NamedTuple):
+    id: str
+    name: str
+    region: str
+
+
+class Membership:
+    def __init__(self, server: Server, boot: ServerBoot, rng: random.Random) -> None:
+        config = server.config
+        self._server = server
+        self._is_bootstrapped = False
+        self.lan = GossipMachine(
+            name=config.name,
+            address=config.gossip_addr,
+            meta=self._tags(),
+            settings=config.lan_gossip or LAN,
+            rng=random.Random(rng.getrandbits(64)),
+            now_us=server.now.mono_us,
+            known=boot.lan_members,
+        )
+        self.wan = GossipMachine(
+            name=self.wan_name,
+            address=config.wan_addr,
+            meta=self._tags(),
+            settings=config.wan_gossip or WAN,
+            rng=random.Random(rng.getrandbits(64)),
+            now_us=server.now.mono_us,
+            known=boot.wan_members,
+        )
+        self._pools: dict[str, GossipMachine] = {"lan": self.lan, "wan": self.wan}
+        self._saved: dict[str, list[tuple[str, Address]]] = {}
+        self._sites: dict[str, ServerSite] | None = None
+        self._digest_sequence = 0
+        self.on_change: list[Callable[[], None]] = []  # called when a server came or went
+        server.outbox.after(0, self._retry_join)
+        server.outbox.after(SAVE_INTERVAL_US, self._save)
+
+    @property
+    def wan_name(self) -> str:
+        return f"{self._server.config.name}.{self._server.config.region}"
+
+    @property
+    def deadline_us(self) -> int:
+        return min(self.lan.deadline_us, self.wan.deadline_us)
+
+    # --- events -----------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        """Take one of the gossip events. A pool that does not exist is ignored."""
+        now_us = self._server.now.mono_us
+        match event:
+            case GossipReceived(pool, source, packet):
+                if pool in self._pools and isinstance(packet, Packet):
+                    self._pools[pool].on_packet(source, packet, now_us)
+            case GossipExchangeRequested(pool, exchange_id, source, packet):
+                if pool in self._pools and isinstance(packet, Packet):
+                    self._pools[pool].on_exchange_request(exchange_id, source, packet, now_us)
+            case GossipExchanged(pool, exchange_id, packet):
+                if pool in self._pools:
+                    answer = packet if isinstance(packet, Packet) else None
+                    self._pools[pool].on_exchanged(exchange_id, answer, now_us)
+
+    def tick(self) -> None:
+        now_us = self._server.now.mono_us
+        for machine in self._pools.values():
+            if machine.deadline_us <= now_us:
+                machine.tick(now_us)
+
+    def pump(self) -> bool:
+        """Carry the machines' output into effects; whether any member changed."""
+        has_changed = False
+        for pool, machine in self._pools.items():
+            output = machine.take_output()
+            emit = self._server.outbox.emit
+            for address, packet in output.packets:
+                emit(GossipSend(pool, address, packet))
+            for exchange_id, address, packet, timeout_us in output.exchanges:
+                emit(GossipExchange(pool, exchange_id, address, packet, timeout_us))
+            for exchange_id, packet in output.replies:
+                emit(GossipExchangeReply(pool, exchange_id, packet))
+            for event in output.events:
+                has_changed = True
+                self._on_member(pool, event)
+        if has_changed:
+            for action in self.on_change:
+                action()
+        return has_changed
+
+    def _on_member(self, pool: str, event: MemberEvent) -> None:
+        member = event.member
+        if pool == "wan":
+            self._sites = None
+            self._server.consensus.on_addresses({s.id: s.rpc for s in self.own_servers()})
+        elif event.kind is EventKind.FAILED:
+            self._server.liveness.on_failed(member.name)
+        elif event.kind in (EventKind.JOINED, EventKind.UPDATED):
+            self._server.liveness.on_alive(member.name)
+        if event.kind in (EventKind.JOINED, EventKind.FAILED, EventKind.LEFT):
+            level = "warning" if event.kind is EventKind.FAILED else "info"
+            self._server.outbox.log(
+                level, f"{pool} member {event.kind.value}", member=member.name, at=member.address
+            )
+
+    # --- what is said of this server ----------------------------------------------------
+
+    def set_bootstrapped(self) -> None:
+        """Tell the pools that this server's datacenter exists, and its id."""
+        if self._is_bootstrapped:
+            return
+        self._is_bootstrapped = True
+        self._sites = None
+        for machine in self._pools.values():
+            machine.set_meta(self._tags(), self._server.now.mono_us)
+
+    def _tags(self) -> dict[str, str]:
+        config = self._server.config
+        tags = {
+            "role": "server",
+            "region": config.region,
+            "dc": config.datacenter,
+            "id": config.server_id,
+            "rpc": config.rpc_addr,
+            "http": config.http_addr,
+            "lan": config.gossip_addr,
+            "expect": str(config.bootstrap_expect),
+            "build": config.version,
+        }
+        if self._is_bootstrapped:
+            tags["bootstrapped"] = "1"
+            tags["dc_id"] = self._server.datacenter_id
+        return tags
+
+    # --- what is known of others --------------------------------------------------------
+
+    def sites(self) -> dict[str, ServerSite]:
+        """Return every server of the federation by WAN name, this one included, sorted."""
+        if self._sites is None:
+            found = [_site(member) for member in self.wan.members()]
+            self._sites = {s.name: s for s in sorted(found, key=lambda s: s.name) if s.id}
+        return self._sites
+
+    def own_servers(self) -> list[ServerSite]:
+        """Return the servers of this datacenter by label, dead ones too, this one included."""
+        config = self._server.config
+        return [
+            site
+            for site in self.sites().values()
+            if (site.region, site.datacenter) == (config.region, config.datacenter)
+        ]
+
+    def servers_of_region(self, region: str) -> list[ServerSite]:
+        """Return the live servers of another region whose datacenter is bootstrapped."""
+        return [
+            site
+            for site in self.sites().values()
+            if site.region == region and site.is_alive and site.datacenter_id
+        ]
+
+    def servers_of_datacenter(self, datacenter: str) -> list[ServerSite]:
+        """Return live servers of a datacenter: its id, or its name in the own region."""
+        region = self._server.config.region
+        return [
+            site
+            for site in self.sites().values()
+            if site.is_alive
+            and site.datacenter_id
+            and (
+                site.datacenter_id == datacenter
+                or (site.datacenter == datacenter and site.region == region)
+            )
+        ]
+
+    def datacenters(self) -> dict[str, Datacenter]:
+        """Return the bootstrapped datacenters known, by id in order, this one included."""
+        found: dict[str, Datacenter] = {}
+        for site in self.sites().values():
+            if site.datacenter_id:
+                found[site.datacenter_id] = Datacenter(
+                    site.datacenter_id, site.datacenter, site.region
+                )
+        return dict(sorted(found.items()))
+
+    def regions(self) -> list[str]:
+        """Return the names of all regions known, sorted; the own one is always there."""
+        names = {site.region: None for site in self.sites().values()}
+        names[self._server.config.region] = None
+        return sorted(names)
+
+    def is_lan_alive(self, name: str) -> bool | None:
+        """Return what LAN gossip says of an agent; None when it knows none of that name."""
+        member = self.lan.member(name)
+        return None if member is None else member.status in (Status.ALIVE, Status.SUSPECT)
+
+    def lan_addresses(self) -> list[Address]:
+        """Return addresses of live LAN members for a newcomer to join, a few of them."""
+        alive = [m.address for m in self.lan.members() if m.status is Status.ALIVE]
+        return sorted(alive)[:8]
+
+    # --- joining ------------------------------------------------------------------------
+
+    def join(self, addresses: list[Address], timeout_us: int, then: Callable[[int], None]) -> None:
+        """Join the WAN pool through `addresses`; `then` gets how many of them answered."""
+        outbox = self._server.outbox
+        give_up_us = outbox.now.mono_us + timeout_us
+        self.wan.join(addresses, outbox.now.mono_us)
+
+        def check() -> None:
+            known = {m.address for m in self.wan.members() if m.status is Status.ALIVE}
+            joined = sum(address in known for address in addresses)
+            if joined == len(addresses) or outbox.now.mono_us >= give_up_us:
+                then(joined)
+            else:
+                outbox.after(_JOIN_CHECK_US, check)
+
+        check()
+
+    def join_lan(self) -> None:
+        """Bring the servers of this datacenter together in the LAN pool."""
+        known = {member.address for member in self.lan.members()}
+        missing = [
+            site.lan
+            for site in self.own_servers()
+            if site.is_alive and site.lan not in known and site.id != self._server.config.server_id
+        ]
+        if missing:
+            self.lan.join(missing, self._server.now.mono_us)
+
+    def _retry_join(self) -> None:
+        config = self._server.config
+        alive = {m.address for m in self.wan.members() if m.status is Status.ALIVE}
+        missing = [a for a in config.retry_join if a not in alive and a != config.wan_addr]
+        if missing:
+            self.wan.join(missing, self._server.now.mono_us)
+        if config.retry_join:
+            self._server.outbox.after(config.retry_interval_us, self._retry_join)
+
+    def force_leave(self, name: str) -> None:
+        """Declare a failed member left, in whichever pool knows it."""
+        now_us = self._server.now.mono_us
+        for machine in self._pools.values():
+            if machine.member(name) is not None:
+                machine.force_leave(name, now_us)
+
+    def leave(self) -> None:
+        for machine in self._pools.values():
+            machine.leave(self._server.now.mono_us)
+
+    @property
+    def is_left(self) -> bool:
+        return all(machine.is_left for machine in self._pools.values())
+
+    # --- digests, keeping ----------------------------------------------------------------
+
+    def publish_digest(self, data: bytes) -> None:
+        """Tell the WAN pool this datacenter's digest. Newest (term, sequence) wins."""
+        self._digest_sequence += 1
+        self.wan.publish_digest(
+            self._server.datacenter_id,
+            self._server.consensus.term,
+            self._digest_sequence,
+            data,
+            self._server.now.mono_us,
+        )
+        self._server.measures.digests_published += 1
+
+    def _save(self) -> None:
+        for pool, machine in self._pools.items():
+            members = machine.snapshot()
+            if members != self._saved.get(pool):
+                self._saved[pool] = members
+                self._server.outbox.emit(SaveMembers(pool, members))
+        self._server.outbox.after(SAVE_INTERVAL_US, self._save)
+
+    def refresh_measures(self) -> None:
+        """Bring the gauges of core.server.measures up to date."""
+        measures = self._server.measures
+        members: dict[str, int] = {}
+        counters: dict[str, int] = {}
+        for pool, machine in self._pools.items():
+            for status in Status:
+                members[f"{pool}/{status.value}"] = 0
+            for member in machine.members():
+                members[f"{pool}/{member.status.value}"] += 1
+            found: Any = machine.counters
+            for name in found.__dataclass_fields__:
+                value = getattr(found, name)
+                if isinstance(value, int):
+                    counters[f"{pool}/{name}"] = value
+            for reason, value in machine.counters.dropped.items():
+                counters[f"{pool}/dropped: {reason}"] = value
+        measures.members = members
+        measures.gossip_counters = counters
+        names = self.datacenters()
+        measures.digest_age_us = {
+            names[view.origin].name if view.origin in names else view.origin: view.age_us
+            for view in self.wan.digests(self._server.now.mono_us)
+        }
+
+
+def _site(member: MemberView) -> ServerSite:
+    """Read a member's metadata; missing keys are empty, a member without `id` is no server."""
+    meta = member.meta
+    expect = meta.get("expect", "0")
+    return ServerSite(
+        name=member.name,
+        id=meta.get("id", ""),
+        region=meta.get("region", ""),
+        datacenter=meta.get("dc", ""),
+        datacenter_id=meta.get("dc_id", ""),
+        rpc=meta.get("rpc", ""),
+        http=meta.get("http", ""),
+        lan=meta.get("lan", ""),
+        expect=int(expect) if expect.isdigit() else 0,
+        is_bootstrapped=meta.get("bootstrapped") == "1",
+        is_alive=member.status in (Status.ALIVE, Status.SUSPECT),
+        build=meta.get("build", ""),
+    )

@@ -1,0 +1,252 @@
+"""The planner's driver, on the leader: evaluations in, committed plans out.
+
+    applied entries -> broker and blocked    (what is pending, what may fit now)
+    broker -> prepare -> Compute             (the host solves it in a worker)
+    Computed -> ApplyPlans                   (one entry for the batch)
+    applied -> acknowledged                  (or nacked, and tried again)
+
+All of it lives in memory only and is rebuilt from the state by a new leader. A solution
+that comes back after leadership was lost is thrown away: its ticket is not known any more.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
+from core.model.host import FOREVER_US
+from core.scheduler import BlockedEvaluations, EvaluationBroker, prepare
+from core.server import evaluations
+from core.server.consensus import Outcome
+from core.server.effects import Compute, Computed
+from core.server.measures import count
+from core.server.outbox import Timer
+from core.state.commands import ApplyPlans, UpsertEvaluations
+from core.state.result import Change, PlanResult
+
+if TYPE_CHECKING:
+    from core.server.context import Server
+
+_MERGED = "a newer evaluation of the job made this one needless"
+_GIVEN_UP = "planning failed too often"
+
+
+class Planning:
+    def __init__(self, server: Server, rng: random.Random) -> None:
+        self._server = server
+        self._rng = random.Random(rng.getrandbits(64))
+        self.broker = EvaluationBroker()
+        self.blocked = BlockedEvaluations()
+        self._is_active = False
+        self._in_flight: dict[int, tuple[list[Evaluation], int]] = {}  # ticket -> batch, since
+        self._timer: Timer | None = None
+        self._is_pass_due = False
+
+    # --- leadership, applied entries --------------------------------------------------
+
+    def on_leadership(self, is_leader: bool) -> None:
+        self.broker.clear()
+        self.blocked.clear()
+        self._in_flight.clear()
+        self._is_active = is_leader
+        if is_leader:
+            for evaluation in self._server.state.evals.open():
+                self._take_in(evaluation)
+            self._is_pass_due = True
+
+    def on_applied(self, changes: list[Change]) -> None:
+        """Follow the state: evaluations that came or ended, jobs changed, room appeared."""
+        if not self._is_active:
+            return
+        state = self._server.state
+        for change in changes:
+            if change.table == "evals":
+                evaluation = state.evals.get(change.key)
+                if evaluation is None:
+                    self.broker.cancel(change.key)
+                else:
+                    self._take_in(evaluation)
+            elif change.table == "nodes":
+                self._on_node(change.key)
+            elif change.table == "allocs" and change.rows is not None:
+                self._on_allocs(change.rows)
+            elif change.table == "jobs":
+                self._on_job(change.namespace, change.key)
+        self._is_pass_due = True
+
+    def _take_in(self, evaluation: Evaluation) -> None:
+        now_us = self._server.now.wall_us
+        if evaluation.status is EvalStatus.PENDING:
+            self.broker.enqueue(evaluation, now_us)
+        elif evaluation.status is EvalStatus.BLOCKED:
+            if not self.blocked.block(evaluation):
+                self._enqueue_woken([evaluation])
+        else:
+            self.broker.cancel(evaluation.id)
+
+    def _enqueue_woken(self, woken: list[Evaluation]) -> None:
+        """Plan blocked evaluations again. They stay "blocked" in the state until they end."""
+        for evaluation in woken:
+            pending = msgspec.structs.replace(
+                evaluation, status=EvalStatus.PENDING, wait_until_us=0
+            )
+            self.broker.enqueue(pending, self._server.now.wall_us)
+
+    def _on_node(self, node_id: str) -> None:
+        nodes = self._server.state.nodes
+        ordinal = nodes.ordinal_of(node_id)
+        if ordinal is not None and nodes.is_ready[ordinal]:
+            self._room_on({int(nodes.class_id[ordinal]): None})
+
+    def _on_allocs(self, rows: Any) -> None:
+        """Room appeared where allocations ended."""
+        state = self._server.state
+        ended = rows[~state.allocs.is_live(rows)]
+        if len(ended) and len(self.blocked):
+            ordinals = np.unique(state.allocs.columns.node[ended])
+            classes = np.unique(state.nodes.class_id[ordinals])
+            self._room_on(dict.fromkeys(classes[classes >= 0].tolist()))
+
+    def _room_on(self, class_ids: dict[int, None]) -> None:
+        state = self._server.state
+        index = self._server.consensus.applied_index
+        for class_id in class_ids:
+            self._enqueue_woken(self.blocked.unblock(state.nodes.class_key(class_id), index))
+
+    def _on_job(self, namespace: str, job_id: str) -> None:
+        record = self._server.state.jobs.get(namespace, job_id)
+        if record is None or record.is_stopped:
+            stale = self.blocked.untrack(namespace, job_id)
+            if stale is not None:
+                self._finish([stale], EvalStatus.CANCELLED, "the job was stopped or removed")
+
+    # --- planning ---------------------------------------------------------------------
+
+    def pump(self) -> bool:
+        """Begin the next batch if there is one; whether anything was begun."""
+        if not self._is_active or not self._is_pass_due:
+            return False
+        self._is_pass_due = False
+        self._tidy()
+        has_begun = self._begin()
+        self._set_timer()
+        self._measure()
+        return has_begun
+
+    def _begin(self) -> bool:
+        server = self._server
+        limits = server.config.limits
+        if len(self._in_flight) >= limits.plans_in_flight:
+            return False
+        batch = self.broker.dequeue(limits.plan_batch, server.now.wall_us)
+        if not batch:
+            return False
+        problem = prepare(server.state, batch, now_us=server.now.wall_us, rng=self._rng)
+        ticket = server.outbox.next_id()
+        self._in_flight[ticket] = (batch, server.now.mono_us)
+        server.outbox.emit(Compute(ticket, problem))
+        return True
+
+    def on_computed(self, event: Computed) -> None:
+        """A batch is solved: propose its plans."""
+        found = self._in_flight.get(event.ticket)
+        if found is None:
+            return
+        _, since_us = found
+        server = self._server
+        server.measures.planning_time.add(server.now.mono_us - since_us)
+        plans = getattr(event.solution, "plans", None)
+        if plans is None:  # the host could not solve it
+            server.outbox.log("error", "planning failed", reason=str(event.solution))
+            self._end(event.ticket, None)
+        elif not plans:
+            self._end(event.ticket, None)
+        else:
+            server.consensus.propose(
+                [ApplyPlans(plans=plans)], lambda outcome: self._end(event.ticket, outcome)
+            )
+
+    def _end(self, ticket: int, outcome: Outcome | None) -> None:
+        """The batch's fate is known: acknowledge what is committed, try the rest again."""
+        found = self._in_flight.pop(ticket, None)
+        if found is None:
+            return
+        self._is_pass_due = True
+        batch, _ = found
+        now_us = self._server.now.wall_us
+        applied = outcome.applied if outcome is not None else None
+        for evaluation in batch:
+            if applied is None:
+                self.broker.nack(evaluation.id, now_us)
+            else:
+                self.broker.ack(evaluation.id)
+        if applied is not None and applied.results:
+            self._after_plans(applied.results[0].value)
+
+    def _after_plans(self, results: list[PlanResult]) -> None:
+        """Make follow-ups for placements that no longer fitted when the plan was applied."""
+        server = self._server
+        due: list[Evaluation] = []
+        for result in results:
+            dropped = sum(len(rows.rows) for rows in result.dropped)
+            server.measures.placements += result.placed
+            server.measures.placements_dropped += dropped
+            count(server.measures.evaluations_done, "refused" if result.error else "planned")
+            if not (dropped or result.withheld_stops or result.refused_in_place):
+                continue
+            finished = server.state.evals.get(result.eval_id)
+            record = finished and server.state.jobs.get(finished.namespace, finished.job_id)
+            if finished and record:
+                follow_up = evaluations.for_job(
+                    server, record, EvalTrigger.MAX_PLANS, priority=finished.priority
+                )
+                follow_up.previous_eval = finished.id
+                due.append(follow_up)
+        if due:
+            server.consensus.propose([UpsertEvaluations(evaluations=due)], lambda outcome: None)
+
+    # --- housekeeping -----------------------------------------------------------------
+
+    def _tidy(self) -> None:
+        """Close the evaluations that will never be planned."""
+        self._finish(self.broker.take_superseded(), EvalStatus.CANCELLED, _MERGED)
+        self._finish(self.blocked.take_duplicates(), EvalStatus.CANCELLED, _MERGED)
+        self._finish(self.broker.take_failed(), EvalStatus.FAILED, _GIVEN_UP)
+
+    def _finish(self, ended: list[Evaluation], status: EvalStatus, why: str) -> None:
+        if not ended:
+            return
+        now_ns = self._server.now.wall_us * 1000
+        closed = [
+            msgspec.structs.replace(
+                one, status=status, status_description=why, modify_time_ns=now_ns
+            )
+            for one in ended
+        ]
+        count(self._server.measures.evaluations_done, status.value, len(closed))
+        self._server.consensus.propose(
+            [UpsertEvaluations(evaluations=closed)], lambda outcome: None
+        )
+
+    def _set_timer(self) -> None:
+        """Come back when the next delayed evaluation is due by the wall clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_us = self.broker.deadline_us
+        if due_us < FOREVER_US:
+            delay_us = max(1_000, due_us - self._server.now.wall_us)
+            self._timer = self._server.outbox.after(delay_us, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._is_pass_due = True
+
+    def _measure(self) -> None:
+        measures, counts = self._server.measures, self.broker.counts
+        measures.queue_ready = counts.ready
+        measures.queue_waiting = counts.delayed
+        measures.queue_blocked = len(self.blocked)

@@ -1,0 +1,380 @@
+"""Where a query goes: another region, another datacenter, our leader, or here.
+
+    own region?  no -> a server of that region            (a hop)
+    own datacenter?  the federation says -> a server there (a hop), several, or refused
+    endpoint's kind:
+        AGENT   here
+        CLIENT  here when the allocation is known, else at the leader; from there to the node
+        READ    here when `stale`, else at the leader, behind a read barrier
+        WRITE   at the leader
+
+A hop is a passage into another datacenter; after `limits.hops` the query is refused
+rather than sent in circles. Inside the datacenter `Query.AtLeader` passes a query once:
+who gets it and does not lead says so, and the asker tries again until `leader_wait_us` is
+over. Trying a write again is safe: the first server that sees it gives it a call token,
+and the state keeps a token's first answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
+from core.model.host import Address, CallDone
+from core.model.query import Answer, Query
+from core.server import acl
+from core.server.endpoints.table import ENDPOINTS
+from core.server.gathering import Gathering
+from core.server.measures import count
+from core.server.request import (
+    Deferred,
+    Endpoint,
+    Kind,
+    Proposal,
+    QueryError,
+    Request,
+    Respond,
+)
+
+if TYPE_CHECKING:
+    from core.server.context import Server
+
+AT_LEADER = "Query.AtLeader"
+NOT_LEADER = "not the leader"
+NO_LEADER = "No cluster leader"
+NO_PATH = "No path to region"
+_RETRY_US = 100_000
+
+# Queries whose body may name the region they are meant for.
+_JOB_BODIES = frozenset({"Job.Register", "Job.Plan"})
+
+
+class Router:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._gathering = Gathering(server, self._pass_on, self._local)
+
+    # --- entry points -----------------------------------------------------------------
+
+    def on_query(self, query: Query, respond: Respond) -> None:
+        """Answer a query of this agent's API or of another agent, wherever it belongs."""
+        count(self._server.measures.queries, query.method)
+        respond = self._counting(respond)
+        endpoint = ENDPOINTS.get(query.method)
+        if endpoint is None:
+            respond(Answer(status=404, error=f"Unknown query {query.method!r}"))
+            return
+        if query.hops > self._server.config.limits.hops:
+            count(self._server.measures.refusals, "hops")
+            respond(
+                Answer(
+                    status=500,
+                    error=f"{query.method} passed through {query.hops} datacenters without"
+                    " finding its owner: refused",
+                )
+            )
+            return
+        if endpoint.kind is Kind.WRITE:
+            query = self._with_token(query)
+        try:
+            region = self._region_of(query)
+        except QueryError as error:
+            respond(error.answer())
+            return
+        config = self._server.config
+        if region not in ("", "*", config.region):
+            self._to_region(region, query, respond)
+            return
+        if query.datacenter and not self._is_own(query.datacenter):
+            self._to_datacenter(query.datacenter, query, respond)
+            return
+        if endpoint.kind is Kind.AGENT or query.datacenter:
+            self._here(endpoint, query, respond)
+            return
+        self._server.federation.locate(
+            query, lambda where: self._located(where, endpoint, query, respond)
+        )
+
+    def on_query_at_leader(
+        self, query: Query, respond: Respond, refuse: Callable[[], None]
+    ) -> None:
+        """Answer a query that a server of this datacenter passed on; `refuse` if not leading."""
+        endpoint = ENDPOINTS.get(query.method)
+        if not self._server.consensus.is_serving:
+            refuse()
+            return
+        if endpoint is None:
+            respond(Answer(status=404, error=f"Unknown query {query.method!r}"))
+            return
+        count(self._server.measures.queries, query.method)
+        respond = self._counting(respond)
+        # Asked again: a follower could not know what only the leader may decide.
+        self._server.federation.locate(
+            query, lambda where: self._located(where, endpoint, query, respond)
+        )
+
+    def answer_here(self, query: Query, respond: Respond) -> None:
+        """Answer in this datacenter, without asking the federation again."""
+        endpoint = ENDPOINTS.get(query.method)
+        if endpoint is None:
+            respond(Answer(status=404, error=f"Unknown query {query.method!r}"))
+            return
+        if endpoint.kind is Kind.WRITE:
+            query = self._with_token(query)
+        self._here(endpoint, query, respond)
+
+    # --- choosing ---------------------------------------------------------------------
+
+    def _region_of(self, query: Query) -> str:
+        """Return the region that shall answer: the query's, else the one its job names."""
+        region = query.region
+        if not region and query.method in _JOB_BODIES and isinstance(query.body, dict):
+            job = query.body.get("Job")
+            named = query.body.get("Region") or (
+                job.get("Region") if isinstance(job, dict) else None
+            )
+            if named is not None and not isinstance(named, str):
+                raise QueryError(400, "Request body is not valid: Region must be a string")
+            region = named or ""
+        if region == "global" and region not in self._server.membership.regions():
+            return ""  # Nomad's default region means the agent's own
+        return region
+
+    def _located(self, where: Where, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        match where:
+            case Here():
+                self._here(endpoint, query, respond)
+            case There(datacenter_id):
+                self._to_datacenter(datacenter_id, query, respond)
+            case Everywhere(datacenter_ids):
+                self._gathering.start(datacenter_ids, endpoint, query, respond)
+            case Answered(answer):
+                respond(answer)
+            case Refused(answer):
+                count(self._server.measures.refusals, "federation")
+                respond(answer)
+
+    def _here(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        """Answer in this datacenter: on this server, or at its leader."""
+        is_local = (
+            endpoint.kind is Kind.AGENT
+            or self._server.consensus.is_serving
+            or (query.stale and endpoint.kind is Kind.READ)
+            or (endpoint.kind is Kind.CLIENT and self._knows_target(query))
+        )
+        if is_local:
+            self._local(endpoint, query, respond)
+        else:
+            self._to_leader(query, respond)
+
+    def _knows_target(self, query: Query) -> bool:
+        alloc_id = str(query.params.get("alloc_id", ""))
+        node_id = str(query.params.get("node_id", ""))
+        state = self._server.state
+        if alloc_id:
+            return state.allocs.row_of(alloc_id) is not None
+        return bool(node_id) and state.nodes.get(node_id) is not None
+
+    # --- answering here ---------------------------------------------------------------
+
+    def _local(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        consensus = self._server.consensus
+        if endpoint.kind is Kind.READ and not query.stale and consensus.is_serving:
+            consensus.read_barrier(
+                lambda is_leader: (
+                    self._read(endpoint, query, respond)
+                    if is_leader
+                    else self._here_again(endpoint, query, respond)
+                )
+            )
+        elif endpoint.kind is Kind.READ:
+            self._read(endpoint, query, respond)
+        else:
+            self._run(endpoint, query, respond)
+
+    def _here_again(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        """The barrier failed, so another server leads by now, or soon will."""
+        self._to_leader(query, respond)
+
+    def _read(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        request = Request(query, self._server)
+
+        def evaluate() -> Answer:
+            return self._finished(self._outcome(endpoint, request), query)
+
+        keys: tuple[str, ...] = ()
+        if query.min_index > 0 and endpoint.watches is not None:
+            try:
+                keys = endpoint.watches(request)
+            except QueryError as error:
+                respond(error.answer())
+                return
+        self._server.blocking.answer_or_park(
+            evaluate, respond, min_index=query.min_index, wait_us=query.wait_us, keys=keys
+        )
+
+    def _run(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        outcome = self._outcome(endpoint, Request(query, self._server))
+        match outcome:
+            case Proposal(commands, answer):
+                self._server.consensus.propose_call(
+                    commands, query, answer, respond, lambda: self._to_leader(query, respond)
+                )
+            case Deferred(start):
+                start(respond)
+            case Answer():
+                respond(self._finished(outcome, query))
+
+    def _outcome(self, endpoint: Endpoint, request: Request) -> Answer | Proposal | Deferred:
+        try:
+            if self._server.config.acl_enabled:
+                acl.check(request.state, request.query, endpoint)
+            return endpoint.handler(request)
+        except QueryError as error:
+            return error.answer()
+
+    def _finished(self, outcome: Any, query: Query) -> Answer:
+        """Fill in what every answer carries: a positive index, the leader's contact."""
+        assert isinstance(outcome, Answer), "a read returns its answer at once"
+        consensus = self._server.consensus
+        outcome.index = max(1, outcome.index)
+        outcome.known_leader = consensus.leader_address() != ""
+        outcome.last_contact_ms = consensus.last_contact_ms()
+        return outcome
+
+    # --- passing on -------------------------------------------------------------------
+
+    def _to_region(self, region: str, query: Query, respond: Respond) -> None:
+        servers = self._server.membership.servers_of_region(region)
+        if not servers:
+            count(self._server.measures.refusals, "region")
+            respond(Answer(status=500, error=NO_PATH))
+            return
+        self._pass_on([site.rpc for site in servers], msgspec.structs.replace(query, region=region),
+                      respond)  # fmt: skip
+
+    def _to_datacenter(self, datacenter: str, query: Query, respond: Respond) -> None:
+        servers = self._server.membership.servers_of_datacenter(datacenter)
+        if not servers:
+            count(self._server.measures.refusals, "datacenter")
+            region = self._server.config.region
+            respond(
+                Answer(status=500, error=f"No path to datacenter {datacenter!r} of region {region}")
+            )
+            return
+        self._pass_on([site.rpc for site in servers], query, respond)
+
+    def _pass_on(self, addresses: list[Address], query: Query, respond: Respond) -> None:
+        """Send the query into another datacenter, to the first server there that answers."""
+        count(self._server.measures.forwards, "datacenter")
+        # Each query begins with another server, so no gateway carries all of them.
+        start = self._server.rng.randrange(len(addresses))
+        order = (addresses[start:] + addresses[:start])[:3]
+        forwarded = msgspec.structs.replace(query, hops=query.hops + 1)
+
+        def attempt(position: int) -> None:
+            self._server.outbox.ask(
+                order[position], "Query", forwarded, self._timeout_us(query), done(position)
+            )
+
+        def done(position: int) -> Callable[[CallDone], None]:
+            def on_done(event: CallDone) -> None:
+                if not event.error:
+                    respond(as_answer(event.body))
+                elif position + 1 < len(order) and event.error.startswith("unreachable"):
+                    attempt(position + 1)
+                else:
+                    respond(Answer(status=500, error=f"{NO_PATH}: {event.error}"))
+
+            return on_done
+
+        attempt(0)
+
+    def _to_leader(self, query: Query, respond: Respond) -> None:
+        """Pass the query to the leader, again and again while there is none."""
+        server = self._server
+        give_up_us = server.now.mono_us + server.config.limits.leader_wait_us
+
+        def attempt() -> None:
+            endpoint = ENDPOINTS[query.method]
+            if server.consensus.is_serving:
+                self._local(endpoint, query, respond)
+                return
+            address = server.consensus.leader_address()
+            if not address or server.consensus.is_leader:
+                later("")
+                return
+            count(server.measures.forwards, "leader")
+            server.outbox.ask(address, AT_LEADER, query, self._timeout_us(query), on_done)
+
+        def on_done(event: CallDone) -> None:
+            if not event.error:
+                respond(as_answer(event.body))
+            else:
+                later(event.error)
+
+        def later(reason: str) -> None:
+            if server.now.mono_us >= give_up_us:
+                count(server.measures.refusals, "leader")
+                text = NO_LEADER if reason in ("", NOT_LEADER) else f"{NO_LEADER}: {reason}"
+                respond(Answer(status=500, error=text, known_leader=False))
+                return
+            server.outbox.after(_RETRY_US, attempt)
+
+        attempt()
+
+    def _timeout_us(self, query: Query) -> int:
+        """Return how long to wait for another agent's answer."""
+        limits = self._server.config.limits
+        waits_us = 0
+        if query.min_index > 0:
+            waits_us = min(query.wait_us or limits.blocking_default_us, limits.blocking_max_us)
+            waits_us += waits_us // 16
+        elif query.wait_us:
+            waits_us = query.wait_us
+        return waits_us + limits.forward_timeout_us
+
+    # --- small things -----------------------------------------------------------------
+
+    def _is_own(self, datacenter: str) -> bool:
+        return datacenter in (self._server.config.datacenter, self._server.datacenter_id)
+
+    def _with_token(self, query: Query) -> Query:
+        """Give a write its call token, so that sending it again changes nothing."""
+        wall_us = self._server.now.wall_us
+        if query.call_id:
+            if query.call_issued_us:
+                return query
+            return msgspec.structs.replace(query, call_issued_us=wall_us)
+        call_id = f"{self._server.rng.getrandbits(128):032x}"
+        return msgspec.structs.replace(query, call_id=call_id, call_issued_us=wall_us)
+
+    def _counting(self, respond: Respond) -> Respond:
+        def counted(answer: Answer) -> None:
+            if answer.is_error:
+                count(self._server.measures.query_errors, str(answer.status))
+            respond(answer)
+
+        return counted
+
+
+def as_query(body: Any) -> Query:
+    """Return the query of a call's body, a record or plain data.
+
+    Raises:
+        msgspec.ValidationError: It is none.
+    """
+    return body if isinstance(body, Query) else msgspec.convert(body, Query)
+
+
+def as_answer(body: Any) -> Answer:
+    """Return the answer of a call's body; one that is none becomes an error that says so."""
+    if isinstance(body, Answer):
+        return body
+    try:
+        return msgspec.convert(body, Answer)
+    except msgspec.ValidationError as error:
+        return Answer(status=500, error=f"the other server's answer is not one: {error}")
