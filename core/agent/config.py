@@ -2,7 +2,10 @@
 
     config = load_config(["/etc/serai.d", "extra.hcl"], flags={"server.enabled": True})
     config = load_config([], is_dev=True)              # `serai agent -dev`
+    problems = check_config(config, is_dev=False)                   # [] = it can work
     refusals = check_safety(config, is_dev=False, insecure=False)   # [] = may start
+
+The records are in core.agent.config_records, the checks in core.agent.config_check.
 
 A file is checked against `core.agent.config_schema` and becomes *settings*, a nested
 dict of what it says; settings are merged (later wins, lists of blocks and addresses
@@ -12,185 +15,66 @@ said" and "said to be the default" never mix.
 Every error is a `SourceError` that names file, line and column, or the folder.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-SECOND_US: Final = 1_000_000
+from core.agent.config_check import check_config, check_safety
+from core.agent.config_records import (
+    ACLSection,
+    Addresses,
+    Advertise,
+    AgentConfig,
+    ClientSection,
+    HostVolume,
+    Limits,
+    Plugin,
+    Ports,
+    Reserved,
+    ServerJoin,
+    ServerSection,
+    Telemetry,
+    TLSSection,
+    split_address,
+)
+from core.agent.config_schema import AGENT, CONFIG_FILE
+from core.jobspec.decode import Decoder
+from core.jobspec.diagnostics import SourceError
+from core.jobspec.hcl.body import parse_body
 
+__all__ = [
+    "ACLSection",
+    "Addresses",
+    "Advertise",
+    "AgentConfig",
+    "ClientSection",
+    "HostVolume",
+    "Limits",
+    "Plugin",
+    "Ports",
+    "Reserved",
+    "ServerJoin",
+    "ServerSection",
+    "TLSSection",
+    "Telemetry",
+    "check_config",
+    "check_safety",
+    "load_config",
+    "merge",
+    "parse_settings",
+    "split_address",
+]
 
-class Section(msgspec.Struct, kw_only=True, frozen=True):
-    """A part of the configuration. Field names are the keys of the file."""
+_MAX_BYTES: Final = 4 << 20
 
-
-class Ports(Section):
-    http: int = 4646
-    rpc: int = 4647
-    serf: int = 4648
-
-
-class Addresses(Section):
-    """Where each protocol binds; "" = `bind_addr`."""
-
-    http: str = ""
-    rpc: str = ""
-    serf: str = ""
-
-
-class Advertise(Section):
-    """What others are told to dial, `host` or `host:port`; "" = where it binds."""
-
-    http: str = ""
-    rpc: str = ""
-    serf: str = ""
-
-
-class ServerJoin(Section):
-    retry_join: list[str] = []
-    retry_interval_us: int = 30 * SECOND_US
-    retry_max: int = 0  # 0 = for ever
-    start_join: list[str] = []
-
-
-class ServerSection(Section):
-    enabled: bool = False
-    bootstrap_expect: int = 0
-    serves: list[str] = []  # labels of small sites whose clients it takes in
-    server_join: ServerJoin = ServerJoin()
-    retry_join: list[str] = []
-    encrypt: str = ""
-    non_voting_server: bool = False
-    authoritative_region: str = ""
-    raft_protocol: int = 3
-    default_scheduler_config: dict[str, Any] = {}
-
-    @property
-    def joins(self) -> list[str]:
-        """All addresses to join, whichever of the three keys gave them."""
-        every = [*self.server_join.start_join, *self.server_join.retry_join, *self.retry_join]
-        return list(dict.fromkeys(every))
-
-
-class Reserved(Section):
-    cpu: int = 0  # MHz
-    memory: int = 0  # MiB
-    disk: int = 0  # MiB
-    reserved_ports: str = ""  # "22,80,8500-8600"
-
-
-class HostVolume(Section):
-    path: str
-    read_only: bool = False
-
-
-class ClientSection(Section):
-    enabled: bool = False
-    servers: list[str] = []
-    server_join: ServerJoin = ServerJoin()
-    meta: dict[str, str] = {}
-    node_class: str = ""
-    node_pool: str = "default"
-    options: dict[str, str] = {}
-    reserved: Reserved = Reserved()
-    cpu_total_compute: int = 0  # MHz; 0 = measured
-    memory_total_mb: int = 0
-    disk_total_mb: int = 0
-    min_dynamic_port: int = 20000
-    max_dynamic_port: int = 32000
-    network_interface: str = ""
-    host_volume: dict[str, HostVolume] = {}
-    alloc_dir: str = ""  # "" = data_dir/alloc
-    state_dir: str = ""  # "" = data_dir/client
-    max_kill_timeout_us: int = 30 * SECOND_US
-
-
-class TLSSection(Section):
-    http: bool = False
-    rpc: bool = False
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    verify_server_hostname: bool = False
-    verify_https_client: bool = False
-
-
-class ACLSection(Section):
-    enabled: bool = False
-    token_ttl_us: int = 30 * SECOND_US
-    policy_ttl_us: int = 30 * SECOND_US
-
-
-class Telemetry(Section):
-    collection_interval_us: int = SECOND_US
-    disable_hostname: bool = False
-    prometheus_metrics: bool = True
-    publish_allocation_metrics: bool = False
-    publish_node_metrics: bool = False
-
-
-class Limits(Section):
-    http_max_conns_per_client: int = 100
-    https_handshake_timeout_us: int = 5 * SECOND_US
-    rpc_handshake_timeout_us: int = 5 * SECOND_US
-    rpc_max_conns_per_client: int = 100
-
-
-class Plugin(Section):
-    """`plugin "raw_exec" { config { enabled = true } }`: `config` as it stands there."""
-
-    args: list[str] = []
-    config: dict[str, Any] = {}
-
-
-class AgentConfig(Section):
-    """What the agent runs with. Durations are microseconds (`_us`)."""
-
-    name: str = ""  # "" = the host's name
-    region: str = "global"
-    datacenter: str = "dc1"
-    data_dir: str = ""
-    bind_addr: str = "127.0.0.1"
-    addresses: Addresses = Addresses()
-    advertise: Advertise = Advertise()
-    ports: Ports = Ports()
-    server: ServerSection = ServerSection()
-    client: ClientSection = ClientSection()
-    plugin: dict[str, Plugin] = {}
-    tls: TLSSection = TLSSection()
-    acl: ACLSection = ACLSection()
-    telemetry: Telemetry = Telemetry()
-    limits: Limits = Limits()
-    log_level: str = "INFO"  # TRACE | DEBUG | INFO | WARN | ERROR
-    log_json: bool = False
-    log_file: str = ""
-    enable_debug: bool = False
-    leave_on_terminate: bool = False
-    leave_on_interrupt: bool = False
-    warnings: list[str] = []  # keys of Nomad's that are read and not carried out
-
-    @classmethod
-    def dev(cls) -> "AgentConfig":
-        """Return what `-dev` runs with: server and client, everything on loopback."""
-        return load_config([], is_dev=True)
-
-    @property
-    def is_raw_exec_enabled(self) -> bool:
-        plugin = self.plugin.get("raw_exec")
-        option = self.client.options.get("driver.raw_exec.enable", "")
-        return (plugin is not None and plugin.config.get("enabled") is True) or option in (
-            "1",
-            "true",
-        )
-
-    def bind_address(self, protocol: str) -> tuple[str, int]:
-        """Return (host, port) where `protocol` ("http", "rpc", "serf") listens."""
-        host = getattr(self.addresses, protocol) or self.bind_addr
-        return host, getattr(self.ports, protocol)
-
-    def advertise_address(self, protocol: str) -> str:
-        """Return the `host:port` that others dial for `protocol`."""
-        raise NotImplementedError
+_DEV: Final[dict[str, Any]] = {
+    "server": {"enabled": True, "bootstrap_expect": 1},
+    "client": {"enabled": True},
+    "plugin": {"raw_exec": {"config": {"enabled": True}}},
+    "enable_debug": True,
+}
 
 
 def load_config(
@@ -199,7 +83,7 @@ def load_config(
     """Return the configuration of files and folders, in order, with `flags` on top.
 
     Args:
-        paths: Files (HCL, or JSON by name or first character) and folders, of which
+        paths: Files (HCL, or JSON by its first character) and folders, of which
             `*.hcl` and `*.json` are read in the order of their names.
         flags: Dotted key -> value, e.g. {"ports.http": 0, "client.meta": {"a": "b"}}.
         is_dev: Start from the settings of `-dev` instead of the defaults.
@@ -207,14 +91,70 @@ def load_config(
     Raises:
         SourceError: a file can't be read, parsed, or says what the agent does not know.
     """
-    raise NotImplementedError
+    settings: dict[str, Any] = merge({}, _DEV) if is_dev else {}
+    for path in paths:
+        for file in _files_of(path):
+            settings = merge(settings, parse_settings(_read(file), file))
+    for key, value in (flags or {}).items():
+        nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        settings = merge(settings, nested)
+    try:
+        return msgspec.convert(settings, AgentConfig)
+    except msgspec.ValidationError as error:
+        raise SourceError.of_file("command line", str(error)) from None
+
+
+def parse_settings(text: str, filename: str) -> dict[str, Any]:
+    """Return what one configuration file says, checked; "warnings" lists what is ignored.
+
+    Raises:
+        SourceError: every unknown key and wrong value of the file.
+    """
+    body = parse_body(text, filename, schema=AGENT)
+    decoder = Decoder(CONFIG_FILE)
+    settings = decoder.body(body, AGENT)
+    if decoder.errors:
+        raise SourceError(decoder.errors)
+    if decoder.warnings:
+        settings["warnings"] = [warning.summary() for warning in decoder.warnings]
+    return settings
+
+
+def _files_of(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise SourceError.of_file(path, f"can't be read: {error.strerror}") from None
+    # Nomad skips what editors leave behind as well.
+    chosen = [n for n in names if n.endswith((".hcl", ".json")) and not n.startswith((".", "#"))]
+    return [os.path.join(path, name) for name in chosen]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_BYTES + 1).decode("utf-8")
+    except OSError as error:
+        raise SourceError.of_file(path, f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SourceError.of_file(path, f"is not UTF-8 at byte {error.start}") from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings in which `over` wins: maps are merged, lists appended."""
-    raise NotImplementedError
-
-
-def check_safety(config: AgentConfig, *, is_dev: bool, insecure: bool) -> list[str]:
-    """Return why this configuration may not start, [] when it may."""
-    raise NotImplementedError
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            merged[key] = [*before, *(item for item in value if item not in before)]
+        elif isinstance(value, Mapping):
+            merged[key] = merge({}, value)
+        else:
+            merged[key] = value
+    return merged

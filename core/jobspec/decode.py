@@ -4,8 +4,8 @@ Findings are collected, not raised one by one: a file with three mistakes tells 
 What the schema can't say (shorthands, inheritance) stands in shorthand.py.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from core.jobspec.diagnostics import Diagnostic, Severity, Span, did_you_mean
@@ -14,7 +14,7 @@ from core.jobspec.hcl.body import Attribute, Block, Body
 from core.jobspec.hcl.values import ValueProblem, to_bool, to_int, to_string, type_name
 from core.jobspec.nomad_schema import JOB
 from core.jobspec.schema import Arity, AttributeSchema, BlockSchema, Kind
-from core.jobspec.shorthand import SHORTHANDS
+from core.jobspec.shorthand import SHORTHANDS, Shorthand
 from core.jobspec.unsupported import NOT_CARRIED_OUT, missing_for_value
 
 MAX_FINDINGS: Final = 30
@@ -22,10 +22,30 @@ _AS_BLOCK: Final = frozenset({Kind.MAP, Kind.LIST_MAP, Kind.FREE})
 _SMALL_NS: Final = 1_000_000  # a bare number below 1 ms was hardly meant as nanoseconds
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What sets one kind of file apart from another, beside its schema.
+
+    `missing` maps (block, name) to what is not carried out, `missing_value` finds the
+    same by an attribute's value; both become warnings. A shorthand works on the wire
+    form of its block. Durations are counted in units of `duration_unit_ns`.
+    """
+
+    root: BlockSchema
+    missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    missing_value: Callable[[str, str, Any], str] = lambda block, name, value: ""
+    shorthands: Mapping[str, Shorthand] = field(default_factory=dict)
+    duration_unit_ns: int = 1
+
+
+JOB_FILE: Final = Dialect(JOB, NOT_CARRIED_OUT, missing_for_value, SHORTHANDS)
+
+
 class Decoder:
     """Decodes bodies; `errors` and `warnings` hold what it found."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect = JOB_FILE) -> None:
+        self.dialect = dialect
         self.errors: list[Diagnostic] = []
         self.warnings: list[Diagnostic] = []
 
@@ -49,7 +69,7 @@ class Decoder:
         elif block.labels:
             hint = f'write name = "{block.labels[0]}" inside' if "name" in schema.attributes else ""
             self.error(
-                block.body, block.label_spans[0], f"a {schema.name} block has no label", hint
+                block.body, block.label_spans[0], f"{_a(schema)} has no label", hint
             )
         result.update(self.body(block.body, schema))
         return result
@@ -69,7 +89,7 @@ class Decoder:
             self._attribute(result, body, attribute, schema)
         for block in body.blocks:
             self._child(result, body, block, schema)
-        shorthand = SHORTHANDS.get(schema.name)
+        shorthand = self.dialect.shorthands.get(schema.name)
         if shorthand is not None:
             shorthand(self, body, result)
         return result
@@ -94,7 +114,8 @@ class Decoder:
             return
         if known.kind is Kind.DURATION:
             self._check_bare_duration(body, attribute)
-        missing = missing_for_value(schema.name, attribute.name, value)
+            value //= self.dialect.duration_unit_ns
+        missing = self.dialect.missing_value(schema.name, attribute.name, value)
         if missing:
             self.warn(body, attribute.value_span, missing)
         result[known.wire] = value
@@ -110,7 +131,7 @@ class Decoder:
             )
 
     def _warn_missing(self, body: Body, span: Span, schema: BlockSchema, name: str) -> None:
-        missing = NOT_CARRIED_OUT.get((schema.name, name))
+        missing = self.dialect.missing.get((schema.name, name))
         if missing:
             self.warn(body, span, f"{name}: {missing}")
 
@@ -127,9 +148,10 @@ class Decoder:
                 f"write {name}{label} {{ ... }}",
             )
             return
-        hint = did_you_mean(name, schema.known()) or _where_known(name)
+        hint = did_you_mean(name, schema.known())
+        hint = hint or _where_known(self.dialect.root, name, is_block=False)
         self.error(
-            body, attribute.span, f'there is no attribute "{name}" in a {schema.name} block', hint
+            body, attribute.span, f'there is no attribute "{name}" in {_a(schema)}', hint
         )
 
     # --- blocks ---------------------------------------------------------------------
@@ -143,9 +165,10 @@ class Decoder:
             return
         child = schema.blocks.get(block.type)
         if child is None:
-            hint = did_you_mean(block.type, schema.known()) or _where_known(block.type)
+            hint = did_you_mean(block.type, schema.known())
+            hint = hint or _where_known(self.dialect.root, block.type, is_block=True)
             self.error(
-                body, block.span, f'there is no block "{block.type}" in a {schema.name} block', hint
+                body, block.span, f'there is no block "{block.type}" in {_a(schema)}', hint
             )
             return
         self._warn_missing(body, block.span, schema, block.type)
@@ -196,6 +219,11 @@ class Decoder:
             # Nomad merges several; so `meta { a = 1 }` may come from two dynamic blocks.
             value = {**result[known.wire], **value}
         result[known.wire] = value
+
+
+def _a(schema: BlockSchema) -> str:
+    article = "an" if schema.name[0] in "aeiou" else "a"
+    return f"{article} {schema.name}" if " " in schema.name else f"{article} {schema.name} block"
 
 
 def blocks_as_attributes(body: Body) -> dict[str, Any]:
@@ -277,25 +305,24 @@ _CONVERT: Final[dict[Kind, Callable[[Any], Any]]] = {
 }
 
 
-@lru_cache(maxsize=1)
-def _homes() -> dict[str, list[str]]:
-    """Return where each name is known: "port" -> ["network", "service", ...]."""
+def _homes(root: BlockSchema, *, blocks: bool) -> dict[str, list[str]]:
+    """Return the blocks that know each name: "port" -> ["network"] as a block."""
     homes: dict[str, list[str]] = {}
-    pending, seen = [JOB], set()
+    pending, seen = [root], set()
     while pending:
         schema = pending.pop(0)
         if id(schema) in seen:
             continue
         seen.add(id(schema))
-        for name in schema.known():
+        for name in schema.blocks if blocks else schema.attributes:
             if schema.name not in homes.setdefault(name, []):
                 homes[name].append(schema.name)
         pending += [child.schema for child in schema.blocks.values()]
     return homes
 
 
-def _where_known(name: str) -> str:
-    homes = _homes().get(name, [])
+def _where_known(root: BlockSchema, name: str, *, is_block: bool) -> str:
+    homes = _homes(root, blocks=is_block).get(name, [])
     if not homes:
         return ""
     return f'"{name}" belongs in a {" or ".join(homes[:3])} block'

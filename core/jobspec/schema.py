@@ -10,7 +10,7 @@ Each attribute is `name`, or `name=WireName`, or `name:kind`, or both. Without a
 name it is Go's spelling of the name (core.model.naming).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -70,13 +70,17 @@ def block(
     *,
     label: str = "",
     blocks: Mapping[str, Child] | None = None,
+    spell: Callable[[str], str] = go_name,
 ) -> BlockSchema:
-    """Return the schema that `attributes` spells out; see the module's text."""
+    """Return the schema that `attributes` spells out; see the module's text.
+
+    `spell` gives the wire name of an attribute that names none.
+    """
     known: dict[str, AttributeSchema] = {}
     for item in attributes.split():
         spelled, _, kind = item.partition(":")
         own, _, wire = spelled.partition("=")
-        known[own] = AttributeSchema(own, wire or go_name(own), Kind(kind or "string"))
+        known[own] = AttributeSchema(own, wire or spell(own), Kind(kind or "string"))
     return BlockSchema(name, known, blocks or {}, label)
 
 

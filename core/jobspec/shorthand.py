@@ -97,7 +97,9 @@ def _periodic(findings: Findings, body: Body, wire: Wire) -> None:
     wire["SpecType"] = "cron"
 
 
-SHORTHANDS: Final[dict[str, Callable[[Findings, Body, Wire], None]]] = {
+Shorthand = Callable[[Findings, Body, Wire], None]
+
+SHORTHANDS: Final[dict[str, Shorthand]] = {
     "constraint": _constraint,
     "affinity": _constraint,
     "network": _network,
