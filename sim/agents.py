@@ -9,15 +9,15 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from core.client.machine import ClientMachine
-from core.server.machine import ServerMachine
-
 from core.client.config import ClientBoot, ClientConfig
+from core.client.machine import ClientMachine
 from core.model import host as h
 from core.model.host import FOREVER_US, LOCAL, Effect, Event, Machine, Now, Peer
 from core.model.query import Answer, Query
 from core.server import effects as sx
 from core.server.config import ServerBoot, ServerConfig
+from core.server.machine import ServerMachine
+from core.state.state import State
 from raft.messages import SnapshotMeta
 from sim.disk import DiskModel, SimDisk
 from sim.network import Network, Place
@@ -320,6 +320,18 @@ class SimServer(SimAgent):
     def server(self) -> ServerMachine | None:
         machine = self.machine
         return machine if isinstance(machine, ServerMachine) else None
+
+    @property
+    def is_leader(self) -> bool:
+        return self.server is not None and self.server.server.consensus.is_leader
+
+    @property
+    def term(self) -> int:
+        return 0 if self.server is None else self.server.server.consensus.term
+
+    @property
+    def state(self) -> State | None:
+        return None if self.server is None else self.server.server.state
 
     def build(self) -> Machine:
         raft_boot, image = self.disk.boot()

@@ -41,7 +41,7 @@ def run(
             text = file.read()
         plan = read_scenario(text, scenario, os.path.dirname(os.path.abspath(scenario)))
         if until is not None:
-            plan.duration_us = parse_duration_ns(until) // 1000
+            plan.until_us = parse_duration_ns(until) // 1000
         trace_file = open(trace_path, "wb") if trace_path else None  # noqa: SIM115
         try:
             progress = None if as_json or not sys.stderr.isatty() else _progress(plan.duration_us)

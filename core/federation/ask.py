@@ -28,6 +28,7 @@ class Verdict(StrEnum):
     MAY_FIT = "may fit"  # the grid is too coarse to be sure
     FULL = "full"  # it would, were the nodes empty
     TOO_BIG = "too big"  # not even on empty nodes
+    NO_MATCH = "no match"  # no node has the driver or the pool, as it is now
     NOT_ALLOWED = "not allowed"  # the job names other datacenters
     NO_NODES = "no nodes"
     UNKNOWN = "unknown"  # no digest, or no quorum
@@ -100,13 +101,13 @@ def judge(job: Job, asks: list[GroupAsk], digest: Digest) -> Judgement:
     for ask in asks:
         if not ask.count:
             continue
-        missing = next((word for word in ask.words if not may_have(digest.drivers, word)), "")
-        if missing:
-            kind, _, name = missing.partition(".")
-            return Judgement(Verdict.TOO_BIG, f"group {ask.group!r}: no node has {kind} {name!r}")
         too_big = _too_big(ask, digest)
         if too_big:
             return Judgement(Verdict.TOO_BIG, too_big)
+        missing = next((word for word in ask.words if not may_have(digest.drivers, word)), "")
+        if missing:
+            kind, _, name = missing.partition(".")
+            return Judgement(Verdict.NO_MATCH, f"group {ask.group!r}: no node has {kind} {name!r}")
         full = full or _full(ask, digest)
         is_sure &= fits_at_least(digest.grid_free, ask.each.cpu, ask.each.memory) >= ask.count
     if full:

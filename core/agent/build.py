@@ -1,0 +1,181 @@
+"""From an agent's configuration to what its machines are told.
+
+The one place where configuration keys, addresses and measured facts become
+`ServerConfig`, `ClientConfig` and the gossip pools.
+"""
+
+import base64
+import binascii
+import socket
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from core.agent.config import AgentConfig
+from core.agent.fingerprint import fingerprint
+from core.client.config import ClientConfig, ClientTimings
+from core.model.node import (
+    NodeDiskResources,
+    NodeMemoryResources,
+    NodeReservedCpuResources,
+    NodeReservedNetworkResources,
+    NodeReservedResources,
+)
+from core.server.config import LivenessConfig, ServerConfig
+from core.version import VERSION
+from gossip.endpoint import Pool
+from gossip.keyring import Keyring
+from gossip.settings import LAN, WAN
+
+SECOND_US: Final = 1_000_000
+# What a changed value of takes effect while the agent runs (SIGHUP).
+_RELOADABLE: Final = frozenset({"log_level", "warnings"})
+
+
+class ConfigError(Exception):
+    """A value can't be used; the text names the key and what is wanted."""
+
+
+class Addresses(NamedTuple):
+    """What this agent tells others to dial, `host:port` each."""
+
+    http: str
+    rpc: str
+    gossip: str
+
+    @classmethod
+    def of(
+        cls, config: AgentConfig, sockets: dict[str, socket.socket], gossip_port: int
+    ) -> "Addresses":
+        """Return the advertised addresses; port 0 becomes the port that was given."""
+        ports = {
+            "http": sockets["http"].getsockname()[1],
+            "rpc": sockets["rpc"].getsockname()[1],
+            "serf": gossip_port,
+        }
+
+        def one(protocol: str) -> str:
+            host, _, port = config.advertise_address(protocol).rpartition(":")
+            return f"{host}:{ports[protocol] if port == '0' else port}"
+
+        return cls(one("http"), one("rpc"), one("serf"))
+
+
+def server_config(
+    config: AgentConfig, addresses: Addresses, server_id: str, *, is_dev: bool
+) -> ServerConfig:
+    """Return what the server machine of this agent is told."""
+    server = config.server
+    return ServerConfig(
+        name=config.name,
+        server_id=server_id,
+        region=config.region,
+        datacenter=config.datacenter,
+        rpc_addr=addresses.rpc,
+        gossip_addr=addresses.gossip,
+        http_addr=addresses.http,
+        bootstrap_expect=server.bootstrap_expect or (1 if is_dev else 0),
+        retry_join=tuple(_with_port(address, 4648) for address in server.joins),
+        retry_interval_us=server.server_join.retry_interval_us,
+        serves=tuple(server.serves),
+        acl_enabled=config.acl.enabled,
+        authoritative_region=server.authoritative_region,
+        is_dev=is_dev,
+        is_client=config.client.enabled,
+        tls_rpc=config.tls.rpc,
+        version=VERSION,
+        # One server alone has nobody to be compared with: it may judge sooner.
+        liveness=LivenessConfig(grace_us=10 * SECOND_US) if is_dev else LivenessConfig(),
+        shown=_shown(config),
+    )
+
+
+def _shown(config: AgentConfig) -> dict[str, Any]:
+    """Return the configuration as Agent.Self shows it, without what is secret."""
+    shown = msgspec.to_builtins(config)
+    shown.get("server", {}).pop("encrypt", None)
+    shown["tls"].pop("key_file", None)
+    return {"Serai": shown}
+
+
+async def client_config(
+    config: AgentConfig, addresses: Addresses, alloc_dir: str, *, is_dev: bool
+) -> ClientConfig:
+    """Return what the client machine of this agent is told."""
+    client = config.client
+    servers = [_with_port(address, 4647) for address in [*client.servers, *client.server_join.retry_join]]
+    if config.server.enabled:
+        servers.insert(0, addresses.rpc)
+    reserved = client.reserved
+    return ClientConfig(
+        name=config.name,
+        region=config.region,
+        datacenter=config.datacenter,
+        node_class=client.node_class,
+        node_pool=client.node_pool,
+        meta=dict(client.meta),
+        servers=tuple(servers),
+        rpc_addr=addresses.rpc,
+        http_addr=addresses.http,
+        # In an agent of both roles the server is the member of the LAN pool.
+        gossip_addr="" if config.server.enabled else addresses.gossip,
+        gossip=LAN,
+        fingerprint=await fingerprint(config, alloc_dir),
+        reserved=NodeReservedResources(
+            cpu=NodeReservedCpuResources(cpu_shares=reserved.cpu),
+            memory=NodeMemoryResources(memory_mb=reserved.memory),
+            disk=NodeDiskResources(disk_mb=reserved.disk),
+            networks=NodeReservedNetworkResources(reserved_host_ports=reserved.reserved_ports),
+        ),
+        alloc_dir=alloc_dir,
+        max_kill_timeout_us=client.max_kill_timeout_us,
+        tls_enabled=config.tls.http,
+        is_dev=is_dev,
+        timings=ClientTimings(retry_max_us=2 * SECOND_US) if is_dev else ClientTimings(),
+    )
+
+
+def gossip_pools(config: AgentConfig) -> dict[str, Pool]:
+    """Return the pools of this agent: both for a server, the LAN pool for a client.
+
+    Raises:
+        ConfigError: `server.encrypt` is no key.
+    """
+    keyring = _keyring(config.server.encrypt)
+    pools = {"lan": Pool(f"lan:{config.region}:{config.datacenter}", keyring)}
+    if config.server.enabled:
+        pools["wan"] = Pool("wan", keyring)
+    return pools
+
+
+def _keyring(text: str) -> Keyring | None:
+    if not text:
+        return None
+    try:
+        key = base64.b64decode(text, validate=True)
+        return Keyring([key])
+    except (binascii.Error, ValueError) as error:
+        raise ConfigError(
+            f"server.encrypt is not a key: {error}. "
+            "Make one with: serai operator gossip keyring generate"
+        ) from None
+
+
+def _with_port(address: str, port: int) -> str:
+    """Return `host:port`; an IPv6 address without port needs its brackets."""
+    host, colon, last = address.rpartition(":")
+    if colon and last.isdigit() and (":" not in host or host.endswith("]")):
+        return address
+    return f"[{address}]:{port}" if ":" in address.strip("[]") else f"{address}:{port}"
+
+
+def needs_restart(old: AgentConfig, new: AgentConfig) -> list[str]:
+    """Return the changed keys that a reload does not take up."""
+    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
+    return [key for key in after if key not in _RELOADABLE and before[key] != after[key]]
+
+
+__all__ = [
+    "LAN", "WAN", "Addresses", "ConfigError", "client_config", "gossip_pools", "needs_restart",
+    "server_config",
+]  # fmt: skip

@@ -1,0 +1,200 @@
+"""A server's data folder: write-ahead log and snapshots, worked off by threads.
+
+    server-id            this server's id, drawn once
+    raft/log-*.wal       the write-ahead log (raft.wal)
+    raft/snapshot-*.snap snapshots (raft.snapshots)
+    members-POOL         who was in the pool, for a rejoin
+
+Group commit: whatever batches wait when the log's worker is free go to disk together,
+with one fdatasync. Snapshots have a worker of their own, so writing 500 MB does not hold
+up a vote.
+"""
+
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from core.model.host import Effect, Event
+from core.server import effects as fx
+from core.server.config import ServerBoot
+from raft.disk import FolderInUseError
+from raft.snapshots import SnapshotDamagedError, SnapshotGoneError, SnapshotStore
+from raft.wal import DiskFullError, Wal, WalDamagedError, WalFailedError
+
+Deliver = Callable[[Event], None]
+_MEMBERS: Final = list[tuple[str, str]]
+
+
+class DataFolderError(Exception):
+    """The data folder can't be used; the text names folder, reason and remedy."""
+
+
+class Disk:
+    """Carries out the disk effects of one server machine."""
+
+    def __init__(self, folder: str, *, deliver: Deliver, log: Any) -> None:
+        """Open the folder.
+
+        Raises:
+            DataFolderError: Another process works in it, or what was durable is broken.
+        """
+        self._folder = Path(folder)
+        self._deliver = deliver
+        self._log = log
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.server_id = self._draw_id()
+            self._snapshots = SnapshotStore(self._folder / "raft")
+            self._newest = self._snapshots.newest()
+            self._wal, self._recovery = Wal.open(self._folder / "raft", snapshot=self._newest)
+        except FolderInUseError:
+            raise DataFolderError(
+                f"{self._folder} is in use by another agent: stop it, or set another data_dir"
+            ) from None
+        except (WalDamagedError, SnapshotDamagedError, OSError) as error:
+            raise DataFolderError(str(error)) from None
+        if self._recovery.torn:
+            log.warning("write-ahead log recovered", detail=self._recovery.torn)
+        self._batches: deque[fx.PersistLog] = deque()
+        self._has_batches = trio.Event()
+        self._send_slow, self._slow = trio.open_memory_channel[Effect](10_000)
+
+    def _draw_id(self) -> str:
+        path = self._folder / "server-id"
+        if path.exists():
+            return path.read_text().strip()
+        drawn = str(uuid.uuid4())
+        _write_durably(path, drawn.encode())
+        return drawn
+
+    def boot(self) -> ServerBoot:
+        """Return what the machine is built from.
+
+        Raises:
+            DataFolderError: The newest snapshot's body is broken.
+        """
+        snapshot = None
+        try:
+            if self._newest.index:
+                snapshot = self._snapshots.load(self._newest)
+        except (SnapshotDamagedError, SnapshotGoneError) as error:
+            raise DataFolderError(str(error)) from None
+        return ServerBoot(
+            raft=self._recovery.boot,
+            snapshot=snapshot,
+            lan_members=tuple(self._members("lan")),
+            wan_members=tuple(self._members("wan")),
+        )
+
+    def _members(self, pool: str) -> list[tuple[str, str]]:
+        try:
+            data = (self._folder / f"members-{pool}").read_bytes()
+            return msgspec.msgpack.decode(data, type=_MEMBERS)
+        except (OSError, msgspec.MsgspecError):
+            return []  # only a hint: gossip finds the rest
+
+    def save_members(self, pool: str, members: list[tuple[str, str]]) -> None:
+        path = self._folder / f"members-{pool}"
+        try:
+            spare = path.with_suffix(".new")
+            spare.write_bytes(msgspec.msgpack.encode(members))
+            spare.rename(path)
+        except OSError as error:
+            self._log.warning("member list not saved", pool=pool, reason=str(error))
+
+    # --- effects ------------------------------------------------------------------------------
+
+    def handles(self, effect: Effect) -> bool:
+        return isinstance(
+            effect, fx.PersistLog | fx.SaveSnapshot | fx.ReadSnapshot | fx.StageSnapshot
+        )
+
+    def submit(self, effect: Any) -> None:
+        if isinstance(effect, fx.PersistLog):
+            self._batches.append(effect)
+            self._has_batches.set()
+        else:
+            self._send_slow.send_nowait(effect)
+
+    async def run(self) -> None:
+        """Work off effects until cancelled; what is being written is finished first."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_log)
+            nursery.start_soon(self._run_slow)
+
+    async def _run_log(self) -> None:
+        while True:
+            await self._has_batches.wait()
+            self._has_batches = trio.Event()
+            while self._batches:
+                taken = list(self._batches)
+                self._batches.clear()
+                await self._append(taken)
+
+    async def _append(self, taken: list[fx.PersistLog]) -> None:
+        batches = [effect.batch for effect in taken]
+        failure: Exception | None = None
+        try:
+            await trio.to_thread.run_sync(self._wal.append, batches)
+        except (DiskFullError, WalFailedError) as error:
+            failure = error
+        for effect in taken:
+            if failure is None:
+                self._deliver(fx.LogPersisted(effect.ticket))
+            else:
+                is_full = isinstance(failure, DiskFullError)
+                self._deliver(fx.LogPersistFailed(effect.ticket, str(failure), is_full))
+
+    async def _run_slow(self) -> None:
+        async for effect in self._slow:
+            event = await trio.to_thread.run_sync(self._carry_out, effect)
+            if event is not None:
+                self._deliver(event)
+
+    def _carry_out(self, effect: Effect) -> Event | None:
+        match effect:
+            case fx.SaveSnapshot(ticket, meta, image):
+                try:
+                    saved = self._snapshots.save(meta, image.chunks())
+                except OSError as error:
+                    self._log.error("snapshot not saved", reason=str(error))
+                    return fx.SnapshotFailed(ticket, str(error))
+                return fx.SnapshotSaved(ticket, saved)
+            case fx.ReadSnapshot(ticket, snapshot_id, offset, size):
+                try:
+                    data, is_last = self._snapshots.read(snapshot_id, offset, size)
+                except (SnapshotGoneError, SnapshotDamagedError, OSError) as error:
+                    return fx.SnapshotRead(ticket, snapshot_id, offset, b"", False, str(error))
+                return fx.SnapshotRead(ticket, snapshot_id, offset, data, is_last)
+            case fx.StageSnapshot(ticket, meta, offset, data, is_last):
+                try:
+                    self._snapshots.stage(meta, offset, data, is_last=is_last)
+                    image = self._snapshots.load(meta) if is_last else None
+                except (SnapshotDamagedError, SnapshotGoneError, OSError) as error:
+                    return fx.SnapshotStaged(ticket, offset, None, str(error))
+                return fx.SnapshotStaged(ticket, offset, image)
+        raise AssertionError(f"no disk effect: {type(effect).__name__}")
+
+    def close(self) -> None:
+        self._wal.close()
+        self._snapshots.close()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    spare = path.with_suffix(".new")
+    with open(spare, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    spare.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,422 @@
+"""The coordinator: where a query belongs, and where a new job goes.
+
+One per server; what it commits, it commits as leader. The way of a new job:
+
+    name claimed?    yes -> its home answers
+    candidates       the datacenters of the job's region, judged by their digests; the
+                     receiving one first when it has room, then by two weighted choices
+    spillover        then those of the regions that its `federation` block lists, in order
+    each candidate   judges for itself (`Home.Register`): it takes the name by compare and
+                     set and commits the job, or refuses with its reason, and the next is asked
+    nobody           has room now: the job waits here, as a blocked evaluation
+    nobody           could hold it even empty: refused, with every datacenter's reason
+
+A digest only decides whom to ask first. Two homes for one name are impossible because
+the claim is made in one log (core.federation.claims).
+
+Not carried out yet: shares of one job in several datacenters, hand-over of homes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from core.federation.ask import Judgement, Verdict, asks_of
+from core.federation.choice import Candidate, Debits, Site, judge_all
+from core.federation.claims import Claim, CloseClaim, CreateClaim, claims_of, find_claim
+from core.federation.host import Done, FederationHost
+from core.federation.placing import Placing
+from core.federation.verdicts import as_answer, with_verdicts
+from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
+from core.model.host import Peer
+from core.model.ids import datacenter_of
+from core.model.job import Job
+from core.model.query import Answer, Query
+
+CALL_TIMEOUT_US: Final = 8_000_000
+CLOSE_RETRY_US: Final = 5_000_000
+AUDIT_INTERVAL_US: Final = 60_000_000
+AUDIT_AGE_US: Final = 600_000_000  # younger ones may be of registrations under way
+AUDIT_BATCH: Final = 500
+
+# Parameters that name one record by an id whose last group is its datacenter's.
+ROUTED_IDS: Final = ("alloc_id", "eval_id", "deployment_id", "node_id")
+
+# Lists that several datacenters answer together.
+GATHERED: Final = frozenset(
+    {
+        "Job.List", "Alloc.List", "Eval.List", "Deployment.List", "Node.List",
+        "Service.List", "Service.Get", "NodePool.List", "NodePool.Nodes", "NodePool.Jobs",
+        "Search.Prefix", "Search.Fuzzy",
+    }
+)  # fmt: skip
+
+
+class Coordinator:
+    """Implements core.server.federation_port.Federation."""
+
+    def __init__(self, host: FederationHost) -> None:
+        self.host = host
+        self._debits = Debits()
+        self._is_auditing = False
+
+    # --- where a query belongs -------------------------------------------------------------
+
+    def locate(self, query: Query, then: Callable[[Where], None]) -> None:
+        """Say where `query` belongs; `then` is called once, now or after calls."""
+        host = self.host
+        known = host.datacenters()
+        for name in ROUTED_IDS:
+            owner = datacenter_of(str(query.params.get(name, "")))
+            if owner and owner != host.datacenter_id and owner in known:
+                then(There(owner))
+                return
+        if query.method in GATHERED:
+            then(self._gathered(query, known))
+        elif query.method in ("Job.Register", "Job.Plan"):
+            self._locate_job_file(query, then)
+        elif query.method.startswith("Job.") and query.params.get("job_id"):
+            self._locate_job(query, str(query.params["job_id"]), then)
+        else:
+            then(Here())
+
+    def _gathered(self, query: Query, known: dict[str, tuple[str, str]]) -> Where:
+        if query.datacenter:
+            return Here()
+        region = query.region or self.host.region
+        wanted = tuple(
+            datacenter_id for datacenter_id, (name, _) in known.items() if region in ("*", name)
+        )
+        return Everywhere(wanted) if len(wanted) > 1 else Here()
+
+    def _locate_job(self, query: Query, job_id: str, then: Callable[[Where], None]) -> None:
+        """Find the home of a job by its name."""
+        if self.host.state.jobs.get(query.namespace, job_id) is not None:
+            then(Here())
+            return
+
+        def found(home: str, error: str) -> None:
+            # Without the authority's word an unknown job is unknown here: the endpoint's 404
+            # would be a guess, so the error says what could not be asked.
+            if error:
+                then(Refused(Answer(status=503, error=error)))
+            elif home and home != self.host.datacenter_id:
+                then(There(home))
+            else:
+                then(Here())
+
+        self._find_home(query.namespace, job_id, found)
+
+    def _find_home(self, namespace: str, job_id: str, found: Callable[[str, str], None]) -> None:
+        """Call `found(home, error)`; home is "" when the name is free."""
+        host = self.host
+        claim = find_claim(host.state, namespace, job_id)
+        if claim is not None:
+            found(claim.home, "")
+            return
+        authority = self._authority()
+        if authority in ("", host.datacenter_id):
+            found("", "")
+            return
+
+        def done(body: Any, error: str) -> None:
+            if error:
+                name = host.datacenters().get(authority, ("", authority))[1]
+                found(
+                    "",
+                    f"the authority of region {host.region} (datacenter {name}) can't be asked"
+                    f" who owns job {job_id!r}: {error}. Jobs that are known here work on",
+                )
+            else:
+                found(str((body or {}).get("Home", "")), "")
+
+        body = {"Namespace": namespace, "JobID": job_id}
+        host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
+
+    def _authority(self, region: str = "") -> str:
+        """Return the datacenter id of a region's authority, "" when none is known."""
+        host = self.host
+        region = region or host.region
+        if region == host.region and host.state.is_authority:
+            return host.datacenter_id
+        claimants = [
+            site.digest
+            for site in host.sites()
+            if site.digest.region == region and site.digest.is_authority
+        ]
+        # Two at one generation can only come of two datacenters born in ignorance of each
+        # other; the smaller id is everybody's choice.
+        best = min(
+            claimants, key=lambda d: (-d.authority_generation, d.datacenter_id), default=None
+        )
+        return best.datacenter_id if best is not None else ""
+
+    # --- a job file: register and plan --------------------------------------------------------
+
+    def _locate_job_file(self, query: Query, then: Callable[[Where], None]) -> None:
+        host = self.host
+        if not host.is_serving:
+            then(Here())  # which is: at the leader, who is asked this again
+            return
+        job = host.canonical(query.body)
+        if job is None:
+            then(Here())  # the endpoint says what is wrong with it
+            return
+        namespace, job_id = job.namespace or "default", job.id or ""
+        is_plan = query.method == "Job.Plan"
+        if host.state.jobs.get(namespace, job_id) is not None:
+            self._at_home(query, job, then) if is_plan else then(Here())
+            return
+
+        def found(home: str, error: str) -> None:
+            if error:
+                then(Refused(Answer(status=503, error=error)))
+            elif home and home != host.datacenter_id:
+                self._pass_to_home(home, query, then)
+            else:
+                Placing(self, query, job, then).start()
+
+        self._find_home(namespace, job_id, found)
+
+    def _at_home(self, query: Query, job: Job, then: Callable[[Where], None]) -> None:
+        """Plan a known job here, and say what every datacenter would make of it."""
+        candidates = self.judge(job)
+
+        def respond(answer: Answer) -> None:
+            then(Answered(with_verdicts(answer, candidates, self.host.datacenter_id)))
+
+        self.host.answer_here(query, respond)
+
+    def _pass_to_home(self, home: str, query: Query, then: Callable[[Where], None]) -> None:
+        region = self.host.datacenters().get(home, ("", ""))[0]
+        if region in ("", self.host.region):
+            then(There(home))
+            return
+        self.ask_query(home, region, query, lambda answer: then(Answered(answer)))
+
+    def ask_query(
+        self, datacenter_id: str, region: str, query: Query, respond: Callable[[Answer], None]
+    ) -> None:
+        """Have another datacenter answer a query whose body names our region."""
+        passed = msgspec.structs.replace(
+            query, region=region, datacenter=datacenter_id, hops=query.hops + 1
+        )
+
+        def done(body: Any, error: str) -> None:
+            respond(Answer(status=500, error=error) if error else as_answer(body))
+
+        self.host.ask(datacenter_id, "Query", passed, CALL_TIMEOUT_US, done)
+
+    def judge(self, job: Job) -> list[Candidate]:
+        """Return every known datacenter's verdict on a job, own debits taken off."""
+        return judge_all(job, self.host.sites(), self._debits)
+
+    def debit(self, site: Site, job: Job) -> None:
+        self._debits.add(site, asks_of(job))
+
+    # --- calls of other datacenters -------------------------------------------------------------
+
+    def on_call(
+        self, method: str, body: Any, source: Peer, reply: Callable[[Any, str], None]
+    ) -> bool:
+        """Take a call of another datacenter's leader; False when it is none of ours."""
+        handler: Callable[[Any, Done], None] | None = {
+            "Claim.Get": self._on_claim_get,
+            "Claim.Create": self._on_claim_create,
+            "Claim.Close": self._on_claim_close,
+            "Home.Register": self._on_home_register,
+            "Home.Holds": self._on_home_holds,
+        }.get(method)
+        if handler is None:
+            return False
+        if not isinstance(body, dict):
+            reply(None, f"{method} takes an object, not {type(body).__name__}")
+        else:
+            try:
+                handler(body, reply)
+            except (KeyError, TypeError, msgspec.ValidationError) as error:
+                reply(None, f"{method}: the body is not valid: {error!r}")
+        return True
+
+    def _on_claim_get(self, body: Any, reply: Done) -> None:
+        host = self.host
+        namespace, job_id = body["Namespace"], body["JobID"]
+        claim = find_claim(host.state, namespace, job_id)
+        home = claim.home if claim is not None else ""
+        if not home and host.state.jobs.get(namespace, job_id) is not None:
+            home = host.datacenter_id
+        reply({"Home": home}, "")
+
+    def _on_claim_create(self, body: Any, reply: Done) -> None:
+        command = CreateClaim(
+            namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
+            home=body["Home"], origin=body.get("Origin", ""),
+        )  # fmt: skip
+        self.host.propose([command], reply)
+
+    def _on_claim_close(self, body: Any, reply: Done) -> None:
+        command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
+        self.host.propose([command], reply)
+
+    def _on_home_register(self, body: Any, reply: Done) -> None:
+        """Become home of a job, or refuse: {"Answer": ...} or {"Refused": reason}."""
+        host = self.host
+        query = msgspec.convert(body["Query"], Query)
+        job = host.canonical(query.body)
+        if job is None:
+            reply({"Refused": "the job is not valid here"}, "")
+            return
+        reason = self.refusal(job, is_queued=bool(body.get("MayQueue")))
+        if reason:
+            host.count_refusal("no room")
+            reply({"Refused": reason}, "")
+            return
+
+        def respond(answer: Answer) -> None:
+            reply({"Answer": answer}, "")
+
+        self.become_home(query, job, body["UID"], body.get("Claimant", ""), respond)
+
+    def refusal(self, job: Job, *, is_queued: bool = False) -> str:
+        """Return why this datacenter does not take a new job, "" when it does."""
+        own = self.own_judgement(job)
+        if own.verdict in (Verdict.NOT_ALLOWED, Verdict.TOO_BIG):
+            return own.reason
+        if is_queued:
+            return ""
+        if not own.is_possible:
+            return own.reason
+        return self.host.misfit(job)
+
+    def own_judgement(self, job: Job) -> Judgement:
+        own = self.host.datacenter_id
+        for candidate in self.judge(job):
+            if candidate.site.digest.datacenter_id == own:
+                return candidate.judgement
+        return Judgement(Verdict.UNKNOWN, "it is starting")
+
+    def become_home(
+        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
+    ) -> None:
+        """Take the name where it must be taken, then commit the job here.
+
+        Args:
+            claimant: Region whose authority owns the name; "" = our own.
+        """
+        host = self.host
+        namespace, job_id = job.namespace or "default", job.id or ""
+        authorities = []
+        for region in dict.fromkeys((claimant or host.region, host.region)):
+            authority = self._authority(region)
+            if not authority:
+                respond(
+                    Answer(status=503, error=f"no authority of region {region} is known yet:"
+                           " new names can't be registered now; try again shortly")
+                )  # fmt: skip
+                return
+            authorities.append((authority, "" if region == claimant else claimant))
+        body = query.body if isinstance(query.body, dict) else {}
+        named = {**body, "Job": {**body.get("Job", {}), "SeraiUID": uid}}
+        local = msgspec.structs.replace(
+            query, region=host.region, datacenter=host.datacenter_id, body=named
+        )
+        wanted = [pair for pair in authorities if pair[0] != host.datacenter_id]
+
+        def register() -> None:
+            host.answer_here(local, finished)
+
+        def finished(answer: Answer) -> None:
+            if answer.is_error:
+                for authority, _ in wanted:
+                    self._close(authority, namespace, job_id, uid)
+            respond(answer)
+
+        def claim(position: int) -> None:
+            if position == len(wanted):
+                register()
+                return
+            authority, origin = wanted[position]
+            body = {
+                "Namespace": namespace, "JobID": job_id, "UID": uid,
+                "Home": host.datacenter_id, "Origin": origin,
+            }  # fmt: skip
+
+            def done(_: Any, error: str) -> None:
+                if not error:
+                    claim(position + 1)
+                    return
+                for other, _ in wanted[:position]:
+                    self._close(other, namespace, job_id, uid)
+                status = 409 if "is taken" in error or "given up" in error else 503
+                respond(Answer(status=status, error=error))
+
+            host.ask(authority, "Claim.Create", body, CALL_TIMEOUT_US, done)
+
+        claim(0)
+
+    def _close(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
+        """Give a claim up, again and again until the authority has heard it."""
+        body = {"Namespace": namespace, "JobID": job_id, "UID": uid}
+
+        def done(_: Any, error: str) -> None:
+            if error and self.host.is_serving:
+                self.host.after(
+                    CLOSE_RETRY_US, lambda: self._close(authority, namespace, job_id, uid)
+                )
+
+        self.host.ask(authority, "Claim.Close", body, CALL_TIMEOUT_US, done)
+
+    # --- the server's rhythm ------------------------------------------------------------------
+
+    def on_applied(self, changes: Sequence[Any]) -> None:
+        """Nothing is derived from the state that would have to follow it."""
+
+    def on_leadership(self, is_leader: bool) -> None:
+        """A leader looks after the claims in its log."""
+        if is_leader and not self._is_auditing:
+            self._is_auditing = True
+            self.host.after(AUDIT_INTERVAL_US, self._audit)
+
+    def _audit(self) -> None:
+        """Ask the homes of old claims whether the jobs are still theirs.
+
+        A purge at the home gives the name free here; so does a registration that failed
+        after its claim was made. Only the home's own word closes a claim, never silence.
+        """
+        host = self.host
+        if not host.is_serving:
+            self._is_auditing = False
+            return
+        host.after(AUDIT_INTERVAL_US, self._audit)
+        by_home: dict[str, list[Claim]] = {}
+        for claim in claims_of(host.state).values():
+            age_us = host.now.wall_us - claim.created_us
+            if not claim.is_closed and age_us > AUDIT_AGE_US:
+                by_home.setdefault(claim.home, []).append(claim)
+        for home, claims in by_home.items():
+            self._audit_home(home, claims[:AUDIT_BATCH])
+
+    def _audit_home(self, home: str, claims: list[Claim]) -> None:
+        def done(body: Any, error: str) -> None:
+            if error or not isinstance(body, dict) or not self.host.is_serving:
+                return
+            held = set(body.get("Held", ()))
+            for claim in claims:
+                if claim.uid not in held:
+                    close = CloseClaim(
+                        namespace=claim.namespace, job_id=claim.job_id, uid=claim.uid
+                    )
+                    self.host.propose([close], lambda _body, _error: None)
+
+        body = {"Jobs": [[claim.namespace, claim.job_id, claim.uid] for claim in claims]}
+        self.host.ask(home, "Home.Holds", body, CALL_TIMEOUT_US, done)
+
+    def _on_home_holds(self, body: Any, reply: Done) -> None:
+        """Say which of these jobs have their home here: {"Held": [uid]}."""
+        held = []
+        for namespace, job_id, uid in body["Jobs"]:
+            record = self.host.state.jobs.get(namespace, job_id)
+            if record is not None and record.uid == uid:
+                held.append(uid)
+        reply({"Held": held}, "")

@@ -1,0 +1,62 @@
+"""What the coordinator needs of the server it is part of."""
+
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from core.federation.choice import Site
+from core.model.host import Now
+from core.model.job import Job
+from core.model.query import Answer, Query
+from core.state.state import State
+
+Respond = Callable[[Answer], None]
+Done = Callable[[Any, str], None]  # (body, error text); "" = answered
+
+
+class FederationHost(Protocol):
+    """One server, as its coordinator sees it."""
+
+    region: str
+    datacenter: str
+    rng: random.Random
+
+    @property
+    def now(self) -> Now: ...
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def datacenter_id(self) -> str: ...
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether this server leads its datacenter and holds all acknowledged writes."""
+
+    def sites(self) -> list[Site]:
+        """Return every datacenter that a digest is known of, the own one live."""
+
+    def datacenters(self) -> dict[str, tuple[str, str]]:
+        """Return datacenter id -> (region, name) of all that gossip knows."""
+
+    def ask(self, datacenter_id: str, method: str, body: Any, timeout_us: int, done: Done) -> None:
+        """Call the leader of a datacenter (any server of it passes the call on)."""
+
+    def propose(self, commands: list[Any], done: Done) -> None:
+        """Commit commands here; `done` gets the first result's value, or its error."""
+
+    def answer_here(self, query: Query, respond: Respond) -> None:
+        """Have the endpoint of this server answer, no matter where the query belongs."""
+
+    def after(self, delay_us: int, action: Callable[[], None]) -> None: ...
+
+    def misfit(self, job: Job) -> str:
+        """Return why the job does not fit now on this datacenter's nodes, "" when it does."""
+
+    def canonical(self, body: Any) -> Job | None:
+        """Return the canonical job of a register or plan body; None when it is not valid."""
+
+    def count_refusal(self, reason: str) -> None: ...
+
+    def log(self, level: str, message: str, **fields: Any) -> None: ...

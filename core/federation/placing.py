@@ -1,0 +1,189 @@
+"""The way of one new job to its home: candidates asked in turn, reasons collected."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.federation.ask import Verdict
+from core.federation.choice import Candidate, order
+from core.federation.verdicts import as_answer, with_verdicts
+from core.federation.where import Answered, Here, Refused, Where
+from core.model.job import Job
+from core.model.query import Answer, Query
+
+if TYPE_CHECKING:
+    from core.federation.coordinator import Coordinator
+
+CALL_TIMEOUT_US: Final = 8_000_000
+ANY_REGION: Final = "*"
+WAITING_PLACES: Final = 3
+
+# Job types whose instances are the nodes': room is no question of where they go.
+_EVERY_NODE: Final = ("system", "sysbatch")
+
+
+class Placing:
+    """One new job looking for a home: candidates are asked in turn, reasons collected."""
+
+    def __init__(
+        self, coordinator: "Coordinator", query: Query, job: Job, then: Callable[[Where], None]
+    ) -> None:
+        self._coordinator = coordinator
+        self._host = coordinator.host
+        self._query = query
+        self._job = job
+        self._then = then
+        self._uid = f"{self._host.rng.getrandbits(128):032x}"
+        self._candidates = coordinator.judge(job)
+        self._reasons: dict[str, str] = {}
+        self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
+
+    def start(self) -> None:
+        job = self._job
+        if job.type in _EVERY_NODE or job.periodic or job.parameterized_job:
+            self._here()
+            return
+        own_region = ANY_REGION if job.region == ANY_REGION else self._host.region
+        inside = self._in_regions([own_region])
+        self._queue = [(candidate, False) for candidate in self._own_first(inside)]
+        for region in self._spillover():
+            outside = [c for c in self._in_regions([region]) if c not in inside]
+            self._queue += [
+                (candidate, False)
+                for candidate in order(outside, self._host.rng)
+                if all(candidate is not other for other, _ in self._queue)
+            ]
+        # Where nobody has room now, the job waits in the best place that could hold it.
+        self._queue += [(c, True) for c in self._waiting_places(inside)][:WAITING_PLACES]
+        self._next()
+
+    def _in_regions(self, regions: list[str]) -> list[Candidate]:
+        return [
+            candidate
+            for candidate in self._candidates
+            if ANY_REGION in regions or candidate.site.digest.region in regions
+        ]
+
+    def _spillover(self) -> list[str]:
+        policy = self._job.federation
+        if policy is None or policy.spillover is None:
+            return []
+        return list(policy.spillover.regions or [])
+
+    def _own_first(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Order the candidates; within one region the receiving datacenter comes first."""
+        ordered = order(candidates, self._host.rng)
+        if self._job.region == ANY_REGION:
+            return ordered
+        own = [c for c in ordered if self._is_own(c)]
+        return own + [c for c in ordered if not self._is_own(c)]
+
+    def _waiting_places(self, inside: list[Candidate]) -> list[Candidate]:
+        places = frozenset(Verdict) - {Verdict.TOO_BIG, Verdict.NOT_ALLOWED}
+        able = [c for c in inside if c.judgement.verdict in places]
+        return sorted(able, key=lambda c: (not self._is_own(c), -c.judgement.score))
+
+    def _is_own(self, candidate: Candidate) -> bool:
+        return candidate.site.digest.datacenter_id == self._host.datacenter_id
+
+    # --- asking in turn ---------------------------------------------------------------------
+
+    def _next(self) -> None:
+        if not self._queue:
+            self._refuse()
+            return
+        candidate, may_queue = self._queue.pop(0)
+        if self._query.method == "Job.Plan":
+            self._plan_at(candidate, may_queue)
+        elif self._is_own(candidate):
+            self._register_here(candidate, may_queue)
+        else:
+            self._register_there(candidate, may_queue)
+
+    def _register_here(self, candidate: Candidate, may_queue: bool) -> None:
+        reason = self._coordinator.refusal(self._job, is_queued=may_queue)
+        if reason:
+            self._refused(candidate, reason)
+            return
+        self._coordinator.become_home(
+            self._query, self._job, self._uid, "", lambda answer: self._finish(answer, candidate)
+        )
+
+    def _register_there(self, candidate: Candidate, may_queue: bool) -> None:
+        digest = candidate.site.digest
+        query = msgspec.structs.replace(
+            self._query, region=digest.region, hops=self._query.hops + 1
+        )
+        body = {
+            "Query": query, "UID": self._uid, "MayQueue": may_queue, "Claimant": self._host.region,
+        }  # fmt: skip
+        self._coordinator.debit(candidate.site, self._job)
+
+        def done(body: Any, error: str) -> None:
+            if error:
+                self._refused(candidate, error)
+            elif "Refused" in body:
+                self._refused(candidate, str(body["Refused"]))
+            else:
+                self._finish(as_answer(body.get("Answer")), candidate)
+
+        self._host.ask(digest.datacenter_id, "Home.Register", body, CALL_TIMEOUT_US, done)
+
+    def _plan_at(self, candidate: Candidate, may_queue: bool) -> None:
+        if self._is_own(candidate):
+            reason = self._coordinator.refusal(self._job, is_queued=may_queue)
+            if reason:
+                self._refused(candidate, reason)
+            else:
+                self._host.answer_here(self._query, lambda answer: self._finish(answer, candidate))
+            return
+        digest = candidate.site.digest
+        self._coordinator.ask_query(
+            digest.datacenter_id,
+            digest.region,
+            self._query,
+            lambda answer: self._finish(answer, candidate),
+        )
+
+    def _refused(self, candidate: Candidate, reason: str) -> None:
+        self._reasons[candidate.site.digest.datacenter_id] = reason
+        self._next()
+
+    def _here(self) -> None:
+        """No question of room: the receiving datacenter is home."""
+        if self._query.method == "Job.Plan":
+            self._then(Here())
+            return
+        self._coordinator.become_home(
+            self._query, self._job, self._uid, "", lambda answer: self._then(Answered(answer))
+        )
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _finish(self, answer: Answer, candidate: Candidate) -> None:
+        home = candidate.site.digest.datacenter_id
+        self._then(Answered(with_verdicts(answer, self._candidates, home, self._reasons)))
+
+    def _refuse(self) -> None:
+        """Nobody could ever hold it: say why, datacenter by datacenter."""
+        self._host.count_refusal("too big")
+        lines = []
+        for candidate in self._candidates:
+            digest = candidate.site.digest
+            reason = self._reasons.get(digest.datacenter_id, candidate.judgement.reason)
+            asked = self._job.region in (ANY_REGION, None) or digest.region == self._host.region
+            if not asked and digest.region not in self._spillover():
+                if candidate.judgement.is_possible:
+                    reason += ", but the job does not allow this region"
+            lines.append(f"  {digest.region}/{digest.datacenter}: {reason}")
+        text = (
+            f"job {self._job.id!r} does not fit in region"
+            f" {self._job.region or self._host.region}:\n" + "\n".join(lines)
+        )
+        if not self._spillover() and self._job.region != ANY_REGION:
+            text += (
+                "\nAllow other regions with: federation { spillover { regions = [...] } }"
+                ' or region = "*"'
+            )
+        self._then(Refused(Answer(status=422, error=text)))

@@ -1,0 +1,108 @@
+"""From a scenario to a world of agents, configured as an operator would configure them."""
+
+import random
+import uuid
+
+from core.client.config import ClientConfig, Fingerprint
+from core.model.node import (
+    DriverInfo,
+    NodeCpuResources,
+    NodeDiskResources,
+    NodeMemoryResources,
+    NodeResources,
+)
+from core.server.config import ServerConfig
+from sim.agents import SimAgent, SimClient, SimServer, World
+from sim.network import Place
+from sim.scenario import DatacenterPlan, NodeShape, Scenario
+
+JOIN_RETRY_US = 5_000_000
+
+
+def build_agents(world: World, scenario: Scenario) -> list[SimAgent]:
+    """Add all agents of a scenario to the world; none is started yet."""
+    _configure_network(world, scenario)
+    rng = random.Random(f"{world.seed}/ids")
+    joins = tuple(f"{server_name(plan, 1)}:4648" for plan in scenario.datacenters if plan.servers)
+    agents: list[SimAgent] = []
+    for plan in scenario.datacenters:
+        for number in range(1, plan.servers + 1):
+            agents.append(_server(world, scenario, plan, number, joins, rng))
+        for shape in plan.nodes:
+            for number in range(1, shape.count + 1):
+                agents.append(_client(world, plan, shape, number))
+    return agents
+
+
+def server_name(plan: DatacenterPlan, number: int) -> str:
+    return f"{plan.region}-{plan.name}-server-{number}"
+
+
+def _configure_network(world: World, scenario: Scenario) -> None:
+    network = world.network
+    network.lan = scenario.lan or network.lan
+    network.region = scenario.region_link or network.region
+    network.wan = scenario.wan or network.wan
+    network.links.update(scenario.links)
+
+
+def _server(
+    world: World,
+    scenario: Scenario,
+    plan: DatacenterPlan,
+    number: int,
+    joins: tuple[str, ...],
+    rng: random.Random,
+) -> SimServer:
+    name = server_name(plan, number)
+    config = ServerConfig(
+        name=name,
+        server_id=str(uuid.UUID(int=rng.getrandbits(128))),
+        region=plan.region,
+        datacenter=plan.name,
+        rpc_addr=f"{name}:4647",
+        gossip_addr=f"{name}:4648",
+        http_addr=f"{name}:4646",
+        bootstrap_expect=plan.servers,
+        retry_join=(f"{server_name(plan, 1)}:4648", *joins),
+        retry_interval_us=JOIN_RETRY_US,
+    )
+    return SimServer(world, Place(plan.region, plan.name, name), config, scenario.disk)
+
+
+def _client(world: World, plan: DatacenterPlan, shape: NodeShape, number: int) -> SimClient:
+    name = f"{plan.region}-{plan.name}-{shape.label}-{number}"
+    config = ClientConfig(
+        name=name,
+        region=plan.region,
+        datacenter=plan.name,
+        node_class=shape.node_class,
+        meta=shape.meta,
+        servers=tuple(f"{server_name(plan, i)}:4647" for i in range(1, plan.servers + 1)),
+        rpc_addr=f"{name}:4647",
+        http_addr=f"{name}:4646",
+        gossip_addr=f"{name}:4648",
+        fingerprint=fingerprint(name, shape),
+    )
+    return SimClient(world, Place(plan.region, plan.name, name), config)
+
+
+def fingerprint(name: str, shape: NodeShape) -> Fingerprint:
+    """Return what the fingerprint of a real node of this shape would say."""
+    attributes = {
+        "kernel.name": "linux",
+        "cpu.arch": "amd64",
+        "cpu.numcores": str(max(1, shape.cpu // 1000)),
+        "os.name": "debian",
+        "driver.raw_exec": "1",
+        "unique.hostname": name,
+        "unique.network.ip-address": name,
+        **shape.attributes,
+    }
+    resources = NodeResources(
+        cpu=NodeCpuResources(cpu_shares=shape.cpu, total_cpu_cores=max(1, shape.cpu // 1000)),
+        memory=NodeMemoryResources(memory_mb=shape.memory),
+        disk=NodeDiskResources(disk_mb=shape.disk),
+    )
+    driver = DriverInfo(detected=True, healthy=True, health_description="Healthy")
+    return Fingerprint(attributes=attributes, resources=resources, drivers={"raw_exec": driver})

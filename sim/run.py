@@ -1,0 +1,218 @@
+"""Runs a scenario: builds the world, plays jobs and faults, checks, and sums up."""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import BinaryIO, Final
+
+import msgspec
+
+from core.jobspec.diagnostics import SourceError
+from core.jobspec.parse import parse_job
+from core.model.query import Answer, Query
+from sim.agents import SimServer, World
+from sim.build import build_agents
+from sim.checkers import Checkers
+from sim.faults import FaultError, Faults
+from sim.scenario import GoalPlan, JobPlan, Scenario, StopPlan
+from sim.trace import Trace
+
+START_SPREAD_US: Final = 500_000
+REGISTER_RETRY_US: Final = 1_000_000
+REGISTER_TRIES: Final = 60
+
+
+class GoalResult(msgspec.Struct):
+    text: str
+    is_met: bool
+    measured: str
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """What a run did and found."""
+
+    scenario: str
+    seed: int
+    sim_s: float
+    wall_s: float
+    events: int
+    trace_hash: str
+    state_hashes: dict[str, str]
+    agents: int
+    nodes: int
+    faults: dict[str, int]
+    jobs_acknowledged: int
+    jobs_refused: dict[str, str]
+    checked: dict[str, int]
+    violations: list[str]
+    goals: list[GoalResult]
+    halts: list[str]
+    lost: dict[str, int]
+    tasks_started: int
+
+    @property
+    def is_ok(self) -> bool:
+        return not self.violations and not self.halts and all(goal.is_met for goal in self.goals)
+
+
+class Run:
+    """One run of one scenario with one seed."""
+
+    def __init__(
+        self, scenario: Scenario, seed: int | None = None, trace_file: BinaryIO | None = None
+    ) -> None:
+        self.scenario = scenario
+        self.seed = scenario.seed if seed is None else seed
+        self.trace = Trace(trace_file)
+        self.world = World(self.seed, self.trace)
+        self.checkers = Checkers(self.world)
+        self.faults = Faults(self.world, random.Random(f"{self.seed}/faults"))
+        self.acknowledged: dict[str, int] = {}
+        self.refused: dict[str, str] = {}
+        self._goals: list[GoalResult] = []
+        self._rng = random.Random(f"{self.seed}/run")
+
+    def play(self, progress: Callable[[float, int], None] | None = None) -> Summary:
+        """Run to the end and return the summary.
+
+        Raises:
+            SourceError: A job file of the scenario does not parse.
+            FaultError: A fault names what does not exist.
+        """
+        started = time.perf_counter()
+        agents = build_agents(self.world, self.scenario)
+        wheel = self.world.wheel
+        for agent in agents:
+            wheel.at(int(self._rng.random() * START_SPREAD_US), lambda _, a=agent: a.start())
+        for job in self.scenario.jobs:
+            self._plan_job(job)
+        for stop in self.scenario.stops:
+            self._plan_stop(stop)
+        for fault in self.scenario.faults:
+            self.faults.plan(fault)
+        for goal in self.scenario.goals:
+            if goal.at_us >= 0:
+                wheel.at(goal.at_us, lambda _, g=goal: self._judge(g))
+        self.checkers.start()
+        end_us = self.scenario.until_us or max(
+            self.scenario.duration_us, self.faults.last_end_us + self.scenario.settle_us
+        )
+        step_us = 1_000_000
+        while wheel.now_us < end_us:
+            wheel.run_until(min(end_us, wheel.now_us + step_us))
+            if progress is not None:
+                progress(wheel.now_us / 1e6, wheel.events)
+        self.checkers.check()
+        for goal in self.scenario.goals:
+            if goal.at_us < 0:
+                self._judge(goal)
+        return self._summary(time.perf_counter() - started)
+
+    # --- jobs -----------------------------------------------------------------------------
+
+    def _plan_job(self, plan: JobPlan) -> None:
+        path = os.path.join(self.scenario.folder, plan.file)
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except OSError as error:
+            raise SourceError.of_file(path, f"job file can't be read: {error.strerror}") from None
+        parsed = parse_job(text, filename=path, variables=plan.variables)
+        for copy in range(1, plan.copies + 1):
+            name = plan.name if copy == 1 else f"{plan.name}-{copy}"
+            job = msgspec.structs.replace(parsed.job, id=name, name=name)
+            body = {"Job": msgspec.to_builtins(job)}
+            # The caller's token makes repeating safe, as it does for the CLI.
+            query = Query(method="Job.Register", body=body, call_id=f"sim-{name}", call_issued_us=0)
+            self.world.wheel.at(
+                plan.at_us + copy * 1_000,
+                lambda _, n=name, q=query: self._submit(n, plan.region, q, REGISTER_TRIES),
+            )
+
+    def _submit(self, name: str, region: str, query: Query, tries: int) -> None:
+        server = self._some_server(region)
+        if server is None:
+            self._again(name, region, query, tries, "no server of the region is up")
+            return
+
+        def then(answer: Answer) -> None:
+            if not answer.is_error:
+                self.acknowledged[name] = self.world.wheel.now_us
+                self.refused.pop(name, None)
+            else:
+                self._again(name, region, query, tries, answer.error)
+
+        now = server.now()
+        server.query(msgspec.structs.replace(query, call_issued_us=now.wall_us), then)
+
+    def _again(self, name: str, region: str, query: Query, tries: int, reason: str) -> None:
+        self.refused[name] = reason
+        if tries > 1 and ("leader" in reason or "path" in reason or "up" in reason):
+            self.world.wheel.after(
+                REGISTER_RETRY_US, lambda _: self._submit(name, region, query, tries - 1)
+            )
+
+    def _plan_stop(self, plan: StopPlan) -> None:
+        query = Query(
+            method="Job.Deregister",
+            params={"job_id": plan.job, "purge": plan.purge},
+            call_id=f"sim-stop-{plan.job}",
+        )
+        self.world.wheel.at(
+            plan.at_us,
+            lambda _: self._submit(f"stop {plan.job}", plan.region, query, REGISTER_TRIES),
+        )
+
+    def _some_server(self, region: str) -> SimServer | None:
+        servers = [
+            agent
+            for agent in self.world.agents.values()
+            if isinstance(agent, SimServer)
+            and agent.place.region == region
+            and agent.machine is not None
+        ]
+        return self._rng.choice(servers) if servers else None
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _judge(self, goal: GoalPlan) -> None:
+        running = self.checkers.count_processes(goal.job)
+        measured = ", ".join(f"{region} {count}" for region, count in sorted(running.items()))
+        if goal.kind == "running":
+            text = f"job {goal.job!r} runs {goal.count} processes"
+            is_met = sum(running.values()) == goal.count
+        else:
+            text = f"job {goal.job!r} runs only in {goal.region}"
+            is_met = set(running) == {goal.region}
+        when = "at the end" if goal.at_us < 0 else f"at {goal.at_us / 1e6:g} s"
+        self._goals.append(GoalResult(f"{text} {when}", is_met, measured or "none"))
+
+    def _summary(self, wall_s: float) -> Summary:
+        agents = self.world.agents.values()
+        servers = [agent for agent in agents if isinstance(agent, SimServer)]
+        return Summary(
+            scenario=self.scenario.name,
+            seed=self.seed,
+            sim_s=self.world.wheel.now_us / 1e6,
+            wall_s=round(wall_s, 3),
+            events=self.world.wheel.events,
+            trace_hash=self.trace.hexdigest(),
+            state_hashes={
+                agent.name: agent.state.hash() for agent in servers if agent.state is not None
+            },
+            agents=len(self.world.agents),
+            nodes=len(self.world.agents) - len(servers),
+            faults=self.faults.injected,
+            jobs_acknowledged=len(self.acknowledged),
+            jobs_refused=self.refused,
+            checked=self.checkers.checked,
+            violations=self.checkers.violations,
+            goals=self._goals,
+            halts=[f"{at / 1e6:.3f}s {name}: {why}" for at, name, why in self.world.halts],
+            lost=self.world.network.lost,
+            tasks_started=sum(agent.tasks.started for agent in agents if hasattr(agent, "tasks")),
+        )
+
+
+__all__ = ["FaultError", "Run", "Summary"]
