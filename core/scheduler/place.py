@@ -23,6 +23,7 @@ from core.scheduler.view import Floats, Ints, Mask
 
 _ROUND_MAX = 1_024  # instances decided at once: bounds the score matrix
 _FIRST_BLOCK = 16
+_ARGMAX_MOST = 32  # so few are found faster one by one than by sorting
 _REASONS_MAX = 5  # nodes whose scores are kept for an explanation
 
 
@@ -71,27 +72,24 @@ class Placer:
         Args:
             avoid: Node ordinal that gets the penalty of a failed predecessor, -1 = none.
         """
-        nodes: list[Ints] = []
-        scores: list[Floats] = []
+        if wish.is_coupled or avoid >= 0:
+            return self._steps(wish, wanted, avoid)
+        nodes: list[Ints] = [np.zeros(0, np.int64)]
+        scores: list[Floats] = [np.zeros(0)]
         ports: list[list[int]] = []
         left = wanted
         while left > 0:
-            if wish.is_coupled or avoid >= 0:
-                placed = self._step(wish, avoid)
-            else:
-                placed = self._round(wish, min(left, _ROUND_MAX))
+            placed = self._round(wish, min(left, _ROUND_MAX))
             if not placed.nodes.size:
                 break
             if len(wish.reasons) < _REASONS_MAX:
                 self._explain(wish, placed, avoid)
             self._take(wish, placed.nodes)
             if wish.ask.has_ports:
-                ports += [self._room.take_ports(wish.ask, node) for node in placed.nodes.tolist()]
+                ports += [self._room.take_ports(wish.ask, n) for n in placed.nodes.tolist()]
             nodes.append(placed.nodes)
             scores.append(placed.scores)
             left -= placed.nodes.size
-        if not nodes:
-            return Placed(np.zeros(0, np.int64), np.zeros(0))
         return Placed(np.concatenate(nodes), np.concatenate(scores), ports)
 
     def place_on(self, wish: Wish, node: int) -> Placed:
@@ -154,24 +152,47 @@ class Placer:
             parts = parts + (liking != 0.0)
         return total, parts
 
-    def _step(self, wish: Wish, avoid: int) -> Placed:
+    def _steps(self, wish: Wish, wanted: int, avoid: int) -> Placed:
+        # One after the other; what couples nodes is renewed for all, the rest for the chosen.
+        room, ask = self._room, wish.ask
         nodes = np.flatnonzero(self.fits(wish, 1))
-        if not nodes.size:
-            return Placed(nodes, np.zeros(0))
-        fit = self._room.head_scores(wish.ask, nodes)
-        total, parts = self._total(wish, nodes, fit, wish.collisions[nodes])
-        if avoid >= 0:
-            total = total + np.where(nodes == avoid, -1.0, 0.0)
-            parts = parts + (nodes == avoid)
-        if wish.spreads:
-            spread = np.zeros(nodes.size)
-            for scorer in wish.spreads:
-                spread = spread + scorer.scores(nodes)
-            total = total + spread
-            parts = parts + (spread != 0.0)
-        score = total / parts
-        best = int(np.argmax(score))  # the first of equals: the lowest ordinal
-        return Placed(nodes[best : best + 1], score[best : best + 1])
+        total, parts = self._total(
+            wish, nodes, room.head_scores(ask, nodes), wish.collisions[nodes]
+        )
+        penalty = np.where(nodes == avoid, -1.0, 0.0)
+        chosen: list[int] = []
+        scores: list[float] = []
+        ports: list[list[int]] = []
+        while nodes.size and len(chosen) < wanted:
+            score = self._coupled_scores(wish, nodes, total + penalty, parts + (penalty != 0.0))
+            best = int(np.argmax(score))  # the first of equals: the lowest ordinal
+            if score[best] == -np.inf:
+                break
+            at = nodes[best : best + 1]
+            one = Placed(at, score[best : best + 1])
+            if len(wish.reasons) < _REASONS_MAX:
+                self._explain(wish, one, avoid)
+            self._take(wish, at)
+            if ask.has_ports:
+                ports.append(room.take_ports(ask, int(at[0])))
+            chosen.append(int(at[0]))
+            scores.append(float(one.scores[0]))
+            if room.holds(ask, int(at[0])) and not wish.is_alone:
+                renewed = self._total(wish, at, room.head_scores(ask, at), wish.collisions[at])
+                total[best], parts[best] = renewed[0][0], renewed[1][0]
+            else:
+                total[best] = -np.inf
+        return Placed(np.array(chosen, np.int64), np.array(scores), ports)
+
+    def _coupled_scores(self, wish: Wish, nodes: Ints, total: Floats, parts: Ints) -> Floats:
+        for limit in wish.limits:
+            total = np.where(limit.open_nodes()[nodes], total, -np.inf)
+        if not wish.spreads:
+            return total / parts
+        spread = np.zeros(nodes.size)
+        for scorer in wish.spreads:
+            spread = spread + scorer.scores(nodes)
+        return (total + spread) / (parts + (spread != 0.0))
 
     def _round(self, wish: Wish, wanted: int) -> Placed:
         fits = self.fits(wish, wanted)
@@ -217,13 +238,11 @@ class Placer:
 
 def _best(heads: Floats, wanted: int) -> Ints:
     """Return positions of the `wanted` best heads, best first, equals by position."""
-    if wanted == 1:
-        return np.array([np.argmax(heads)])
-    if wanted < heads.size:
-        bound = np.partition(heads, heads.size - wanted)[heads.size - wanted]
-        above = np.flatnonzero(heads > bound)
-        level = np.flatnonzero(heads == bound)[: wanted - above.size]
-        chosen = np.sort(np.concatenate([above, level]))
-    else:
-        chosen = np.arange(heads.size)
-    return chosen[np.argsort(-heads[chosen], kind="stable")]
+    if wanted > _ARGMAX_MOST:
+        return np.argsort(-heads, kind="stable")[:wanted]
+    left = heads.copy()
+    chosen = np.empty(min(wanted, heads.size), np.int64)
+    for number in range(chosen.size):
+        chosen[number] = best = np.argmax(left)
+        left[best] = -np.inf
+    return chosen

@@ -232,7 +232,7 @@ class _JobWork:
             if replacement.is_failed or not _is_bound_to_stop(replacement):
                 self._replace_one(wish, replacement, filled)
         previous = {r.index: r.row for r in plain}
-        indices = np.union1d(one.fresh, np.array(sorted(previous), np.int64))
+        indices = np.sort(np.concatenate([one.fresh, np.array([*previous], np.int64)]))
         if not indices.size:
             return
         placed = self._placer.place(wish, indices.size)

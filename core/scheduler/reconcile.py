@@ -104,8 +104,14 @@ def wanted_indices(view: JobView, group: TaskGroup) -> Ints:
     """Return the indices to run here: the share's, limited to the count."""
     count = 1 if group.count is None else group.count
     ranges = view.indices.get(group.name, []) if view.indices else [(0, count)]
-    parts = [np.arange(low, min(high, count), dtype=np.int64) for low, high in ranges]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+    parts = [np.zeros(0, np.int64)]
+    end = 0
+    for low, high in sorted(ranges):
+        low, high = max(low, end), min(high, count)  # ranges may touch or overlap
+        if low < high:
+            parts.append(np.arange(low, high, dtype=np.int64))
+            end = high
+    return np.concatenate(parts)
 
 
 def update_limit(view: JobView, group: TaskGroup) -> int | None:
@@ -204,7 +210,7 @@ class _GroupReconciler:
             kept.append(np.array(self._decide(row, updates), np.int64))
         changes.kept = np.concatenate(kept)
         held = rows.index[is_wanted & (plain | live | failed)]
-        vacant = np.setdiff1d(wanted, held, assume_unique=False)
+        vacant = wanted[~np.isin(wanted, held)]
         self._vacant(vacant, np.flatnonzero(is_wanted & ~(plain | live | failed)))
         self._update(updates)
         changes.is_complete = not (

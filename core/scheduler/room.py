@@ -16,6 +16,7 @@ from core.scheduler.rank import fitness, power10
 from core.scheduler.view import Floats, Ints, Mask, NodesView
 
 PORT_LAST = 65_535
+_HEADS_KEPT = 4
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,6 +56,7 @@ class Room:
         # Dynamic ports are given out from a random place on, so that a port just freed
         # is not at once another service's.
         self._port_offset = rng.getrandbits(16)
+        self._heads: dict[tuple[int, int], Floats] = {}  # fitness by ordinal, by (cpu, memory)
         self._port_range: tuple[Ints, Ints] | None = None
         self._dynamic_free: Ints | None = None
 
@@ -74,6 +76,16 @@ class Room:
                 fits = np.minimum(fits, (capacity - used) // asked)
         fits = np.maximum(fits, 0)
         return np.minimum(fits, self._port_sets(ask, most)) if ask.has_ports else fits
+
+    def holds(self, ask: Ask, ordinal: int) -> bool:
+        """Whether one node has room for one instance more."""
+        view = self.view
+        return bool(
+            self.cpu_used[ordinal] + ask.cpu <= view.cpu_capacity[ordinal]
+            and self.memory_used[ordinal] + ask.memory <= view.memory_capacity[ordinal]
+            and self.disk_used[ordinal] + ask.disk <= view.disk_capacity[ordinal]
+            and (not ask.has_ports or self._port_sets(ask, 1)[ordinal])
+        )
 
     def shortages(self, ask: Ask, nodes: Mask) -> list[tuple[str, Mask]]:
         """Return which of `nodes` have too little, by the first dimension that lacks.
@@ -101,11 +113,28 @@ class Room:
         return [(name, short) for name, short in found if short.any()]
 
     def head_scores(self, ask: Ask, nodes: Ints) -> Floats:
-        """Return the fitness of each node for one instance more."""
+        """Return the fitness of each node for one instance more.
+
+        Kept for the asks that came last, since identical ones come in rows; `_change`
+        renews what is kept.
+        """
+        key = ask.cpu, ask.memory
+        kept = self._heads.get(key)
+        if kept is None:
+            if len(self._heads) >= _HEADS_KEPT:
+                del self._heads[next(iter(self._heads))]
+            kept = self._heads[key] = self._head_scores(ask, np.arange(len(self)))
+        return kept[nodes]
+
+    def _head_scores(self, ask: Ask, nodes: Ints) -> Floats:
         return self._fitness(
-            ask, nodes, self.cpu_used[nodes], self.memory_used[nodes],
-            self._cpu_factor[nodes], self._memory_factor[nodes],
-        )  # fmt: skip
+            ask,
+            nodes,
+            self.cpu_used[nodes],
+            self.memory_used[nodes],
+            self._cpu_factor[nodes],
+            self._memory_factor[nodes],
+        )
 
     def run_scores(self, ask: Ask, nodes: Ints, depth: int) -> Floats:
         """Return [len(nodes), depth]: the fitness for the first, second, ... instance there."""
@@ -163,6 +192,8 @@ class Room:
         self._memory_factor[nodes] = power10(
             (view.memory_capacity[nodes] - self.memory_used[nodes]) / self._memory_whole[nodes]
         )
+        for (cpu, memory), kept in self._heads.items():
+            kept[nodes] = self._head_scores(Ask(cpu, memory, 0), nodes)
 
     # --- ports --------------------------------------------------------------------
 

@@ -142,9 +142,7 @@ def _jobs(draw: Any) -> dict[str, Any]:
         ]
     if draw(st.booleans()):
         targets = [SpreadTarget(value="a", percent=60), SpreadTarget(value="b", percent=40)]
-        fields["spreads"] = [
-            Spread(attribute="${attr.zone}", weight=100, spread_target=targets)
-        ]
+        fields["spreads"] = [Spread(attribute="${attr.zone}", weight=100, spread_target=targets)]
     return fields
 
 
