@@ -11,8 +11,7 @@ _section = partial(block, spell=lambda name: name)
 
 _SERVER_JOIN: Final = _section(
     "server_join",
-    "retry_join:strings start_join:strings retry_max:int "
-    "retry_interval=retry_interval_us:duration",
+    "retry_join:strings start_join:strings retry_max:int retry_interval=retry_interval_us:duration",
 )
 _SERVER: Final = _section(
     "server",

@@ -68,9 +68,7 @@ class Decoder:
                 self._wrong_labels(block, schema)
         elif block.labels:
             hint = f'write name = "{block.labels[0]}" inside' if "name" in schema.attributes else ""
-            self.error(
-                block.body, block.label_spans[0], f"{_a(schema)} has no label", hint
-            )
+            self.error(block.body, block.label_spans[0], f"{_a(schema)} has no label", hint)
         result.update(self.body(block.body, schema))
         return result
 
@@ -79,9 +77,7 @@ class Decoder:
         if not block.labels:
             self.error(block.body, block.span, f"this {schema.name} has no name", hint)
         else:
-            self.error(
-                block.body, block.label_spans[1], f"a {schema.name} has one name only", hint
-            )
+            self.error(block.body, block.label_spans[1], f"a {schema.name} has one name only", hint)
 
     def body(self, body: Body, schema: BlockSchema) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -135,9 +131,7 @@ class Decoder:
         if missing:
             self.warn(body, span, f"{name}: {missing}")
 
-    def _unknown_attribute(
-        self, body: Body, attribute: Attribute, schema: BlockSchema
-    ) -> None:
+    def _unknown_attribute(self, body: Body, attribute: Attribute, schema: BlockSchema) -> None:
         name = attribute.name
         if name in schema.blocks:
             label = ' "name"' if schema.blocks[name].schema.label else ""
@@ -150,15 +144,11 @@ class Decoder:
             return
         hint = did_you_mean(name, schema.known())
         hint = hint or _where_known(self.dialect.root, name, is_block=False)
-        self.error(
-            body, attribute.span, f'there is no attribute "{name}" in {_a(schema)}', hint
-        )
+        self.error(body, attribute.span, f'there is no attribute "{name}" in {_a(schema)}', hint)
 
     # --- blocks ---------------------------------------------------------------------
 
-    def _child(
-        self, result: dict[str, Any], body: Body, block: Block, schema: BlockSchema
-    ) -> None:
+    def _child(self, result: dict[str, Any], body: Body, block: Block, schema: BlockSchema) -> None:
         as_attribute = schema.attributes.get(block.type)
         if as_attribute is not None:
             self._block_as_attribute(result, body, block, as_attribute, schema)
@@ -167,9 +157,7 @@ class Decoder:
         if child is None:
             hint = did_you_mean(block.type, schema.known())
             hint = hint or _where_known(self.dialect.root, block.type, is_block=True)
-            self.error(
-                body, block.span, f'there is no block "{block.type}" in {_a(schema)}', hint
-            )
+            self.error(body, block.span, f'there is no block "{block.type}" in {_a(schema)}', hint)
             return
         self._warn_missing(body, block.span, schema, block.type)
         value = self.block(block, child.schema)

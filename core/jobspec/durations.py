@@ -38,7 +38,9 @@ def parse_duration_ns(text: str) -> int:
     if not body or at < len(body):
         hint = f'; a unit is missing, for example "{body}s"' if body.isdigit() else ""
         unit_hint = ' (days are not a unit; write "24h")' if re.search(r"\d+d", body) else ""
-        raise DurationError(f'"{text[:60]}" is not a duration such as "90s" or "1h30m"{hint}{unit_hint}')
+        raise DurationError(
+            f'"{text[:60]}" is not a duration such as "90s" or "1h30m"{hint}{unit_hint}'
+        )
     if total > _LIMIT_NS:
         raise DurationError(f'"{text[:60]}" is longer than 292 years, the limit')
     return -total if text[0] == "-" else total

@@ -17,9 +17,7 @@ CRON: Final = block("cron", "start end timezone")
 SCHEDULE: Final = block("schedule", blocks={"cron": one(CRON)})
 
 STRATEGY: Final = block("strategy", "max_parallel:int on_failure")
-REGION: Final = block(
-    "region", "count:int datacenters:strings node_pool meta:map", label="Name"
-)
+REGION: Final = block("region", "count:int datacenters:strings node_pool meta:map", label="Name")
 MULTIREGION: Final = block(
     "multiregion", blocks={"strategy": one(STRATEGY), "region": many(REGION, "Regions")}
 )
@@ -77,8 +75,7 @@ GATEWAY_TLS: Final = block(
 _HEADERS: Final = block("request_headers", "add:map set:map remove:strings")
 INGRESS_SERVICE: Final = block(
     "service",
-    "name hosts:strings max_connections:int max_pending_requests:int "
-    "max_concurrent_requests:int",
+    "name hosts:strings max_connections:int max_pending_requests:int max_concurrent_requests:int",
     blocks={
         "tls": one(GATEWAY_TLS, "TLS"),
         "request_headers": one(_HEADERS),
@@ -91,9 +88,7 @@ LISTENER: Final = block(
 INGRESS: Final = block(
     "ingress", blocks={"tls": one(GATEWAY_TLS, "TLS"), "listener": many(LISTENER, "Listeners")}
 )
-LINKED_SERVICE: Final = block(
-    "service", "name ca_file=CAFile cert_file key_file sni=SNI"
-)
+LINKED_SERVICE: Final = block("service", "name ca_file=CAFile cert_file key_file sni=SNI")
 TERMINATING: Final = block("terminating", blocks={"service": many(LINKED_SERVICE, "Services")})
 BIND_ADDRESS: Final = block("envoy_gateway_bind_addresses", "address port:int", label="Name")
 GATEWAY_PROXY: Final = block(
@@ -101,9 +96,7 @@ GATEWAY_PROXY: Final = block(
     "connect_timeout:duration envoy_gateway_bind_tagged_addresses:bool "
     "envoy_gateway_no_default_bind:bool "
     "envoy_dns_discovery_type=EnvoyDNSDiscoveryType config:free",
-    blocks={
-        "envoy_gateway_bind_addresses": by_label(BIND_ADDRESS, "EnvoyGatewayBindAddresses")
-    },
+    blocks={"envoy_gateway_bind_addresses": by_label(BIND_ADDRESS, "EnvoyGatewayBindAddresses")},
 )
 GATEWAY: Final = block(
     "gateway",

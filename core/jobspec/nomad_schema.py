@@ -90,9 +90,7 @@ UPDATE: Final = block(
     "auto_promote:bool",
 )
 SCALING: Final = block("scaling", "min:int max:int enabled:bool type policy:free")
-TASK_SCALING: Final = block(
-    "scaling", "min:int max:int enabled:bool policy:free", label="Type"
-)
+TASK_SCALING: Final = block("scaling", "min:int max:int enabled:bool policy:free", label="Type")
 
 # --- services ------------------------------------------------------------------------
 
@@ -228,9 +226,7 @@ PERIODIC: Final = block(
     "periodic",
     "enabled:bool cron=Spec crons=Specs:strings prohibit_overlap:bool time_zone",
 )
-PARAMETERIZED: Final = block(
-    "parameterized", "payload meta_required:strings meta_optional:strings"
-)
+PARAMETERIZED: Final = block("parameterized", "payload meta_required:strings meta_optional:strings")
 UI_LINK: Final = block("link", "label url")
 UI: Final = block("ui", "description", blocks={"link": many(UI_LINK, "Links")})
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_SHORT: Final = '''\
+_SHORT: Final = """\
 job "example" {
   group "web" {
     network {
@@ -25,9 +25,9 @@ job "example" {
     }
   }
 }
-'''
+"""
 
-_LONG: Final = '''\
+_LONG: Final = """\
 # A job is what you want to run. This one serves the files of its task folder.
 #
 #   serai job plan example.nomad.hcl     what would change, and where it would run
@@ -117,7 +117,7 @@ job "example" {
     }
   }
 }
-'''
+"""
 
 
 def example_job(*, short: bool = False) -> str:

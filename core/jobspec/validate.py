@@ -93,16 +93,18 @@ def _kind(job: Job) -> Iterable[str]:
     if not 1 <= (job.priority or 0) <= 100:
         yield "Job priority must be between [1, 100]"
     if any(not datacenter for datacenter in job.datacenters or [""]):
-        yield "Missing job datacenters" if not job.datacenters else "Job datacenter must be non-empty"
+        yield (
+            "Missing job datacenters" if not job.datacenters else "Job datacenter must be non-empty"
+        )
     if job.periodic is not None:
         if job.type not in {"batch", "sysbatch"}:
-            yield f"Periodic can only be used with \"batch\" or \"sysbatch\" scheduler"
+            yield f'Periodic can only be used with "batch" or "sysbatch" scheduler'
         if job.periodic.enabled and not (job.periodic.spec or job.periodic.specs):
             yield "Must specify a spec"
     parameterized = job.parameterized_job
     if parameterized is not None:
         if job.type not in {"batch", "sysbatch"}:
-            yield "Parameterized job can only be used with \"batch\" or \"sysbatch\" scheduler"
+            yield 'Parameterized job can only be used with "batch" or "sysbatch" scheduler'
         if parameterized.payload not in {"optional", "required", "forbidden"}:
             yield f'Unknown payload requirement: "{parameterized.payload}"'
         both = set(parameterized.meta_required or []) & set(parameterized.meta_optional or [])

@@ -118,10 +118,7 @@ def check_reschedule(policy: ReschedulePolicy) -> Iterable[str]:
             f"must be one of {', '.join(_DELAY_FUNCTIONS)}"
         )
     if delay < 5 * _SECOND:
-        yield (
-            "Delay cannot be less than 5s "
-            f"(got {duration_text(delay)})"
-        )
+        yield (f"Delay cannot be less than 5s (got {duration_text(delay)})")
     if policy.delay_function in {"exponential", "fibonacci"} and (policy.max_delay_ns or 0) < delay:
         yield "Max Delay cannot be less than Delay"
     if not policy.unlimited and not policy.interval_ns:
@@ -166,9 +163,7 @@ def check_resources(resources: Resources) -> Iterable[str]:
     if memory < 10:
         yield f"minimum MemoryMB value is 10; got {memory}"
     if memory_max and memory_max != -1 and memory_max < memory:
-        yield (
-            f"MemoryMaxMB value ({memory_max}) should be larger than MemoryMB value ({memory})"
-        )
+        yield (f"MemoryMaxMB value ({memory_max}) should be larger than MemoryMB value ({memory})")
 
 
 def check_network(group: TaskGroup, errors: list[str]) -> set[str]:

@@ -58,9 +58,7 @@ class Declarations:
                     item.name, item.name_span, None, default, has_default=True
                 )
 
-    def _check_new(
-        self, source: Source, name: str, span: Span, known: Mapping[str, Any]
-    ) -> None:
+    def _check_new(self, source: Source, name: str, span: Span, known: Mapping[str, Any]) -> None:
         if name in known:
             raise source.error(span, f'"{name}" is declared twice')
 
@@ -90,9 +88,7 @@ class Declarations:
         self.variables[name] = made
 
 
-def _attributes(
-    source: Source, body: tree.BodyNode, where: str
-) -> Iterator[tree.AttributeNode]:
+def _attributes(source: Source, body: tree.BodyNode, where: str) -> Iterator[tree.AttributeNode]:
     for item in body.items:
         if isinstance(item, tree.BlockNode):
             hint = f"write {item.type} = {{ ... }}"
@@ -100,9 +96,7 @@ def _attributes(
         yield item
 
 
-def _converted(
-    source: Source, span: Span, declaration: Declaration, value: Any, what: str
-) -> Any:
+def _converted(source: Source, span: Span, declaration: Declaration, value: Any, what: str) -> Any:
     try:
         return convert(value, declaration.type or ANY)
     except ValueProblem as problem:
@@ -145,7 +139,7 @@ class VariableValues:
             if name not in self.declared:
                 hint = did_you_mean(name, self.declared)
                 raise SourceError.of_file(
-                    self.source.filename, f'-var {name}: the job has no such variable', hint
+                    self.source.filename, f"-var {name}: the job has no such variable", hint
                 )
             self._take_text(name, text, f"-var {name}")
 
@@ -180,9 +174,7 @@ class VariableValues:
         return self.values
 
 
-def check_validations(
-    evaluator: Evaluator, declared: Mapping[str, Declaration]
-) -> None:
+def check_validations(evaluator: Evaluator, declared: Mapping[str, Declaration]) -> None:
     """Raise SourceError for the first validation that a value does not pass."""
     for declaration in declared.values():
         for body in declaration.validations:

@@ -125,7 +125,7 @@ class Builder:
             raise _error(
                 brace.span,
                 'the "{" of a block stands on the line of its name',
-                f'write {_word(head)} {{ on line {source.line_of(head.span.start)}',
+                f"write {_word(head)} {{ on line {source.line_of(head.span.start)}",
             )
         body.span = Span(brace.start, close.end)
         return BlockNode(_word(head), head.span, labels, body, close.end)
@@ -157,7 +157,9 @@ class Builder:
         from core.jobspec.hcl.template import parse_template
 
         start, end = children[0].start, children[-1].end
-        return parse_template(CURRENT_SOURCE.get(), Span(start, end), Span(start + 1, end - 1), None)
+        return parse_template(
+            CURRENT_SOURCE.get(), Span(start, end), Span(start + 1, end - 1), None
+        )
 
     def heredoc_template(self, children: Children) -> Node:
         from core.jobspec.hcl.template import parse_template
@@ -322,9 +324,7 @@ class Builder:
         conditions = [item[0] for item in items if isinstance(item, tuple) and len(item) == 1]
         condition: Node | None = conditions[0] if conditions else None
         depth = _deepen(span, *[n for n in (collection, key, value, condition) if n is not None])
-        return For(
-            span, depth, key_name, value_name, collection, key, value, condition, is_grouped
-        )
+        return For(span, depth, key_name, value_name, collection, key, value, condition, is_grouped)
 
 
 def _word(node: Node) -> str:

@@ -189,8 +189,9 @@ class Evaluator:
         left_value, right_value = self.value(node.left, scope), self.value(node.right, scope)
         if operator in {"==", "!="}:
             return is_equal(left_value, right_value) == (operator == "==")
-        left_number, right_number = self._number(left_value, node.left), self._number(
-            right_value, node.right
+        left_number, right_number = (
+            self._number(left_value, node.left),
+            self._number(right_value, node.right),
         )
         if operator in {"/", "%"} and right_number == 0:
             raise self.source.error(node.right.span, "division by zero")
@@ -328,9 +329,7 @@ class Evaluator:
         if node.name in UNAVAILABLE:
             return self.source.error(node.span, f"{node.name}(): {UNAVAILABLE[node.name]}")
         hint = did_you_mean(node.name, [*self.functions, "try", "can", "convert"])
-        return self.source.error(
-            node.span, f'there is no function "{node.name}"', hint=hint
-        )
+        return self.source.error(node.span, f'there is no function "{node.name}"', hint=hint)
 
 
 _ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {

@@ -61,9 +61,7 @@ def _weigh(evaluator: Evaluator, span: Span, value: Any) -> None:
             evaluator.budget.spend(evaluator.source, span, len(current) >> 6)
 
 
-def _unfold(
-    evaluator: Evaluator, body: Body, block: tree.BlockNode, scope: Scope | None
-) -> None:
+def _unfold(evaluator: Evaluator, body: Body, block: tree.BlockNode, scope: Scope | None) -> None:
     """Add one block per item of a `dynamic` block's `for_each`."""
     source = evaluator.source
     if len(block.labels) != 1:
@@ -82,7 +80,8 @@ def _unfold(
         pairs = list(enumerate(collection))
     else:
         raise source.error(
-            parts.for_each.span, f"for_each takes a list or a map, this is a {type_name(collection)}"
+            parts.for_each.span,
+            f"for_each takes a list or a map, this is a {type_name(collection)}",
         )
     iterator = parts.iterator or type_
     for key, value in pairs:

@@ -10,9 +10,7 @@ from core.jobspec.hcl.parser import is_json_text, parse_file, parse_json_file
 from core.jobspec.schema import BlockSchema
 
 
-def parse_any(
-    text: str, filename: str, schema: BlockSchema | None
-) -> tuple[Source, tree.BodyNode]:
+def parse_any(text: str, filename: str, schema: BlockSchema | None) -> tuple[Source, tree.BodyNode]:
     """Return the tree of a text in either form.
 
     Raises:

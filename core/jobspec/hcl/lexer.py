@@ -199,7 +199,7 @@ class _Lexer:
             raise self.source.error(
                 Span(at, at + 2),
                 "a heredoc begins with << or <<- and a marker, and then a new line",
-                hint='for example <<EOF; a marker takes no quotes and nothing after it',
+                hint="for example <<EOF; a marker takes no quotes and nothing after it",
             )
         marker = opening.group(2)
         body = opening.end()

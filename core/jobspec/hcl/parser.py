@@ -62,7 +62,9 @@ def parse_json_file(text: str, filename: str) -> tuple[Source, ObjectNode]:
     try:
         json.loads(source.text)
     except json.JSONDecodeError as error:
-        raise source.error(Span(error.pos, error.pos + 1), f"this is not JSON: {error.msg}") from None
+        raise source.error(
+            Span(error.pos, error.pos + 1), f"this is not JSON: {error.msg}"
+        ) from None
     except (RecursionError, ValueError):
         raise SourceError.of_file(filename, "this JSON is nested too deeply") from None
     node = parse_expression(source, Span(0, len(source.text)))

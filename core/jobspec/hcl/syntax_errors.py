@@ -18,9 +18,7 @@ _BINARY: Final = frozenset(
 )
 
 
-def explain(
-    source: Source, tokens: list[Token], index: int, expected: set[str]
-) -> tuple[str, str]:
+def explain(source: Source, tokens: list[Token], index: int, expected: set[str]) -> tuple[str, str]:
     """Return (message, hint) for the token at `index`, which none of `expected` allows."""
     token = tokens[index] if index < len(tokens) else Token("$END", "", 0, 0)
     before = tokens[index - 1] if index else None
@@ -35,7 +33,7 @@ def explain(
         if before.type == "DBLQUOTE" and "LBRACE" in expected and "EQ" not in expected:
             return (
                 f'expected "{{" after the label, found {found}',
-                "a block is written: type \"label\" { ... }",
+                'a block is written: type "label" { ... }',
             )
     if token.type == "COMMA" and "COMMA" not in expected:
         return (
@@ -52,7 +50,7 @@ def explain(
     if token.type == "DBLQUOTE" and "NAME" in expected and "LPAR" not in expected:
         return (
             "the name of an attribute or block takes no quotes",
-            "in a block write name = value; quoted keys stand in maps: x = { \"key\" = 1 }",
+            'in a block write name = value; quoted keys stand in maps: x = { "key" = 1 }',
         )
     if token.type in _BINARY:
         return f"{found} has no value on its left", ""

@@ -37,9 +37,7 @@ class _Sequence:
 _Piece = str | _Sequence
 
 
-def parse_template(
-    source: Source, span: Span, inner: Span, heredoc: Heredoc | None
-) -> Template:
+def parse_template(source: Source, span: Span, inner: Span, heredoc: Heredoc | None) -> Template:
     """Return the template at `inner`; `span` covers its quotes or markers too.
 
     Raises:
@@ -269,7 +267,5 @@ class _Assembler:
             node = TemplateIf(span, depth, frame.condition, if_true, if_false)
         else:
             depth = 1 + max(frame.condition.depth, last.depth)
-            node = TemplateFor(
-                span, depth, frame.key_name, frame.value_name, frame.condition, last
-            )
+            node = TemplateFor(span, depth, frame.key_name, frame.value_name, frame.condition, last)
         self.frames[-1].parts.append(node)
