@@ -92,6 +92,9 @@ class Journal:
             batch.last_index = 0
         self._entries.clear()
         self._truncate_from = 0
+        if self.is_full:
+            self._deferred_reset = meta
+            return
         self._reset_to = meta
         self._is_dirty = True
 
@@ -170,9 +173,12 @@ class Journal:
         if ticket < self._first_valid_ticket:
             return False
         lost_hard_state = self._hard_state is not None
+        newest_reset = self._deferred_reset
         for batch in self._underway:
             lost_hard_state = lost_hard_state or batch.has_hard_state
-            self._reset_to = self._reset_to or batch.reset_to
+            newest_reset = batch.reset_to or newest_reset
+        # A void reset waits for the retry: alone it would empty the log for nothing.
+        self._deferred_reset, self._reset_to = self._reset_to or newest_reset, None
         self._underway.clear()
         self._first_valid_ticket = self._ticket + 1
         self._held = deque(
@@ -183,8 +189,6 @@ class Journal:
         self._entries = []
         self._truncate_from = 0
         self.is_full = True
-        # A void reset waits for the retry: alone it would empty the log for nothing.
-        self._deferred_reset, self._reset_to = self._reset_to or self._deferred_reset, None
         self._is_dirty = False
         if lost_hard_state or self._held:
             self.record_hard_state(term, voted_for)

@@ -1,7 +1,7 @@
 """The bytes of a write-ahead log's segment: records, and what to think of a broken one.
 
 A segment is a file of fixed length, zeros where nothing was written yet. It holds
-records back to back, each padded to 8 bytes:
+records back to back, each a multiple of 8 bytes long:
 
     magic    4  b"SRwl"
     header   4  crc32 of the rest of the header, begun with the segment's number and the offset
@@ -12,10 +12,12 @@ records back to back, each padded to 8 bytes:
     is_end   1  1 = the batch's last record
     padding  6
     payload
+    mark     1 to 8 times b"Z"; not zero, so that a missing end can be told
 
-All numbers little-endian. The header's checksum makes a record valid only where it was written,
-and its length to be trusted when the payload is not. One batch is synced before the next is written, so a record of batch n proves
-that batch n-1 was durable; that tells a torn tail from a damaged middle.
+All numbers little-endian. The header's checksum makes a record valid only where it was
+written, and its length to be trusted when the payload is not. One batch is synced before
+the next is written, so a record of batch n proves that batch n-1 was durable; that tells
+a torn tail from a damaged middle.
 """
 
 import struct
@@ -25,6 +27,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 MAGIC: Final = b"SRwl"
+_MARK: Final = b"Z"
 _HEADER: Final = struct.Struct("<4sIIIQBB6x")
 _CHECKED: Final = struct.Struct("<IIQBB6x")  # the header after magic and its checksum
 HEADER_BYTES: Final = _HEADER.size
@@ -69,36 +72,43 @@ def add_record(
 ) -> int:
     """Append a record that will stand at `offset` of segment `number`; return its end."""
     checked = _CHECKED.pack(zlib.crc32(payload), len(payload), batch, kind, is_end)
-    padding = -len(payload) % 8
+    mark = _MARK * (8 - len(payload) % 8)
     buffer += MAGIC
     buffer += zlib.crc32(checked, _seed(number, offset)).to_bytes(4, "little")
     buffer += checked
     buffer += payload
-    buffer += bytes(padding)
-    return offset + HEADER_BYTES + len(payload) + padding
+    buffer += mark
+    return offset + HEADER_BYTES + len(payload) + len(mark)
 
 
 def record_at(data: bytes, offset: int, number: int) -> Record | None:
     """Return the valid record at `offset` of segment `number`, else None."""
-    end = _payload_end(data, offset, number)
-    if not 0 < end <= len(data):
+    header = _header_at(data, offset, number)
+    if header is None:
         return None
-    _, _, checksum, length, batch, kind, is_end = _HEADER.unpack_from(data, offset)
-    payload = data[end - length : end]
-    if zlib.crc32(payload) != checksum:
+    checksum, length, batch, kind, is_end = header
+    payload_end = offset + HEADER_BYTES + length
+    end = _record_end(offset, length)
+    mark = data[payload_end:end]
+    payload = data[offset + HEADER_BYTES : payload_end]
+    if mark != _MARK * (end - payload_end) or zlib.crc32(payload) != checksum:
         return None
-    return Record(offset, end + -length % 8, batch, kind, bool(is_end), payload)
+    return Record(offset, end, batch, kind, bool(is_end), payload)
 
 
-def _payload_end(data: bytes, offset: int, number: int) -> int:
-    """Return where the payload ends by a valid header at `offset`; 0 when there is none."""
+def _header_at(data: bytes, offset: int, number: int) -> tuple[int, int, int, int, int] | None:
+    """Return a valid header's (checksum, length, batch, kind, is_end), else None."""
     header = data[offset : offset + HEADER_BYTES]
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
-        return 0
-    checksum, length = _HEADER.unpack(header)[1], _HEADER.unpack(header)[3]
-    if zlib.crc32(header[8:], _seed(number, offset)) != checksum:
-        return 0
-    return offset + HEADER_BYTES + int(length)
+        return None
+    _, own, checksum, length, batch, kind, is_end = _HEADER.unpack(header)
+    if zlib.crc32(header[8:], _seed(number, offset)) != own:
+        return None
+    return checksum, length, batch, kind, is_end
+
+
+def _record_end(offset: int, length: int) -> int:
+    return offset + HEADER_BYTES + length + 8 - length % 8
 
 
 class SegmentReader:
@@ -139,8 +149,9 @@ class SegmentReader:
             # is still to come, else of the one after it.
             if later > batch + is_finished:
                 return Ending(offset, False, f"a record is broken, batch {later} follows it")
-        end = _payload_end(data, offset, self._number) or offset + HEADER_BYTES
-        if end > len(data) or _has_blank_sector(data, offset, end):
+        header = _header_at(data, offset, self._number)
+        end = _record_end(offset, header[1]) if header else offset + HEADER_BYTES
+        if _is_unfinished(data, offset, end):
             return Ending(offset, True, "")
         return Ending(offset, False, "a record's bytes differ from its checksum")
 
@@ -153,11 +164,14 @@ class SegmentReader:
             position = self._data.find(MAGIC, position + 1)
 
 
-def _has_blank_sector(data: bytes, start: int, end: int) -> bool:
-    """Say whether a sector that the bytes touch is zeros: it was never written.
+def _is_unfinished(data: bytes, start: int, end: int) -> bool:
+    """Say whether a part of the record never reached the disk; a flipped bit leaves none out.
 
-    Sectors reach the disk whole, so a torn write leaves such a one; a flipped bit doesn't.
+    Missing is its end, where the file stops or all is blank from some byte on, or any whole
+    sector: a disk writes sectors in any order, each whole.
     """
+    if len(data.rstrip(b"\0")) < end:
+        return True
     position = start
     while position < end:
         sector_end = position - position % _SECTOR_BYTES + _SECTOR_BYTES

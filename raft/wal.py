@@ -92,6 +92,7 @@ class Wal:
         self._terms: list[tuple[int, int]] = []  # (first index, term) of each run of a term
         self._last_index = 0
         self._is_refusing = False  # the disk was full; what followed is void
+        self._has_reserve = False
         self._failure = ""
 
     @classmethod
@@ -165,6 +166,8 @@ class Wal:
         if records:
             self._write(records, may_use_reserve=may_use_reserve)
         self._is_refusing = is_refusing
+        if not (self._has_reserve or is_refusing):
+            self._keep_reserve()
         for batch in batches:
             self._note(batch)
         release = max((batch.release_through for batch in batches), default=0)
@@ -258,7 +261,7 @@ class Wal:
         except OSError as error:
             if not (may_use_reserve and is_full(error) and end + need_bytes <= RESERVE_BYTES):
                 raise
-            if "reserve" not in self._disk.list(self._folder):
+            if not self._has_reserve:
                 raise
             spare, capacity = self._folder / "reserve", RESERVE_BYTES
             file = self._disk.open(spare)
@@ -274,8 +277,7 @@ class Wal:
             self._file.close()
         self._file, self._capacity, self._offset = file, capacity, end
         self._segments.append(_Segment(number, self._last_index))
-        if spare.name != "reserve":
-            self._keep_reserve()
+        self._has_reserve = self._has_reserve and spare.name != "reserve"
 
     def _create(self, path: Path, size: int) -> File:
         file = self._disk.open(path, is_new=True)
@@ -289,14 +291,13 @@ class Wal:
 
     def _keep_reserve(self) -> None:
         """Hold some room back while there is any."""
-        if "reserve" in self._disk.list(self._folder):
-            return
         try:
             file = self._create(self._folder / "reserve.new", RESERVE_BYTES)
             self._sync(file)
             file.close()
             self._disk.rename(self._folder / "reserve.new", self._folder / "reserve")
             self._disk.sync_folder(self._folder)
+            self._has_reserve = True
         except OSError as error:
             if not is_full(error):
                 self._fail(error)
@@ -347,6 +348,7 @@ class Wal:
 
     def _recover(self, snapshot: SnapshotMeta) -> Recovery:
         names = self._disk.list(self._folder)
+        self._has_reserve = "reserve" in names
         for name in names:
             if name.endswith(".new"):  # a segment whose making was interrupted
                 self._disk.remove(self._folder / name)
