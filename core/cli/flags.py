@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import click
 
+from core.cli.errors import CliError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 HELP_NAMES = ["-h", "-help", "--help"]
@@ -99,6 +101,13 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _normalise(ctx, self.get_params(ctx), args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CliError as error:
+            error.exit_code = max(error.exit_code, self.error_code)
+            raise
 
 
 class Group(click.Group):

@@ -299,7 +299,7 @@ class _Run:
             pairs = sorted(value.items())
         elif isinstance(value, list):
             pairs = list(enumerate(value))
-        elif value is None:
+        elif value is None or value is NO_VALUE:
             pairs = []
         else:
             raise TemplateError(f"range goes over lists and maps, not over {show(value)}")
