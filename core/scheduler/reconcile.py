@@ -130,9 +130,10 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
         return 0
     rows = view.rows
     ordinal = next((n for n, name in view.group_names.items() if name == group.name), -1)
-    ours = (rows.group == ordinal) & rows.is_deployed & is_live(view)
+    ours = (rows.group == ordinal) & rows.is_deployed & (rows.desired == Desired.RUN)
     if (rows.health[ours] == 0).any():
         return 0
+    ours &= is_live(view)
     return max(0, update.max_parallel - int((rows.health[ours] < 0).sum()))
 
 

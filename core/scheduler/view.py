@@ -148,7 +148,13 @@ class JobView:
 
     @property
     def is_stopped(self) -> bool:
-        return self.job is None or bool(self.job.stop)
+        """Whether it runs nothing: stopped, purged, or only a template of its children."""
+        job = self.job
+        if job is None or job.stop:
+            return True
+        return job.periodic is not None or (
+            job.parameterized_job is not None and not job.dispatched
+        )
 
 
 @dataclass(slots=True, frozen=True)
