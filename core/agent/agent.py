@@ -29,6 +29,7 @@ from core.agent.rpc import Identity, RpcEndpoint
 from core.agent.tls import client_context, server_context
 from core.client import effects as client_effects
 from core.client.machine import ClientMachine
+from core.model.host import Now
 from core.model.query import Answer, Query
 from core.server import effects as server_effects
 from core.server.machine import ServerMachine
@@ -90,6 +91,7 @@ class Agent:
         async with trio.open_nursery() as nursery:
             self.host = AgentHost(nursery=nursery, log=self.log)
             self.host.on_halt = self._on_halt
+            self.host.on_members = self._save_members
             endpoint = await nursery.start(self._run_gossip)
             await self._start(nursery, sockets, endpoint)
             nursery.start_soon(self._watch_signals)
@@ -104,7 +106,10 @@ class Agent:
     ) -> None:
         addresses = build.Addresses.of(self.config, sockets, endpoint.port)
         identity = Identity(
-            self.config.name, "server" if self.config.server.enabled else "client", addresses.rpc
+            self.config.name,
+            "server" if self.config.server.enabled else "client",
+            addresses.rpc,
+            lambda: self._server.datacenter_id if self._server else "",
         )
         outgoing, incoming = self._rpc_tls()
         self.host.rpc = RpcEndpoint(
@@ -148,7 +153,11 @@ class Agent:
         )
 
     def _add_server(
-        self, nursery: trio.Nursery, addresses: build.Addresses, recipe: dict[str, Any], started: Any
+        self,
+        nursery: trio.Nursery,
+        addresses: build.Addresses,
+        recipe: dict[str, Any],
+        started: Any,
     ) -> MachineLoop:
         folder = os.path.join(self.folder, "server")
         disk = Disk(folder, deliver=deliver_to(lambda: self.host.server), log=self.log)
@@ -158,22 +167,27 @@ class Agent:
         )
         boot = disk.boot()
         seed = secrets.randbits(64)
-        self._server = ServerMachine(
-            config=config, boot=boot, rng=random.Random(seed), now=started
-        )
+        self._server = ServerMachine(config=config, boot=boot, rng=random.Random(seed), now=started)
         recipe["server"] = {"config": config, "boot": boot, "seed": seed}
-        self.host.on_members = lambda role, pool, members: disk.save_members(pool, members)
         nursery.start_soon(disk.run)
-        self.exporter.add(SERVER_FAMILIES, self._server.refresh_measures)
+        self.exporter.add(SERVER_FAMILIES, lambda: self._server and self._server.measures)
         return self.host.add_machine("server", self._server, [disk])
 
     async def _add_client(
-        self, nursery: trio.Nursery, addresses: build.Addresses, recipe: dict[str, Any], started: Any
+        self,
+        nursery: trio.Nursery,
+        addresses: build.Addresses,
+        recipe: dict[str, Any],
+        started: Any,
     ) -> MachineLoop:
+        client = self.config.client
+        is_enabled = self.options.is_dev or self.config.is_raw_exec_enabled
         executor = Executor(
-            build.executor_folder(self.config, self.folder),
+            client.state_dir or os.path.join(self.folder, "client"),
             deliver=deliver_to(lambda: self.host.client),
             log=self.log,
+            alloc_dir=client.alloc_dir or os.path.join(self.folder, "alloc"),
+            drivers=("raw_exec",) if is_enabled else (),
         )
         self._executor = executor
         config = await build.client_config(
@@ -181,9 +195,7 @@ class Agent:
         )
         boot = executor.boot()
         seed = secrets.randbits(64)
-        self._client = ClientMachine(
-            config=config, boot=boot, rng=random.Random(seed), now=started
-        )
+        self._client = ClientMachine(config=config, boot=boot, rng=random.Random(seed), now=started)
         recipe["client"] = {"config": config, "boot": boot, "seed": seed}
         nursery.start_soon(executor.run)
         return self.host.add_machine("client", self._client, [executor, _ClientEnd(self)])
@@ -294,16 +306,22 @@ class Agent:
         if self.host.server is not None:
             self.host.server.deliver(server_effects.ShutdownRequested())
             with trio.move_on_after(LEAVE_TIMEOUT_S):
-                while self._server is not None and not self._server.has_left:
+                while self._server and not self._server.server.membership.is_left:
                     await trio.sleep(0.02)
 
     def _close(self) -> None:
         if self._recorder is not None:
-            self._recorder.close(self._server.state_hash() if self._server else "")
+            self._recorder.close(self._server.state.hash() if self._server else "")
         if self._disk is not None:
             self._disk.close()
         if self._executor is not None:
             self._executor.close()
+
+    def _save_members(self, role: str, pool: str, members: list[tuple[str, str]]) -> None:
+        if role == "server" and self._disk is not None:
+            self._disk.save_members(pool, members)
+        elif self._executor is not None:
+            self._executor.save_members(members)
 
     def _refresh_measures(self) -> HostMeasures:
         measures = self.measures
@@ -336,7 +354,7 @@ class _ClientEnd:
 
 def _open_record(path: str, log: Any) -> RunRecorder:
     try:
-        return RunRecorder(open(path, "wb"), log)  # noqa: SIM115  (closed at the agent's end)
+        return RunRecorder(open(path, "wb"), log)
     except OSError as error:
         raise StartError(f"-record {path}: {error.strerror}") from None
 

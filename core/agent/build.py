@@ -79,7 +79,6 @@ def server_config(
         retry_interval_us=server.server_join.retry_interval_us,
         serves=tuple(server.serves),
         acl_enabled=config.acl.enabled,
-        authoritative_region=server.authoritative_region,
         is_dev=is_dev,
         is_client=config.client.enabled,
         tls_rpc=config.tls.rpc,
@@ -103,7 +102,9 @@ async def client_config(
 ) -> ClientConfig:
     """Return what the client machine of this agent is told."""
     client = config.client
-    servers = [_with_port(address, 4647) for address in [*client.servers, *client.server_join.retry_join]]
+    servers = [
+        _with_port(address, 4647) for address in [*client.servers, *client.server_join.retry_join]
+    ]
     if config.server.enabled:
         servers.insert(0, addresses.rpc)
     reserved = client.reserved

@@ -11,13 +11,13 @@ class Section(msgspec.Struct, kw_only=True, frozen=True):
     """A part of the configuration. Field names are the keys of the file."""
 
 
-class Ports(Section):
+class Ports(Section, frozen=True):
     http: int = 4646
     rpc: int = 4647
     serf: int = 4648
 
 
-class Addresses(Section):
+class Addresses(Section, frozen=True):
     """Where each protocol binds; "" = `bind_addr`."""
 
     http: str = ""
@@ -25,7 +25,7 @@ class Addresses(Section):
     serf: str = ""
 
 
-class Advertise(Section):
+class Advertise(Section, frozen=True):
     """What others are told to dial, `host` or `host:port`; "" = where it binds."""
 
     http: str = ""
@@ -33,14 +33,14 @@ class Advertise(Section):
     serf: str = ""
 
 
-class ServerJoin(Section):
+class ServerJoin(Section, frozen=True):
     retry_join: list[str] = []
     retry_interval_us: int = 30 * SECOND_US
     retry_max: int = 0  # 0 = for ever
     start_join: list[str] = []
 
 
-class ServerSection(Section):
+class ServerSection(Section, frozen=True):
     enabled: bool = False
     bootstrap_expect: int = 0
     serves: list[str] = []  # labels of small sites whose clients it takes in
@@ -62,19 +62,19 @@ class ServerSection(Section):
         return list(dict.fromkeys(every))
 
 
-class Reserved(Section):
+class Reserved(Section, frozen=True):
     cpu: int = 0  # MHz
     memory: int = 0  # MiB
     disk: int = 0  # MiB
     reserved_ports: str = ""  # "22,80,8500-8600"
 
 
-class HostVolume(Section):
+class HostVolume(Section, frozen=True):
     path: str
     read_only: bool = False
 
 
-class ClientSection(Section):
+class ClientSection(Section, frozen=True):
     enabled: bool = False
     servers: list[str] = []
     server_join: ServerJoin = ServerJoin()
@@ -95,7 +95,7 @@ class ClientSection(Section):
     max_kill_timeout_us: int = 30 * SECOND_US
 
 
-class TLSSection(Section):
+class TLSSection(Section, frozen=True):
     http: bool = False
     rpc: bool = False
     ca_file: str = ""
@@ -105,13 +105,13 @@ class TLSSection(Section):
     verify_https_client: bool = False
 
 
-class ACLSection(Section):
+class ACLSection(Section, frozen=True):
     enabled: bool = False
     token_ttl_us: int = 30 * SECOND_US
     policy_ttl_us: int = 30 * SECOND_US
 
 
-class Telemetry(Section):
+class Telemetry(Section, frozen=True):
     collection_interval_us: int = SECOND_US
     disable_hostname: bool = False
     prometheus_metrics: bool = True
@@ -119,21 +119,21 @@ class Telemetry(Section):
     publish_node_metrics: bool = False
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     http_max_conns_per_client: int = 100
     https_handshake_timeout_us: int = 5 * SECOND_US
     rpc_handshake_timeout_us: int = 5 * SECOND_US
     rpc_max_conns_per_client: int = 100
 
 
-class Plugin(Section):
+class Plugin(Section, frozen=True):
     """`plugin "raw_exec" { config { enabled = true } }`: `config` as it stands there."""
 
     args: list[str] = []
     config: dict[str, Any] = {}
 
 
-class AgentConfig(Section):
+class AgentConfig(Section, frozen=True):
     """What the agent runs with. Durations are microseconds (`_us`)."""
 
     name: str = ""  # "" = the host's name

@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import trio
-from gossip.endpoint import Endpoint
 
 from core.agent.loop import MachineLoop, Recorder
 from core.agent.rpc import CallFailed, RpcEndpoint
@@ -19,6 +18,7 @@ from core.model import host as h
 from core.model.host import LOCAL, Effect, Event, Machine, Peer
 from core.model.query import Answer, Query
 from core.server import effects as server_effects
+from gossip.endpoint import Endpoint
 
 REQUEST_GRACE_S: Final = 30.0
 CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
@@ -109,7 +109,7 @@ class AgentHost:
         try:
             return msgspec.convert(body, Answer)
         except msgspec.ValidationError as invalid:
-            return Answer(status=500, error=f"the answering agent sent an unreadable answer: {invalid}")
+            return Answer(status=500, error=f"unreadable answer of another agent: {invalid}")
 
     async def on_request(self, method: str, body: Any, peer: Peer) -> tuple[Any, str]:
         """Answer a call that came over RPC: (body, error text)."""

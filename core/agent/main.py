@@ -3,17 +3,23 @@
 import contextlib
 import os
 import shutil
+import socket
 import sys
 import tempfile
+from typing import Final
 
+import msgspec
 import trio
 
 from core.agent.agent import Agent, StartError
+from core.agent.build import ConfigError
 from core.agent.config import AgentConfig, check_safety
+from core.agent.disk import DataFolderError
+from core.agent.execution.runs import RunsBusy
+from core.agent.execution.store import StoreDamaged
 from core.agent.journal import open_journal
 from core.agent.options import Options
 from core.agent.tls import TLSError
-from raft.wal import WalError
 
 
 def run(config: AgentConfig, options: Options) -> int:
@@ -37,16 +43,40 @@ def run(config: AgentConfig, options: Options) -> int:
         except OSError as error:
             print(f"Error: {error.filename}: {error.strerror}", file=sys.stderr)
             return 1
+        if not config.name:
+            config = msgspec.structs.replace(config, name=socket.gethostname())
         log = open_journal(config.log_level, as_json=config.log_json, stream=stream)
         for warning in config.warnings:
             log.warning(warning)
         agent = Agent(config, options, folder, log)
         try:
-            halted = trio.run(agent.serve, strict_exception_groups=False)
-        except (StartError, TLSError, WalError) as error:
+            halted = trio.run(agent.serve)
+        except BaseExceptionGroup as group:
+            refused = _refusal(group)
+            if refused is None:
+                raise
+            print(f"Error: {refused}", file=sys.stderr)
+            return 1
+        except _REFUSALS as error:
             print(f"Error: {error}", file=sys.stderr)
             return 1
         return 1 if halted else 0
+
+
+_REFUSALS: Final = (
+    StartError, ConfigError, TLSError, DataFolderError, RunsBusy, StoreDamaged,
+)  # fmt: skip
+
+
+def _refusal(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return the refusal inside a nursery's group, None when something else is in it."""
+    found: BaseException | None = None
+    for error in group.exceptions:
+        inner = _refusal(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(inner, _REFUSALS):
+            return None
+        found = inner
+    return found
 
 
 def _folder(config: AgentConfig, options: Options, stack: contextlib.ExitStack) -> str:

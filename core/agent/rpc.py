@@ -61,11 +61,17 @@ class CallFailed(Exception):
 class Identity:
     """How this agent introduces itself; the datacenter id may become known later."""
 
-    def __init__(self, name: str, role: str, address: Address) -> None:
+    def __init__(
+        self, name: str, role: str, address: Address, datacenter_id: Callable[[], str]
+    ) -> None:
         self.name = name
         self.role = role
         self.address = address
-        self.datacenter_id = ""
+        self._datacenter_id = datacenter_id
+
+    @property
+    def datacenter_id(self) -> str:
+        return self._datacenter_id()
 
 
 class RpcCounters:
