@@ -8,6 +8,7 @@ type short prefixes, and prefixes of sequential ids would all be the same.
 """
 
 import random
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -130,12 +131,13 @@ def _mix(half: int, salt: int) -> int:
     return x & _MASK
 
 
-def _round_keys(datacenter_id: str) -> list[int]:
+@lru_cache(maxsize=1024)
+def _round_keys(datacenter_id: str) -> tuple[int, ...]:
     seed = int(datacenter_id, 16)
     keys = []
     for number in range(_ROUNDS):
         keys.append(_mix(seed & _MASK, (seed >> 8) + number * 0x1234567))
-    return keys
+    return tuple(keys)
 
 
 def _shape(bits: int, datacenter_id: str) -> str:

@@ -314,8 +314,9 @@ class AllocTable:
 
     def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return whether each is wanted to run and its client is not done (or unknown)."""
-        held: npt.NDArray[np.bool_] = HELD[self.columns.client[rows]]
-        return held & (self.columns.desired[rows] == Desired.RUN)
+        live: npt.NDArray[np.bool_] = HELD[self.columns.client[rows]]
+        live &= self.columns.desired[rows] == Desired.RUN
+        return live
 
     def is_terminal(self, row: int) -> bool:
         """Return whether the client is done with it."""

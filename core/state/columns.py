@@ -17,9 +17,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-CHUNK_BITS: Final = 14
+CHUNK_BITS: Final = 11
 CHUNK_ROWS: Final = 1 << CHUNK_BITS
 _FIRST_CAPACITY: Final = 64
+# From 64 Ki rows on, grow to 4 Mi at once: pages never written cost nothing (calloc),
+# whereas copying a million rows would hold up the loop for tens of milliseconds.
+_MANY_ROWS: Final = 1 << 16
+_VERY_MANY_ROWS: Final = 1 << 22
 
 Array = npt.NDArray[Any]
 V = TypeVar("V")
@@ -51,7 +55,8 @@ class Columns:
         self.length += count
         if self.length > self._capacity:
             while self._capacity < self.length:
-                self._capacity *= 2
+                is_leap = _MANY_ROWS <= self._capacity < _VERY_MANY_ROWS
+                self._capacity = _VERY_MANY_ROWS if is_leap else self._capacity * 2
             for name, dtype in self.DTYPES.items():
                 grown = np.zeros(self._capacity, dtype=dtype)
                 grown[:first] = getattr(self, name)[:first]

@@ -117,6 +117,7 @@ class AllocUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
     client_description: str = ""
     task_states: dict[str, TaskState] | None = None
     deployment_status: AllocDeploymentStatus | None = None
+    deployment_id: str = ""  # the deployment that this status was observed for
     network_status: dict[str, Any] | None = None
 
 

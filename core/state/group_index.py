@@ -57,6 +57,12 @@ class GroupIndex:
 
     def put(self, indices: Ints, rows: Ints, generations: Ints) -> Ints:
         """Make `rows` the newest of `indices` (distinct); return the rows they follow."""
+        if not len(self.indices):
+            order = np.argsort(indices, kind="stable")
+            self.indices = indices[order].astype(np.int32)
+            self.rows = rows[order].astype(np.int32)
+            self.generations = generations[order].astype(np.uint16)
+            return np.full(len(indices), NO_ROW, dtype=np.int64)
         places, known = self.positions(indices)
         followed = np.full(len(indices), NO_ROW, dtype=np.int64)
         followed[known] = self.rows[places[known]]

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import ClientStatus, Desired
+from core.model.ids import GENERATION_BITS, INDEX_BITS
 from core.model.plan import AllocStop, PlacementBatch, Plan
 from core.state.allocs import FLAG_CANARY, HELD
 from core.state.jobs import JobRecord
@@ -97,10 +98,11 @@ def decode_batch(batch: PlacementBatch) -> BatchRows:
         or len(batch.previous) not in {0, count}
     ):
         raise ValueError(f"placements of group {batch.group!r}: columns of unequal length")
-    if min(ask_of(batch.resources)) < 0:
+    ask = ask_of(batch.resources)
+    if min(ask) < 0:
         raise ValueError(f"placements of group {batch.group!r} ask for less than nothing")
     return BatchRows(
-        batch, index, generation, node, ports.reshape(count, -1), ask_of(batch.resources)
+        batch, index, generation, node, ports.reshape(count, len(batch.port_asks)), ask
     )
 
 
@@ -234,18 +236,22 @@ class _Check:
 
     def _check_indices(self, record: JobRecord, rows: BatchRows, codes: Codes) -> None:
         group = rows.batch.group
-        bad = (rows.index < 0) | (rows.index >> 28 != 0)
-        _, first = np.unique(rows.index, return_index=True)
-        repeated = np.ones(len(rows.index), dtype=bool)
-        repeated[first] = False
-        bad |= repeated
-        taken, keys = self._accepted.get(group, (rows.index[:0], rows.index[:0]))
-        bad |= np.isin(rows.index << 16 | rows.generation, keys)
-        if not rows.batch.canary:
-            bad |= np.isin(rows.index, taken)
+        bad = (rows.index < 0) | (rows.index >> INDEX_BITS != 0)
+        if len(set(rows.index.tolist())) < len(rows.index):
+            _, first = np.unique(rows.index, return_index=True)
+            repeated = np.ones(len(rows.index), dtype=bool)
+            repeated[first] = False
+            bad |= repeated
+        if group in self._accepted:
+            taken, keys = self._accepted[group]
+            bad |= np.isin(rows.index << GENERATION_BITS | rows.generation, keys)
+            if not rows.batch.canary:
+                bad |= np.isin(rows.index, taken)
         ordinal = self._state.jobs.group_ordinal(record, group)
+        index = None
         if ordinal is not None:
             index = self._state.allocs.group_index(record.group_rows[ordinal])
+        if index is not None and len(index.indices):
             bad |= ~index.is_newer(rows.index, rows.generation)
             if not rows.batch.canary:
                 places, known = index.positions(rows.index)
@@ -310,7 +316,7 @@ class _Check:
         taken, keys = self._accepted.get(rows.batch.group, (rows.index[:0], rows.index[:0]))
         if not rows.batch.canary:
             taken = np.concatenate((taken, rows.index[ok]))
-        keys = np.concatenate((keys, rows.index[ok] << 16 | rows.generation[ok]))
+        keys = np.concatenate((keys, rows.index[ok] << GENERATION_BITS | rows.generation[ok]))
         self._accepted[rows.batch.group] = (taken, keys)
 
     def in_place(self, plan: Plan) -> list[bool]:

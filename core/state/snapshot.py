@@ -17,6 +17,7 @@ from core.state.columns import ENCODER
 
 MAGIC: Final = b"SERAISNP"
 FORMAT: Final = 1
+CHUNK_BYTES: Final = 1 << 18
 _LENGTH: Final = struct.Struct("<I")
 _END: Final = "end"
 META: Final = "meta"
@@ -70,16 +71,17 @@ class StateImage:
         self._views = views
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the snapshot's bytes, about 128 KiB at a time; release the image after."""
+        """Yield the snapshot's bytes, some 256 KiB at a time; release the image after."""
         digest = hashlib.blake2b(digest_size=32)
-        first = MAGIC + bytes((FORMAT, self._meta.schema))
-        digest.update(first)
-        yield first
+        chunk = bytearray(MAGIC + bytes((FORMAT, self._meta.schema)))
         for section, piece in self._pieces():
-            chunk = _frame(section, piece)
-            digest.update(chunk)
-            yield chunk
-        yield _frame(_END, digest.digest())
+            chunk += _frame(section, piece)
+            if len(chunk) >= CHUNK_BYTES:
+                digest.update(chunk)
+                yield bytes(chunk)
+                chunk.clear()
+        digest.update(chunk)
+        yield bytes(chunk) + _frame(_END, digest.digest())
         self._views = []
 
     def hash(self) -> str:
