@@ -92,6 +92,7 @@ def agent(
         )
     from core.agent.main import run
     from core.agent.options import Options
+    from core.api.app import Api
 
     options = Options(
         is_dev=is_dev,
@@ -100,7 +101,7 @@ def agent(
         config_paths=configs,
         flags=flags,
     )
-    return run(config, options)
+    return run(config, options, Api)
 
 
 def config_flags(given: dict[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,6 @@ def _run(build: "Callable[[int], Plan]", named: str, given: dict[str, Any]) -> i
             try:
                 trio.run(
                     partial(supervisor.run, on_started=view.started, on_ready=view.ready),
-                    strict_exception_groups=False,
                 )
                 break
             except AddressTaken as error:

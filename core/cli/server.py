@@ -70,10 +70,9 @@ def _member_row(member: Record, leaders: set[str]) -> list[Any]:
 
 
 def _rpc_address(member: Record) -> str:
+    """Return a server's RPC address: Serai's servers tag it whole, Nomad's its port."""
     tags = member["Tags"]
-    return (
-        tags.get("rpc_addr") or f"{member['Addr']}:{tags.get('port') or tags.get('rpc_port', '')}"
-    )
+    return tags.get("rpc") or f"{member['Addr']}:{tags.get('port', '')}"
 
 
 def _leaders(session: Session, found: list[Record]) -> tuple[set[str], list[str]]:

@@ -115,13 +115,21 @@ def socket_path(folder: Path) -> Iterator[Path]:
         yield Path(short) / _SOCKET
 
 
-async def serve(path: Path, handler: Handler) -> None:
-    """Answer commands until cancelled. `handler` raises ValueError to refuse."""
+async def serve(
+    path: Path,
+    handler: Handler,
+    task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer commands until cancelled; started once it listens.
+
+    `handler` raises ValueError to refuse.
+    """
     path.unlink(missing_ok=True)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plug:
         await plug.bind(str(path))
         path.chmod(0o600)
         plug.listen(16)
+        task_status.started()
         listener = trio.SocketListener(plug)
 
         async def answer(stream: trio.SocketStream) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -45,7 +45,8 @@ class AgentProcess:
     state: str = "new"
     ending: str = ""  # how the last process ended
     is_wanted: bool = True  # False once we ourselves asked it to end
-    process: trio.Process | None = None
+    process: "subprocess.Popen[bytes] | None" = None
+    ended: trio.Event = field(default_factory=trio.Event)  # of the last process
 
     @property
     def pid(self) -> int | None:
@@ -64,11 +65,15 @@ class AgentProcess:
     def log_path(self) -> Path:
         return self.folder / "agent.log"
 
-    async def start(self) -> None:
-        """Start the process; its output is appended to `log_path`."""
+    def start(self) -> None:
+        """Start the process; its output is appended to `log_path`.
+
+        Called in the main thread: the kernel ends an agent with the *thread* that started
+        it (launch.py), and trio's worker threads come and go.
+        """
         assert self.process is None, f"{self.spec.name} runs already"
         with self.log_path.open("ab") as log:
-            self.process = await trio.lowlevel.open_process(
+            self.process = subprocess.Popen(
                 [*self.program, "agent", "-config", str(self.config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -77,14 +82,21 @@ class AgentProcess:
                 # Not in our group: Ctrl-C reaches us alone, and we stop them in order.
                 start_new_session=True,
             )
+        self.ended = trio.Event()
         self.state, self.ending, self.is_wanted = "running", "", True
 
-    async def wait(self, report: Callable[[str], None]) -> None:
+    async def watch(self, report: Callable[[str], None]) -> None:
         """Return when the process has ended; an end nobody asked for is reported."""
         process = self.process
         assert process is not None
-        code = await process.wait()
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+        code = process.wait()  # it has ended: this only collects it
         self.process, self.state, self.ending = None, "ended", _ending(code)
+        self.ended.set()
         if self.is_wanted:
             report(
                 f"{self.spec.name} {self.ending}; start it again with: "

@@ -69,6 +69,7 @@ class Supervisor:
         self._stop = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._hurry = trio.Event()
+        self._failure = ""
 
     async def run(self, *, on_started: Callable[[], None], on_ready: Callable[[], None]) -> None:
         """Run until stopped. The relay's addresses are bound before any agent starts.
@@ -85,6 +86,8 @@ class Supervisor:
                     await self._supervise(relay, socket_path, on_started, on_ready)
                 finally:
                     (self.folder / control.STATE_FILE).unlink(missing_ok=True)
+        if self._failure:
+            raise StartFailed(self._failure)
 
     async def _supervise(
         self,
@@ -96,13 +99,14 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(relay.run)
-            nursery.start_soon(control.serve, socket_path, self.handle)
+            await nursery.start(control.serve, socket_path, self.handle)
             nursery.start_soon(self._watch_signals)
             nursery.start_soon(self._reap)
             control.write_state(self.folder, socket_path)
             try:
                 for process in self.processes.values():
-                    await self._start(process)
+                    self._start(process)
+                    await trio.lowlevel.checkpoint()
                 on_started()
                 if await self._become_ready():
                     self.is_ready = True
@@ -178,15 +182,15 @@ class Supervisor:
         if command == "start":
             if process.process is not None:
                 return f"{name} runs already (pid {process.pid})"
-            await self._start(process)
+            self._start(process)
             return f"{name} started (pid {process.pid})"
         if process.process is None:
             return f"{name} does not run"
-        pid, running = process.pid, process.process
+        pid = process.pid
         if command == "kill":
             process.is_wanted = False
             process.send(signal.SIGKILL)
-            await running.wait()
+            await process.ended.wait()
             return f"{name} killed (pid {pid}); start it again with: {process.command} start {name}"
         if command == "stop":
             process.send(signal.SIGSTOP)
@@ -209,21 +213,18 @@ class Supervisor:
             )
             process.config_path.write_text(text)
 
-    async def _start(self, process: AgentProcess) -> None:
+    def _start(self, process: AgentProcess) -> None:
         assert self._nursery is not None
-        await process.start()
-        self._nursery.start_soon(process.wait, self.report)
+        process.start()
+        self._nursery.start_soon(process.watch, self.report)
 
     async def _become_ready(self) -> bool:
-        """Wait until all is ready; False when we were stopped before.
-
-        Raises:
-            StartFailed: An agent ended by itself meanwhile.
-        """
+        """Wait until all is ready; False when we were stopped or an agent gave up before."""
         while not self._stop.is_set():
             for process in self.processes.values():
                 if process.has_given_up:
-                    raise StartFailed(_failure(process))
+                    self._failure = _failure(process)
+                    return False
             states = await self._look_around()
             if all(state.is_ready(self.plan) for state in states):
                 return True
@@ -249,7 +250,6 @@ class Supervisor:
             process.is_wanted = False
             process.send(signal.SIGTERM)
             process.send(signal.SIGCONT)  # a paused one must go on to stop
-        waits = [process.process for process in running if process.process is not None]
         with trio.move_on_after(STOP_GRACE_S):
             async with trio.open_nursery() as nursery:
 
@@ -258,14 +258,14 @@ class Supervisor:
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(stop_waiting)
-                for one in waits:
-                    await one.wait()
+                for process in running:
+                    await process.ended.wait()
                 nursery.cancel_scope.cancel()
         for process in running:
             if process.process is not None:
                 process.send(signal.SIGKILL)
-        for one in waits:
-            await one.wait()
+        for process in running:
+            await process.ended.wait()
 
     def _own_pids(self) -> set[int]:
         return {one.pid for one in self.processes.values() if one.pid is not None}

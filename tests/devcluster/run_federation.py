@@ -36,7 +36,7 @@ def main() -> None:
     )
     run = partial(supervisor.run, on_started=lambda: say("started"), on_ready=lambda: say("ready"))
     try:
-        trio.run(run, strict_exception_groups=False)
+        trio.run(run)
     except StartFailed as error:
         say(error)
         sys.exit(1)
