@@ -1,13 +1,15 @@
 """The state as bytes: taken without stopping, checked when read.
 
-Layout: magic, format byte, schema byte; then frames of `length (uint32, little-endian),
-msgpack [section, piece]`; the last frame is `["end", digest]` with the BLAKE2b of all
-bytes before it. A section is one part of the state (a table, a set of columns, ...)
-and knows how to load its own pieces.
+Layout: magic, format byte, schema byte; then frames of `length, CRC-32 (both uint32,
+little-endian), msgpack [section, piece]`; the last frame is `["end", digest]` with the
+BLAKE2b of all bytes before it. The sum of a frame keeps damaged bytes from being loaded
+at all, the digest notices frames that are missing or moved. A section is one part of
+the state (a table, a set of columns, ...) and knows how to load its own pieces.
 """
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
@@ -18,7 +20,7 @@ from core.state.columns import ENCODER
 MAGIC: Final = b"SERAISNP"
 FORMAT: Final = 1
 CHUNK_BYTES: Final = 1 << 18
-_LENGTH: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<II")
 _END: Final = "end"
 META: Final = "meta"
 FRAME_BYTES_MAX: Final = 1 << 30
@@ -100,7 +102,7 @@ class StateImage:
 
 def _frame(section: str, piece: Any) -> bytes:
     body = ENCODER.encode([section, piece])
-    return _LENGTH.pack(len(body)) + body
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 def read_frames(chunks: Iterable[bytes], schema_max: int) -> Iterator[tuple[str, Any]]:
@@ -125,14 +127,17 @@ def read_frames(chunks: Iterable[bytes], schema_max: int) -> Iterator[tuple[str,
             del buffer[:offset]
             is_headed = True
         at = 0
-        while len(buffer) - at >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer, at)
-            end = at + _LENGTH.size + length
+        while len(buffer) - at >= _HEAD.size:
+            length, checksum = _HEAD.unpack_from(buffer, at)
+            end = at + _HEAD.size + length
             if is_ended or length > FRAME_BYTES_MAX:
                 raise SnapshotError(f"snapshot is damaged at byte {offset + at}")
             if end > len(buffer):
                 break
-            section, piece = _read_frame(bytes(buffer[at + _LENGTH.size : end]), offset + at)
+            body = bytes(buffer[at + _HEAD.size : end])
+            if zlib.crc32(body) != checksum:
+                raise SnapshotError(f"snapshot is damaged at byte {offset + at}")
+            section, piece = _read_frame(body, offset + at)
             if section == _END:
                 if piece != digest.digest():
                     raise SnapshotError("snapshot is damaged: its digest does not match")
