@@ -44,6 +44,7 @@ class EvaluationBroker:
         self._second: dict[_Job, str] = {}
         self._in_flight: dict[str, None] = {}
         self._attempts: dict[str, int] = {}
+        self._again: dict[str, tuple[Evaluation, int]] = {}  # in flight, and enqueued since
         self._superseded: list[Evaluation] = []
         self._failed: list[Evaluation] = []
         self._sequence = 0
@@ -63,7 +64,13 @@ class EvaluationBroker:
         )
 
     def enqueue(self, evaluation: Evaluation, now_us: int) -> None:
-        """Take in a pending evaluation. One that is held already is ignored."""
+        """Take in a pending evaluation.
+
+        One that is held already is ignored; one that is in flight runs once more after
+        `ack`, for what it is woken by may have come after its plan was made.
+        """
+        if evaluation.id in self._in_flight:
+            self._again[evaluation.id] = evaluation, now_us
         if evaluation.id in self._known:
             return
         self._known[evaluation.id] = evaluation
@@ -91,8 +98,12 @@ class EvaluationBroker:
 
     def ack(self, evaluation_id: str) -> None:
         """The evaluation's plan is committed: the job's next one may run."""
-        if evaluation_id in self._in_flight:
-            self._forget(evaluation_id)
+        if evaluation_id not in self._in_flight:
+            return
+        again = self._again.get(evaluation_id)
+        self._forget(evaluation_id)
+        if again is not None:
+            self.enqueue(*again)
 
     def nack(self, evaluation_id: str, now_us: int) -> None:
         """Planning failed: try again later, and give it up after `ATTEMPTS_MAX`."""
@@ -146,6 +157,7 @@ class EvaluationBroker:
         evaluation = self._known.pop(evaluation_id)
         self._attempts.pop(evaluation_id, None)
         self._in_flight.pop(evaluation_id, None)
+        self._again.pop(evaluation_id, None)
         # A heap entry of it may remain; it is skipped when it comes up.
         job = _job(evaluation)
         if self._second.get(job) == evaluation_id:

@@ -12,6 +12,7 @@ from core.model.plan import PortAsk
 from core.scheduler.room import Ask
 from core.scheduler.view import SchedulerConfig
 
+_MOST = 1 << 40  # more than any node has, and far from where sums overflow
 # Nomad's defaults, for a job that was not made canonical.
 _CPU_MHZ, _MEMORY_MIB, _DISK_MIB = 100, 300, 300
 
@@ -33,9 +34,9 @@ def ask_of_group(group: TaskGroup) -> Ask:
     resources = resources_of_group(group, SchedulerConfig())
     ports = port_asks(group)
     return Ask(
-        cpu=sum(task.cpu.cpu_shares for task in resources.tasks.values()),
-        memory=sum(task.memory.memory_mb for task in resources.tasks.values()),
-        disk=resources.shared.disk_mb,
+        cpu=min(sum(task.cpu.cpu_shares for task in resources.tasks.values()), _MOST),
+        memory=min(sum(task.memory.memory_mb for task in resources.tasks.values()), _MOST),
+        disk=min(resources.shared.disk_mb, _MOST),
         static_ports=tuple(port.static for port in ports if port.static),
         dynamic_ports=sum(not port.static for port in ports),
     )

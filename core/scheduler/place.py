@@ -192,7 +192,8 @@ class Placer:
         spread = np.zeros(nodes.size)
         for scorer in wish.spreads:
             spread = spread + scorer.scores(nodes)
-        return (total + spread) / (parts + (spread != 0.0))
+        score: Floats = (total + spread) / (parts + (spread != 0.0))
+        return score
 
     def _round(self, wish: Wish, wanted: int) -> Placed:
         fits = self.fits(wish, wanted)

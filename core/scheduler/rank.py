@@ -33,6 +33,7 @@ _TABLE: Final = np.array(
         for n in range(-_SPAN * _STEPS, _SPAN * _STEPS + 1)
     ]
 )
+_ENTRIES: Final[list[float]] = _TABLE.tolist()
 _LN10: Final = 2.302585092994046
 _COEFFICIENTS: Final = (  # ln(10)^k / k!, for k from 6 down to 1
     0.20699584869686811,
@@ -59,6 +60,26 @@ def power10(exponent: Floats) -> Floats:
     polynomial = polynomial * rest + 1.0
     result: Floats = _TABLE[(nearest + _SPAN * _STEPS).astype(np.int64)] * polynomial
     return result
+
+
+def power10_one(exponent: float) -> float:
+    """Return what `power10` returns for one value: the same operations, without arrays."""
+    x = min(max(exponent, -float(_SPAN)), float(_SPAN))
+    nearest = round(x * _STEPS)  # to even, as rint
+    rest = x - nearest / _STEPS
+    polynomial = _COEFFICIENTS[0]
+    for coefficient in _COEFFICIENTS[1:]:
+        polynomial = polynomial * rest + coefficient
+    return _ENTRIES[nearest + _SPAN * _STEPS] * (polynomial * rest + 1.0)
+
+
+def fitness_one(
+    cpu_factor: float, memory_factor: float, cpu_left: float, memory_left: float, is_spread: bool
+) -> float:
+    """Return what `fitness` returns for one node."""
+    total = cpu_factor + memory_factor
+    score = total - 2.0 if is_spread else (20.0 - total) - 2.0 * abs(cpu_left - memory_left)
+    return min(max(score, 0.0), SCORE_MAX) / SCORE_MAX
 
 
 def fitness(

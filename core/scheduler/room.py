@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.node import Node
-from core.scheduler.rank import fitness, power10
+from core.scheduler.rank import fitness, fitness_one, power10, power10_one
 from core.scheduler.view import Floats, Ints, Mask, NodesView
 
 PORT_LAST = 65_535
@@ -57,6 +57,7 @@ class Room:
         # is not at once another service's.
         self._port_offset = rng.getrandbits(16)
         self._heads: dict[tuple[int, int], Floats] = {}  # fitness by ordinal, by (cpu, memory)
+        self._steps: dict[tuple[int, int], tuple[Floats, Floats]] = {}
         self._port_range: tuple[Ints, Ints] | None = None
         self._dynamic_free: Ints | None = None
 
@@ -161,23 +162,36 @@ class Room:
         memory_left = (
             self.view.memory_capacity[nodes] - memory_used - ask.memory
         ) / self._memory_whole[nodes]
-        cpu_step = power10(-ask.cpu / self._cpu_shapes)[self._cpu_shape[nodes]]
-        memory_step = power10(-ask.memory / self._memory_shapes)[self._memory_shape[nodes]]
+        cpu_steps, memory_steps = self._steps_of(ask.cpu, ask.memory)
         return fitness(
-            cpu_factor * cpu_step,
-            memory_factor * memory_step,
+            cpu_factor * cpu_steps[self._cpu_shape[nodes]],
+            memory_factor * memory_steps[self._memory_shape[nodes]],
             cpu_left,
             memory_left,
             is_spread=self.is_spread,
         )
 
+    def _steps_of(self, cpu: int, memory: int) -> tuple[Floats, Floats]:
+        # 10^-ask by shape of node: the second factor of 10^(free - ask).
+        known = self._steps.get((cpu, memory))
+        if known is None:
+            known = power10(-cpu / self._cpu_shapes), power10(-memory / self._memory_shapes)
+            self._steps[cpu, memory] = known
+        return known
+
     def take(self, ask: Ask, nodes: Ints) -> None:
         """Take one ask from each of `nodes`; an ordinal may come several times. No ports."""
+        if nodes.size == 1:
+            self._change_one(ask, int(nodes[0]), 1)
+            return
         touched, counts = np.unique(nodes, return_counts=True)
         self._change(ask, touched, counts)
 
     def give_back(self, ask: Ask, nodes: Ints) -> None:
         """Give back one ask to each of `nodes`; an ordinal may come several times. No ports."""
+        if nodes.size == 1:
+            self._change_one(ask, int(nodes[0]), -1)
+            return
         touched, counts = np.unique(nodes, return_counts=True)
         self._change(ask, touched, -counts)
 
@@ -194,6 +208,28 @@ class Room:
         )
         for (cpu, memory), kept in self._heads.items():
             kept[nodes] = self._head_scores(Ask(cpu, memory, 0), nodes)
+
+    def _change_one(self, ask: Ask, node: int, count: int) -> None:
+        # As `_change`, where arrays of one element would cost most of the time.
+        view = self.view
+        self.cpu_used[node] += count * ask.cpu
+        self.memory_used[node] += count * ask.memory
+        self.disk_used[node] += count * ask.disk
+        cpu_left = int(view.cpu_capacity[node]) - int(self.cpu_used[node])
+        memory_left = int(view.memory_capacity[node]) - int(self.memory_used[node])
+        cpu_whole, memory_whole = float(self._cpu_whole[node]), float(self._memory_whole[node])
+        cpu_factor = power10_one(cpu_left / cpu_whole)
+        memory_factor = power10_one(memory_left / memory_whole)
+        self._cpu_factor[node], self._memory_factor[node] = cpu_factor, memory_factor
+        for (cpu, memory), kept in self._heads.items():
+            cpu_steps, memory_steps = self._steps_of(cpu, memory)
+            kept[node] = fitness_one(
+                cpu_factor * float(cpu_steps[self._cpu_shape[node]]),
+                memory_factor * float(memory_steps[self._memory_shape[node]]),
+                (cpu_left - cpu) / cpu_whole,
+                (memory_left - memory) / memory_whole,
+                self.is_spread,
+            )
 
     # --- ports --------------------------------------------------------------------
 

@@ -70,6 +70,18 @@ def test_a_failed_attempt_is_repeated_and_given_up_in_the_end() -> None:
     assert _ids(broker.take_failed()) == ["bad"] and broker.dequeue(9, now) == []
 
 
+def test_woken_while_in_flight_runs_again_after_it() -> None:
+    broker = EvaluationBroker()
+    broker.enqueue(_evaluation("blocked"), 0)
+    broker.dequeue(9, 0)
+    broker.enqueue(_evaluation("blocked"), 0)
+    assert broker.dequeue(9, 0) == []
+    broker.ack("blocked")
+    assert _ids(broker.dequeue(9, 0)) == ["blocked"]
+    broker.ack("blocked")
+    assert broker.dequeue(9, 0) == []
+
+
 def test_taken_in_once_and_cancelled_for_good() -> None:
     broker = EvaluationBroker()
     for _ in range(2):

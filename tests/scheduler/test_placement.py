@@ -17,7 +17,7 @@ from core.model.allocation import ClientStatus
 from core.model.job import Affinity, Constraint, Job, Spread, SpreadTarget
 from core.model.node import Node
 from core.scheduler.place import Placer, Wish
-from core.scheduler.rank import power10
+from core.scheduler.rank import power10, power10_one
 from core.scheduler.room import Ask, Room
 from core.scheduler.view import NodesView
 
@@ -232,6 +232,11 @@ def test_many_at_once_is_exactly_one_after_the_other(
     assert place(wanted) == place(1)
 
 
+def test_powers_are_the_same_one_by_one() -> None:
+    exponents = np.linspace(-2.5, 2.5, 5_001)
+    assert power10(exponents).tolist() == [power10_one(x) for x in exponents.tolist()]
+
+
 def test_powers_agree_with_the_library_to_the_last_digits() -> None:
     exponents = np.linspace(-2, 2, 10_001)
     assert np.abs(power10(exponents) / 10.0**exponents - 1).max() < 1e-14
@@ -312,7 +317,7 @@ def test_a_million_instances_and_an_overflowing_ask_get_an_answer(kit: Any) -> N
     world = kit.World()
     for _ in range(3):
         world.node()
-    huge = kit.job("huge", count=1_000_000, cpu=1 << 40, memory=1 << 40)
+    huge = kit.job("huge", count=1_000_000, cpu=1 << 62, memory=1 << 62)
     assert world.plan(world.register(huge)).failed == 1_000_000
     many = kit.job("many", count=1_000_000, cpu=100, memory=10)
     solution = world.plan(world.register(many))
