@@ -221,12 +221,15 @@ class Exchanger:
 
     def _absorb(self, packet: Packet, now_us: int) -> None:
         table = self._local.table
-        before = table.summary()
+        before, was_alone = table.summary(), table.active <= 1
         self._membership.absorb_rows(packet.updates, packet.sender, now_us)
         self._digests.absorb(packet.digests, now_us)
         if table.summary() != before:
-            # between 0.5 and 1 of the interval of a small pool
+            # From 0.5 to 1 interval of a small pool; after joining much sooner, for others
+            # may have joined at the same moment and be in nobody's table yet.
             interval_us = self._local.settings.exchange_interval_us
+            if was_alone:
+                interval_us //= 8
             soon_us = int(interval_us * (0.5 + 0.5 * self._local.rng.random()))
             if now_us + soon_us < self._due_us:
                 self._arm_round(now_us, soon_us)

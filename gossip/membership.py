@@ -109,7 +109,7 @@ class Membership:
         self._is_silent = local.table.active == 1
         if self._is_silent:
             rows = tuple(self._after_isolation(rows, now_us))
-        self.absorb(tuple(row for row in rows if row.status == ALIVE), now_us)
+        self.absorb(tuple(self._introductions(rows)), now_us)
         # a row of ourselves goes as it is: DEAD is what we have to outbid
         self.absorb(
             tuple(
@@ -120,6 +120,14 @@ class Membership:
             now_us,
         )
         self._is_silent = False
+
+    def _introductions(self, rows: tuple[Update, ...]) -> Iterable[Update]:
+        """Yield the ALIVE, and as such the SUSPECT that we have yet to meet."""
+        for row in rows:
+            if row.status == ALIVE:
+                yield row
+            elif row.status == SUSPECT and self._local.table.find(row.name) < 0:
+                yield make_update(row.name, row.key & ~STATUS_MASK, row.name, row.identity)
 
     def _after_isolation(self, rows: tuple[Update, ...], now_us: int) -> Iterable[Update]:
         """Withdraw verdicts passed while cut off from everybody, where a peer differs.

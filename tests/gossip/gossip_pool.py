@@ -60,13 +60,14 @@ class Pool:
         return machine
 
     def start(self, count: int, settle_s: float = 10) -> list[str]:
-        """Add `count` members that all join the first; return their names."""
+        """Add `count` members that all join the first; return their names once they agree."""
         names = [f"m{i:04}" for i in range(count)]
         for name in names:
             self.add(name)
             if name != names[0]:
                 self.do(f"{name}:4648", "join", [f"{names[0]}:4648"])
         self.run(settle_s)
+        self.run_until(self.is_agreed, 60)
         return names
 
     def kill(self, name: str) -> None:
@@ -171,15 +172,9 @@ class Pool:
     ) -> None:
         self.streams += 1
         peer = self.machines.get(destination)
-        if (
-            peer is None
-            or destination in self.paused
-            or self._is_stream_cut(source, destination)
-        ):
+        if peer is None or destination in self.paused or self._is_stream_cut(source, destination):
             wait = timeout_us // MS if peer is not None else 3
-            self._at(
-                self.now_us // MS + wait, self._exchanged, source, machine, exchange_id, None
-            )
+            self._at(self.now_us // MS + wait, self._exchanged, source, machine, exchange_id, None)
             return
         self._at(
             self.now_us // MS + 6, self._request, source, machine, exchange_id, destination, packet

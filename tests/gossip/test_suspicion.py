@@ -25,8 +25,7 @@ def test_wan_profile_is_tighter_than_the_fields_default():
 @given(st.integers(1, 8), st.integers(1, 10**8), st.integers(0, 10**9))
 def test_confirmations_only_shorten_and_k_of_them_reach_the_minimum(k, min_us, extra_us):
     waits = [
-        suspicion_timeout_us(n, k=k, min_us=min_us, max_us=min_us + extra_us)
-        for n in range(k + 3)
+        suspicion_timeout_us(n, k=k, min_us=min_us, max_us=min_us + extra_us) for n in range(k + 3)
     ]
     assert waits == sorted(waits, reverse=True)
     assert waits[0] == min_us + extra_us
