@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from core.model.allocation import AllocMetric
-from core.model.evaluation import Evaluation
+from core.model.evaluation import EvalStatus, Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import Plan
 from core.scheduler.capture import (
@@ -99,7 +99,11 @@ def dry_run(state: "State", job: Job, *, now_us: int, seed: int = 0) -> PlanOutc
     return PlanOutcome(
         desired_updates=desired_updates(planned.changes),
         failed_tg_allocs=planned.failed,
-        created_evaluations=[one for one in plan.evaluations if one.id != _DRY_RUN],
+        created_evaluations=[
+            one
+            for one in plan.evaluations
+            if one.id != _DRY_RUN and one.status != EvalStatus.CANCELLED
+        ],
         job_modify_index=(registered.job_modify_index or 0) if registered is not None else 0,
         plan=plan,
     )

@@ -67,6 +67,13 @@ class BlockedEvaluations:
         """The job changed or stopped: return its blocked evaluation, to be cancelled."""
         return self._by_job.pop((namespace, job_id), None)
 
+    def cancel(self, evaluation_id: str) -> None:
+        """Forget an evaluation that ended elsewhere: a plan of its job cancelled it."""
+        for job, held in self._by_job.items():
+            if held.id == evaluation_id:
+                del self._by_job[job]
+                return
+
     def take_duplicates(self) -> list[Evaluation]:
         """Return those replaced by a newer one of their job: mark them cancelled."""
         taken, self._duplicates = self._duplicates, []

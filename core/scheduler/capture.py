@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.model.allocation import ClientStatus, Desired
+from core.model.evaluation import EvalStatus
 from core.model.node import Node, NodeStatus
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
 from core.state.jobs import JobRecord
@@ -76,6 +77,12 @@ def capture_job(state: "State", record: JobRecord) -> JobView:
         (table.client_status <= ClientStatus.RUNNING)
         | (table.client_status == ClientStatus.UNKNOWN)
     )
+    if state.evals.open_count(record.namespace, record.id):
+        view.blocked = [
+            one
+            for one in state.evals.of_job(record.namespace, record.id)
+            if one.status == EvalStatus.BLOCKED
+        ]
     _add_details(state, view, rows, live)
     _add_versions(state, view, record, live)
     for ordinal in np.unique(table.node[live]).tolist():

@@ -20,6 +20,7 @@ from core.scheduler.reschedule import NS_PER_US, WINDOW_US
 
 BLOCKED: Final = "created to place remaining allocations"
 REBLOCKED: Final = "still no room for the remaining allocations"
+OUTDATED: Final = "a newer evaluation of the job was planned"
 RESCHEDULED_LATER: Final = "created for delayed rescheduling"
 
 
@@ -30,6 +31,7 @@ class Outcome:
     failed: dict[str, AllocMetric]
     queued: dict[str, int]
     candidates: list[Candidates]  # of the groups in `failed`
+    blocked: list[Evaluation]  # of the job, from before
     deployment_id: str = ""
     annotations: dict[str, Any] | None = None
 
@@ -41,7 +43,11 @@ def follow_ups(
     snapshot_index: int,
     new_id: Callable[[], str],
 ) -> list[Evaluation]:
-    """Return the finished evaluation first, then the blocked one if any."""
+    """Return the finished evaluation first, then those that it changes or makes.
+
+    The job's blocked evaluations from before are cancelled: either nothing waits any more,
+    or a new one waits in their stead.
+    """
     done = msgspec.structs.replace(
         evaluation,
         status=EvalStatus.COMPLETE,
@@ -53,13 +59,23 @@ def follow_ups(
         snapshot_index=snapshot_index,
         modify_time_ns=now_us * NS_PER_US,
     )
+    outdated = [
+        msgspec.structs.replace(
+            one,
+            status=EvalStatus.CANCELLED,
+            status_description=OUTDATED,
+            modify_time_ns=now_us * NS_PER_US,
+        )
+        for one in outcome.blocked
+        if one.id != evaluation.id
+    ]
     if not outcome.failed:
-        return [done]
+        return [done, *outdated]
     eligibility, has_escaped = _eligibility(outcome.candidates)
     if evaluation.triggered_by == EvalTrigger.QUEUED_ALLOCS:
         done.status, done.status_description = EvalStatus.BLOCKED, REBLOCKED
         done.class_eligibility, done.escaped_computed_class = eligibility, has_escaped
-        return [done]
+        return [done, *outdated]
     blocked = Evaluation(
         id=new_id(),
         priority=evaluation.priority,
@@ -80,7 +96,7 @@ def follow_ups(
         modify_time_ns=now_us * NS_PER_US,
     )
     done.blocked_eval = blocked.id
-    return [done, blocked]
+    return [done, *outdated, blocked]
 
 
 def postponed(

@@ -299,6 +299,7 @@ class _JobWork:
             failed=self.failed,
             queued=self.queued,
             candidates=self._candidates,
+            blocked=self._view.blocked,
             deployment_id=self.rollout.deployment_id,
             annotations=(
                 {"DesiredTGUpdates": desired_updates(self.changes)}

@@ -229,6 +229,7 @@ class _GroupReconciler:
             return np.zeros(len(rows), np.bool_)
         result: Mask = (
             newest
+            & (rows.desired == Desired.RUN)  # one that was asked to stop did not finish
             & (rows.client_status == ClientStatus.COMPLETE)
             & (rows.job_version == self._version)
         )

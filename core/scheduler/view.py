@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import Allocation
-from core.model.evaluation import Deployment
+from core.model.evaluation import Deployment, Evaluation
 from core.model.ids import GENERATION_BITS, AllocKey, alloc_id
 from core.model.job import Job, TaskGroup
 from core.model.node import Node
@@ -122,6 +122,7 @@ class JobView:
     deployment: Deployment | None = None  # the newest
     node_gone: dict[int, str] = field(default_factory=dict)  # ordinal -> "down" | "disconnected"
     generations: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)  # index, last given
+    blocked: list[Evaluation] = field(default_factory=list)  # its blocked evaluations
 
     def alloc_id(self, row: int) -> str:
         """Return the id of the allocation at `row`."""

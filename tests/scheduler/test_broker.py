@@ -126,6 +126,13 @@ def test_one_blocked_evaluation_a_job() -> None:
     assert woken is not None and woken.id == "new" and len(blocked) == 0
 
 
+def test_one_that_ended_elsewhere_is_not_woken() -> None:
+    blocked = BlockedEvaluations()
+    blocked.block(_blocked("one"))
+    blocked.cancel("one")
+    assert blocked.unblock_all(11) == []
+
+
 def test_any_change_of_capacity_wakes_all() -> None:
     blocked = BlockedEvaluations()
     blocked.block(_blocked("one", class_eligibility={"big": False}))

@@ -7,7 +7,7 @@ import pytest
 
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger
-from core.model.job import DisconnectStrategy, ReschedulePolicy, UpdateStrategy
+from core.model.job import DisconnectStrategy, PeriodicConfig, ReschedulePolicy, UpdateStrategy
 from core.model.node import NodeStatus
 
 
@@ -210,6 +210,20 @@ def test_a_complete_batch_instance_is_done_but_a_new_version_runs_again(
     assert world.run(world.register(kit.changed(job, env={"A": "2"}))).placed == 2
 
 
+def test_a_batch_instance_that_was_stopped_is_not_done(world: Any, kit: Any) -> None:
+    job = _started(world, kit, count=2, type="batch")
+    world.run(world.register(kit.changed(job, count=1)))
+    world.end_stopped()
+    world.run(world.register(kit.changed(job, count=2)))
+    assert sorted(world.by_index(job)) == [0, 1]
+
+
+def test_a_template_of_children_runs_nothing_itself(world: Any, kit: Any) -> None:
+    world.node()
+    periodic = kit.job("cron", type="batch", periodic=PeriodicConfig(spec="@daily"))
+    assert kit.is_quiet(world.plan(world.register(periodic)))
+
+
 def test_a_complete_service_instance_is_replaced(world: Any, kit: Any) -> None:
     job = _started(world, kit, count=2)
     world.report([world.by_index(job)[0]], ClientStatus.COMPLETE)
@@ -298,6 +312,15 @@ def test_what_finds_no_room_blocks_and_the_successor_blocks_again(world: Any, ki
     world.run(blocked)
     assert world.state.evals.get(blocked.id).status == EvalStatus.COMPLETE
     assert sorted(world.by_index(job)) == [0, 1, 2]
+
+
+def test_a_plan_with_room_for_all_cancels_the_blocked_evaluation(world: Any, kit: Any) -> None:
+    world.node(cpu=1000)
+    job = kit.job(count=3, cpu=500)
+    solution = world.run(world.register(job))
+    blocked = solution.plans[-1].evaluations[-1]
+    world.run(world.register(kit.changed(job, count=2)))
+    assert world.state.evals.get(blocked.id).status == EvalStatus.CANCELLED
 
 
 def test_the_evaluations_of_a_batch_see_each_other(world: Any, kit: Any) -> None:
