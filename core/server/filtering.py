@@ -98,6 +98,8 @@ class _Parser:
 
     def match(self) -> Predicate:
         kind, text, place = self.take("a field or a value")
+        if kind == "string" and text[1:2] == "/" and not self.peek_is_membership():
+            return self.comparison(self.selector_from(_unquote(text)))
         if kind == "string" or self.peek_is_membership():
             value = _unquote(text) if kind == "string" else text
             is_negated = self.accept("not")

@@ -32,8 +32,6 @@ from core.state.commands import (
 )
 from core.state.jobs import JobRecord
 
-# Ids of children are made by the server; nobody may take one by hand (FEDERATION, "Records").
-_RESERVED: Final = ("/periodic-", "/dispatch-")
 _SUBMISSION_FIELDS: Final = ("Source", "Format", "VariableFlags", "Variables")
 _MAX_SUBMISSION_BYTES: Final = 1 << 20
 
@@ -79,10 +77,7 @@ def canonical_job(request: Request) -> Job:
         raise QueryError(400, f"Request body is not valid: Job: {error}") from error
 
 
-def _check_name(job: Job) -> None:
-    for part in _RESERVED:
-        if part in (job.id or "") and not job.parent_id:
-            raise QueryError(400, f"job id {job.id!r} contains {part!r}, which is for children")
+def _check_namespace(job: Job) -> None:
     if job.namespace != "default":
         raise QueryError(500, f'job "{job.id}" is in nonexistent namespace "{job.namespace}"')
 
@@ -92,7 +87,7 @@ def _check_name(job: Job) -> None:
 
 def job_register(request: Request) -> Proposal:
     job = read_job(request)
-    _check_name(job)
+    _check_namespace(job)
     known = request.state.jobs.get(job.namespace or "default", job.id or "")
     if request.field("PreserveCounts", bool, False) and known is not None:
         job = _with_counts_of(known.job, job)
@@ -198,7 +193,7 @@ def _warning_text(warnings: list[str]) -> str:
 
 def job_plan(request: Request) -> Answer:
     job = read_job(request)
-    _check_name(job)
+    _check_namespace(job)
     state, server = request.state, request.server
     known = state.jobs.get(job.namespace or "default", job.id or "")
     outcome = dry_run(state, job, now_us=server.now.wall_us)

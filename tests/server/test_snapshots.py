@@ -1,0 +1,52 @@
+"""Snapshots: taken, restored from, and sent to a server that is far behind."""
+
+from stories import datacenter, leader, register, running, until_running
+
+from core.server.config import LimitsConfig
+from raft.settings import Settings
+
+SMALL = {
+    "limits": LimitsConfig(snapshot_entries=20),
+    "raft": Settings(trailing_entries=5, chunk_bytes=512),
+}
+
+
+def churn(world, times: int) -> None:  # type: ignore[no-untyped-def]
+    for number in range(times):
+        register(world, ID="other", Name="other", count=number % 3)
+        world.run(0.5)
+
+
+def test_a_server_comes_back_from_its_snapshot() -> None:
+    world = datacenter(1, 1, **SMALL)
+    register(world)
+    until_running(world, 2)
+    churn(world, 12)
+    name = leader(world).name  # type: ignore[attr-defined]
+    assert world.disks[name].snapshot.index > 0
+    before = leader(world).state.hash()
+    index = leader(world).state.index
+    world.kill(leader(world))
+    again = world.start(name)
+    world.until(lambda: again.state.index >= index)
+    assert running(world) == 2
+    assert again.datacenter_id
+    if again.state.index == index:
+        assert again.state.hash() == before
+
+
+def test_a_server_far_behind_gets_the_snapshot_and_then_equals_the_others() -> None:
+    world = datacenter(3, 1, **SMALL)
+    world.run(2)
+    lagging = next(one for one in world.servers() if one is not leader(world))
+    world.kill(lagging)
+    register(world)
+    until_running(world, 2)
+    churn(world, 20)
+    assert world.disks[leader(world).name].snapshot.index > 20  # type: ignore[attr-defined]
+    again = world.start(lagging.name)  # type: ignore[attr-defined]
+    world.until(lambda: again.state.index >= leader(world).state.index)
+    world.run(2)
+    assert again.state.hash() == leader(world).state.hash()
+    answer = world.ask(again, "Job.Get", params={"job_id": "web"}, stale=True)
+    assert answer.body.id == "web"
