@@ -176,6 +176,7 @@ class AllocRunner:
             return
         if alloc.deployment_id != previous.deployment_id:
             self.saved.deployment_status = None
+            self.saved.deployed_us = self._box.now.wall_us
         if _version_of(alloc) != _version_of(previous):
             self._update_in_place()
         self._save()
@@ -374,7 +375,7 @@ class AllocRunner:
         policy = strategy or self.group.migrate
         rule = HealthRule.of(policy) if policy is not None else None
         if rule is not None:
-            spent_us = max(self._box.now.wall_us - self.saved.received_us, 0)
+            spent_us = max(self._box.now.wall_us - self.saved.deployed_us, 0)
             self._health = HealthWatch(self._box, rule, spent_us, self._on_health_decided)
 
     def _observe_health(self) -> None:

@@ -25,6 +25,7 @@ from core.model.ids import new_id
 from core.model.node import Node, NodeStatus
 
 MAX_SERVERS = 64
+PASS_ON_TRIES = 3
 BLOCKING_MARGIN_US = 10_000_000  # on top of the wait we ask for
 
 
@@ -96,6 +97,31 @@ class ServerContact:
 
         timeout_us = self._config.timings.call_timeout_us
         self._box.ask(self._server, method, body, timeout_us, answered)
+
+    def pass_on(
+        self, method: str, body: Any, timeout_us: int, then: Callable[[CallDone], None]
+    ) -> None:
+        """Ask a server in somebody else's name; the next one, when one can't be reached.
+
+        Only a call that never arrived is repeated: a lost answer may have had its effect.
+        """
+        left = [PASS_ON_TRIES]
+
+        def attempt() -> None:
+            self._box.ask(self._server, method, body, timeout_us, answered)
+
+        def answered(event: CallDone) -> None:
+            left[0] -= 1
+            if left[0] and event.error.startswith("unreachable"):
+                self._rotate()
+                attempt()
+            else:
+                then(event)
+
+        if self._servers:
+            attempt()
+        else:
+            then(CallDone(0, "no server is known: set client { servers = [...] }"))
 
     def pause_us(self, failures: int) -> int:
         """Return a jittered, doubling pause after so many failures in a row."""

@@ -224,7 +224,8 @@ class ClientMachine:
             self._unstarted[alloc.id] = None
             self.reporter.alloc_changed(alloc.id)
             return
-        saved = SavedAlloc(alloc=alloc, received_us=self._box.now.wall_us)
+        now_us = self._box.now.wall_us
+        saved = SavedAlloc(alloc=alloc, received_us=now_us, deployed_us=now_us)
         self._make_runner(saved, {}).start()
 
     def _make_runner(self, saved: SavedAlloc, tasks: dict[str, SavedTask]) -> AllocRunner:
@@ -270,6 +271,7 @@ class ClientMachine:
             client_description=description,
             task_states=runner.task_states(),
             deployment_status=runner.saved.deployment_status,
+            deployment_id=runner.alloc.deployment_id,
         )
 
     # --- the end of allocations ------------------------------------------------------------

@@ -6,6 +6,7 @@
     Client.SignalTask   {alloc_id, task, signal}               -> {}
     Client.Checks       {alloc_id}                             -> {check id: check}
     Client.Stats        {alloc_id} or {}                       -> usage of tasks or machine
+    Query               core.model.query.Query                 -> a server's Answer
 
 A refusal is answered with the error text and the body {status, error}, so that the API
 can tell 404 from 500.
@@ -16,9 +17,11 @@ from typing import Any, Protocol
 import msgspec
 
 from core.client.alloc_runner import AllocRunner
+from core.client.contact import ServerContact
 from core.client.effects import FileRead, ReadFile, ReadStats, StatsRead
 from core.client.outbox import Outbox
-from core.model.host import Requested
+from core.model.host import CallDone, Requested
+from core.model.query import Query
 
 RESTART_REASON = "User requested running tasks to restart"
 SIGNAL_REASON = "User requested signal"
@@ -31,9 +34,14 @@ SIGNALS = (  # those that people send; a name beyond them is refused before it i
 OPERATIONS = ("logs", "ls", "stat", "cat", "readat")
 MAX_READ_BYTES = 4 << 20
 MAX_WAIT_US = 60_000_000
+QUERY_TIMEOUT_US = 30_000_000  # beyond what a blocking query waits
+BLOCKING_DEFAULT_US = 300_000_000
 
 
 class RequestScope(Protocol):
+    @property
+    def contact(self) -> ServerContact: ...
+
     @property
     def node_id(self) -> str: ...
 
@@ -86,6 +94,7 @@ class Requests:
             "Client.SignalTask": self._signal,
             "Client.Checks": self._checks,
             "Client.Stats": self._stats,
+            "Query": self._pass_on,
         }
 
     def on_requested(self, event: Requested) -> None:
@@ -112,6 +121,19 @@ class Requests:
 
     def _ping(self, request_id: int, body: Any) -> None:
         self._box.reply(request_id, {"node_id": self._scope.node_id})
+
+    def _pass_on(self, request_id: int, body: Any) -> None:
+        """Let a server answer what this agent's own API was asked."""
+        query = msgspec.convert(body, Query)
+        wait_us = query.wait_us
+        if query.min_index and not wait_us:
+            wait_us = BLOCKING_DEFAULT_US
+
+        def answered(event: CallDone) -> None:
+            self._box.reply(request_id, event.body, event.error)
+
+        timeout_us = wait_us * 17 // 16 + QUERY_TIMEOUT_US  # servers add a sixteenth of jitter
+        self._scope.contact.pass_on("Query", query, timeout_us, answered)
 
     def _read_file(self, request_id: int, body: Any) -> None:
         asked = msgspec.convert(body, _Read)

@@ -28,6 +28,7 @@ class SavedNode(msgspec.Struct, kw_only=True):
 class SavedAlloc(msgspec.Struct, kw_only=True):
     alloc: Allocation
     received_us: int  # wall clock
+    deployed_us: int = 0  # wall clock; when its present deployment reached us
     is_prepared: bool = False
     is_stopping: bool = False
     deployment_status: AllocDeploymentStatus | None = None

@@ -70,7 +70,7 @@ async def _send_request(
             headers.append((name, value))
     if body and "content-length" not in said:
         headers.append(("Content-Length", str(len(body))))
-    request = h11.Request(method=effect.method.upper(), target=effect.path, headers=headers)
+    request = h11.Request(method=effect.method.upper(), target=effect.path or "/", headers=headers)
     data = connection.send(request) or b""
     if body:
         data += connection.send(h11.Data(data=body)) or b""
@@ -112,8 +112,9 @@ def _place(effect: RunCheck) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error.__cause__, OSError) and error.__cause__.strerror:
-        return error.__cause__.strerror.lower()
+    """Return the kernel's word for it: trio wraps the errors of all addresses it tried."""
+    while isinstance(error.__cause__, BaseExceptionGroup):
+        error = error.__cause__.exceptions[0]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
