@@ -25,16 +25,14 @@ import numpy.typing as npt
 from core.model.allocation import (
     AllocatedResources,
     Allocation,
-    AllocDeploymentStatus,
     AllocMetric,
     ClientStatus,
     Desired,
-    DesiredTransition,
-    RescheduleTracker,
 )
 from core.model.ids import AllocKey, alloc_id, alloc_key, alloc_prefixes, datacenter_of
 from core.model.plan import PortAsk
-from core.state.columns import Columns, SparseColumn
+from core.state.alloc_columns import FLAG_CANARY, FLAG_LIVE_ROW, HELD, AllocColumns, AllocExtras
+from core.state.columns import SparseColumn
 from core.state.group_index import NO_ROW, GroupIndex
 from core.state.intern import Interned
 from core.state.jobs import JobRecord, JobTable
@@ -46,81 +44,15 @@ from core.state.whole import allocation
 
 Rows = npt.NDArray[np.int64]
 
-FLAG_LIVE_ROW: Final = 1  # the row holds an allocation
-FLAG_CANARY: Final = 2
-
-HELD: Final = np.array([True, True, False, False, False, True])  # by ClientStatus
-
-
-class AllocColumns(Columns):
-    NAME = "alloc_columns"
-    DTYPES = {  # noqa: RUF012
-        "flags": "|u1",
-        "group_row": "<i4",  # row in GroupColumns: job and group
-        "index": "<i4",
-        "generation": "<u2",
-        "node": "<i4",
-        "desired": "|u1",
-        "client": "|u1",
-        "job_version": "<i4",
-        "eval": "<i4",
-        "deployment": "<i4",
-        "resources": "<i4",
-        "metrics": "<i4",
-        "score": "<f4",
-        "port_asks": "<i4",
-        "task_shape": "<i4",
-        "desired_text": "<i4",
-        "client_text": "<i4",
-        "create_index": "<i8",
-        "modify_index": "<i8",
-        "alloc_modify_index": "<i8",  # of changes by the server: what clients watch
-        "create_time_us": "<i8",
-        "modify_time_us": "<i8",
-        "older": "<i4",
-        "next_on_node": "<i4",
-    }
-    DERIVED = frozenset({"older", "next_on_node"})
-
-    flags: npt.NDArray[np.uint8]
-    group_row: npt.NDArray[np.int32]
-    index: npt.NDArray[np.int32]
-    generation: npt.NDArray[np.uint16]
-    node: npt.NDArray[np.int32]
-    desired: npt.NDArray[np.uint8]
-    client: npt.NDArray[np.uint8]
-    job_version: npt.NDArray[np.int32]
-    eval: npt.NDArray[np.int32]
-    deployment: npt.NDArray[np.int32]
-    resources: npt.NDArray[np.int32]
-    metrics: npt.NDArray[np.int32]
-    score: npt.NDArray[np.float32]
-    port_asks: npt.NDArray[np.int32]
-    task_shape: npt.NDArray[np.int32]
-    desired_text: npt.NDArray[np.int32]
-    client_text: npt.NDArray[np.int32]
-    create_index: npt.NDArray[np.int64]
-    modify_index: npt.NDArray[np.int64]
-    alloc_modify_index: npt.NDArray[np.int64]
-    create_time_us: npt.NDArray[np.int64]
-    modify_time_us: npt.NDArray[np.int64]
-    older: npt.NDArray[np.int32]
-    next_on_node: npt.NDArray[np.int32]
-
-
-class AllocExtras(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What only some allocations have. A value: replaced, never changed in place."""
-
-    previous: str = ""
-    next: str = ""
-    followup_eval_id: str = ""
-    transition: DesiredTransition | None = None
-    tracker: RescheduleTracker | None = None
-    deployment_status: AllocDeploymentStatus | None = None
-    network_status: dict[str, Any] | None = None
-    preempted_by: str = ""
-    preempted: list[str] | None = None
-
+__all__ = [
+    "FLAG_CANARY",
+    "FLAG_LIVE_ROW",
+    "HELD",
+    "AllocColumns",
+    "AllocExtras",
+    "AllocTable",
+    "Rows",
+]
 
 _INTERNED: Final = ("resources", "metrics", "eval", "deployment", "port_asks", "task_shape")
 

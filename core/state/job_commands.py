@@ -205,7 +205,8 @@ def deregister_job(state: "State", command: DeregisterJob, context: "Context") -
         state.jobs.put(record)
         context.touch_job(record.ordinal)
     context.changed("jobs", "JobDeregistered", record.id, record.namespace)
-    return CommandResult(value={"JobModifyIndex": context.index, "UID": record.uid})
+    modified = context.index if command.purge else record.job.job_modify_index
+    return CommandResult(value={"JobModifyIndex": modified, "UID": record.uid})
 
 
 def purge_job(state: "State", record: JobRecord, context: "Context") -> None:

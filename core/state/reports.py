@@ -1,5 +1,6 @@
 """What clients report of their allocations, and what operators ask of them."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -109,11 +110,9 @@ def _count_health(
     require_by = old.require_progress_by
     if said.healthy and old.progress_deadline_ns:
         at_ns = context.time_ns
-        if said.timestamp != ZERO_TIME:
-            try:
-                at_ns = ns_of_rfc3339(said.timestamp)
-            except ValueError:
-                at_ns = context.time_ns  # a client's text; its clock is a hint at best
+        if said.timestamp not in {"", ZERO_TIME}:
+            with suppress(ValueError):  # a client's text: without it log time will do
+                at_ns = min(at_ns, ns_of_rfc3339(said.timestamp))
         require_by = max(require_by, rfc3339_of_ns(at_ns + old.progress_deadline_ns))
     groups[group] = msgspec.structs.replace(
         old,

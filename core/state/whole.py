@@ -15,12 +15,12 @@ from core.model.allocation import (
     PortMapping,
 )
 from core.model.ids import alloc_id
+from core.state.alloc_columns import FLAG_CANARY
 
 if TYPE_CHECKING:
     from core.state.allocs import AllocTable
     from core.state.nodes import NodeTable
 
-_CANARY = 2  # core.state.allocs.FLAG_CANARY
 DESIRED_NAMES = {each: each.name.lower() for each in Desired}
 CLIENT_NAMES = {each: each.name.lower() for each in ClientStatus}
 
@@ -66,7 +66,7 @@ def allocation(table: "AllocTable", nodes: "NodeTable", row: int) -> Allocation:
     if extras is None:
         return whole
     status = extras.deployment_status
-    if status is None and columns.flags[row] & _CANARY:
+    if status is None and columns.flags[row] & FLAG_CANARY:
         status = AllocDeploymentStatus(canary=True)
     return msgspec.structs.replace(
         whole,
