@@ -22,8 +22,6 @@ async def run_check(effect: RunCheck) -> CheckDone:
             return await _probe_http(effect)
     except trio.TooSlowError:
         return _failed(effect, f"timed out after {effect.timeout_us / 1e6:g} s")
-    except ssl.SSLError as error:
-        return _failed(effect, f"TLS: {error.reason or error}")
     except (OSError, trio.BrokenResourceError) as error:
         return _failed(effect, _reason(error))
     except h11.RemoteProtocolError as error:
@@ -112,9 +110,13 @@ def _place(effect: RunCheck) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the kernel's word for it: trio wraps the errors of all addresses it tried."""
-    while isinstance(error.__cause__, BaseExceptionGroup):
-        error = error.__cause__.exceptions[0]
+    """Return the first cause: trio wraps TLS errors, and those of all addresses it tried."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
