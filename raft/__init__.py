@@ -9,7 +9,7 @@
     replication  a leader's side                  reads        barriers and leases
     membership one change at a time               transfer     snapshots by chunk
     log, progress, journal   entries in memory; one follower; what waits for the disk
-    wal, segment, snapshots, disk   storage on real files, behind one seam
+    wal, records, segment, snapshots, disk   storage on real files, behind one seam
 
 It imports nothing of the rest of the repository; of others only msgspec.
 """

@@ -14,7 +14,6 @@ reported: nothing in it was acknowledged. Anything else that is broken stops her
 `WalDamagedError`, since to go on could lose what others rely on.
 """
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,23 +22,14 @@ from typing import Final, NoReturn
 import msgspec
 
 from raft.disk import Disk, File, RealDisk, is_full
-from raft.messages import Entry, Kind, SnapshotMeta
+from raft.messages import SnapshotMeta
 from raft.output import NO_SNAPSHOT, Boot, HardState, Persist
-from raft.segment import HEADER_BYTES, Record, RecordKind, SegmentReader, add_record, record_at
+from raft.records import REJOIN, Reading, SegmentStart, WalDamagedError, records_of
+from raft.segment import HEADER_BYTES, RecordKind, SegmentReader, add_record, record_at
 
 FORMAT: Final = 1
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 RESERVE_BYTES: Final = 64 * 1024
-_ENTRY: Final = struct.Struct("<QQB")
-_INDEX: Final = struct.Struct("<Q")
-_REJOIN: Final = (
-    "Remove this replica from the cluster, empty its data folder and let it join again as a "
-    "new one; with a single server, restore a snapshot"
-)
-
-
-class WalDamagedError(RuntimeError):
-    """What was durable is broken. The text names file, offset and the way out."""
 
 
 class DiskFullError(RuntimeError):
@@ -48,16 +38,6 @@ class DiskFullError(RuntimeError):
 
 class WalFailedError(RuntimeError):
     """A write or sync failed: what is on disk is unknown. The process must stop."""
-
-
-class _SegmentStart(msgspec.Struct, frozen=True, array_like=True):
-    format: int
-    number: int
-    previous_end: int  # where the segment before ends; 0 = there was none
-    last_index: int
-    last_term: int
-    term: int
-    voted_for: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +141,7 @@ class Wal:
             if is_refusing and _changes_log(batch):
                 self._is_refusing = True
                 raise DiskFullError(f"the disk of {self._folder} is full")
-            records += _records(batch)
+            records += records_of(batch)
         may_use_reserve = all(not batch.entries for batch in batches)
         if records:
             self._write(records, may_use_reserve=may_use_reserve)
@@ -235,7 +215,7 @@ class Wal:
     def _roll(self, need_bytes: int, *, may_use_reserve: bool) -> None:
         """Begin a new segment. It gets its name once it is whole and durable."""
         number = self._segments[-1].number + 1 if self._segments else 1
-        start = _SegmentStart(
+        start = SegmentStart(
             format=FORMAT,
             number=number,
             previous_end=self._offset,
@@ -353,7 +333,7 @@ class Wal:
             if name.endswith(".new"):  # a segment whose making was interrupted
                 self._disk.remove(self._folder / name)
         numbers = [int(n[4:20]) for n in names if n.startswith("log-") and n.endswith(".wal")]
-        reading = _Reading(self._folder)
+        reading = Reading(self._folder)
         torn = ""
         starts = [self._start_of(number) for number in numbers]
         for position, number in enumerate(numbers):
@@ -373,12 +353,12 @@ class Wal:
         self._take_over(reading)
         return Recovery(self._boot(reading, snapshot), torn)
 
-    def _start_of(self, number: int) -> _SegmentStart:
+    def _start_of(self, number: int) -> SegmentStart:
         data = self._disk.read(self._path(number), 0, 4096)
         record = record_at(data, 0, number)
         if record is None or record.kind != RecordKind.SEGMENT:
             self._damaged(number, 0, "its first record is broken")
-        start = msgspec.msgpack.decode(record.payload, type=_SegmentStart)
+        start = msgspec.msgpack.decode(record.payload, type=SegmentStart)
         if start.format != FORMAT:
             raise WalDamagedError(
                 f"{self._path(number)} has format {start.format}, this program reads "
@@ -402,20 +382,20 @@ class Wal:
             return ""
         return f"{path}: cut {cut} bytes of an unfinished write at offset {offset}"
 
-    def _take_over(self, reading: "_Reading") -> None:
+    def _take_over(self, reading: Reading) -> None:
         self._batch = reading.batch
         self._hard_state = reading.hard_state
         self._base = reading.base
         self._last_index = reading.base[0]
         self._note(Persist(ticket=0, entries=reading.entries))
 
-    def _boot(self, reading: "_Reading", snapshot: SnapshotMeta) -> Boot:
+    def _boot(self, reading: Reading, snapshot: SnapshotMeta) -> Boot:
         """Join log and snapshot; a snapshot that was installed just before a crash wins."""
         base_index = reading.base[0]
         if base_index > snapshot.index:
             raise WalDamagedError(
                 f"{self._folder}: the log begins after {base_index}, but the newest snapshot "
-                f"is {'at ' + str(snapshot.index) if snapshot.index else 'missing'}. {_REJOIN}."
+                f"is {'at ' + str(snapshot.index) if snapshot.index else 'missing'}. {REJOIN}."
             )
         hard_state = reading.hard_state
         if hard_state.term < snapshot.term:
@@ -429,84 +409,12 @@ class Wal:
     def _damaged(self, number: int, offset: int, what: str) -> NoReturn:
         raise WalDamagedError(
             f"{self._path(number)} at offset {offset}: {what}. The disk lost or changed what "
-            f"was durable. {_REJOIN}."
+            f"was durable. {REJOIN}."
         )
-
-
-class _Reading:
-    """What the records read so far amount to."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.hard_state = HardState(0, "")
-        self.base = (0, 0)
-        self.entries: list[Entry] = []
-        self.batch = 0
-        self.highest_index = 0  # in the segment being read
-        self._number = 0
-
-    @property
-    def last_index(self) -> int:
-        return self.base[0] + len(self.entries)
-
-    def take(self, record: Record, number: int) -> None:
-        self.batch = record.batch
-        try:
-            self._take(record, number)
-        except (msgspec.DecodeError, struct.error, ValueError) as error:
-            raise WalDamagedError(
-                f"{self._folder}: log segment {number} at offset {record.offset}: {error}. "
-                f"{_REJOIN}."
-            ) from error
-
-    def _take(self, record: Record, number: int) -> None:
-        payload = record.payload
-        if record.kind == RecordKind.ENTRY:
-            index, term, kind = _ENTRY.unpack_from(payload)
-            if index != self.last_index + 1:
-                raise ValueError(f"entry {index} follows {self.last_index}")
-            self.entries.append(Entry(index, term, Kind(kind), payload[_ENTRY.size :]))
-            self.highest_index = max(self.highest_index, index)
-        elif record.kind == RecordKind.HARD_STATE:
-            self.hard_state = msgspec.msgpack.decode(payload, type=HardState)
-        elif record.kind == RecordKind.TRUNCATE:
-            (index,) = _INDEX.unpack(payload)
-            if index <= self.base[0]:
-                raise ValueError(f"entries are void from {index}, the log begins later")
-            del self.entries[index - self.base[0] - 1 :]
-        elif record.kind == RecordKind.RESET:
-            meta = msgspec.msgpack.decode(payload, type=SnapshotMeta)
-            self.base, self.entries = (meta.index, meta.term), []
-            self.highest_index = max(self.highest_index, meta.index)
-        elif record.kind == RecordKind.SEGMENT:
-            self._begin(msgspec.msgpack.decode(payload, type=_SegmentStart), number)
-        else:
-            raise ValueError(f"record of unknown kind {record.kind}: run the version that wrote it")
-
-    def _begin(self, start: _SegmentStart, number: int) -> None:
-        if self._number and (number != self._number + 1 or start.last_index != self.last_index):
-            raise ValueError(f"segment {self._number + 1} is missing")
-        if not self._number:
-            self.base = (start.last_index, start.last_term)
-            self.hard_state = HardState(start.term, start.voted_for)
-        self._number = number
-        self.highest_index = self.last_index
 
 
 def _changes_log(batch: Persist) -> bool:
     return bool(batch.entries or batch.truncate_from or batch.reset_to)
 
 
-def _records(batch: Persist) -> list[tuple[int, bytes]]:
-    """Return a batch's records in an order of which every prefix is a legal state."""
-    records: list[tuple[int, bytes]] = []
-    if batch.hard_state is not None:
-        records.append((RecordKind.HARD_STATE, msgspec.msgpack.encode(batch.hard_state)))
-    if batch.reset_to is not None:
-        records.append((RecordKind.RESET, msgspec.msgpack.encode(batch.reset_to)))
-    if batch.truncate_from:
-        records.append((RecordKind.TRUNCATE, _INDEX.pack(batch.truncate_from)))
-    kind = RecordKind.ENTRY
-    pack = _ENTRY.pack
-    records += [(kind, pack(e.index, e.term, e.kind) + e.data) for e in batch.entries]
-    return records
+__all__ = ["DiskFullError", "Recovery", "Wal", "WalDamagedError", "WalFailedError"]
