@@ -84,7 +84,6 @@ class AllocRunner:
         self.saved = saved
         self.group = _group_of(saved.alloc)
         self._stages: dict[str, Stage] = {}
-        self._scopes: dict[str, TaskScope] = {}
         self.tasks: dict[str, TaskRunner] = {}
         for task in self.group.tasks or ():
             self._stages[task.name] = _stage_of(task)
@@ -425,7 +424,6 @@ class AllocRunner:
         """Swap what may change under a running task: services, restart and kill settings."""
         self._services.take_out(None)
         self.group = _group_of(self.alloc)
-        self._scopes.clear()
         for task in self.group.tasks or ():
             runner = self.tasks.get(task.name)
             if runner is not None:
@@ -440,7 +438,7 @@ class AllocRunner:
             self,
             alloc_id=self.alloc.id,
             task=task,
-            scope=self._scope_of(task.name),
+            scope=lambda: self._scope_of(task.name),
             limits=self._limits(task),
             meta=merged_meta(self.alloc.job, self.group, task),
             max_kill_timeout_us=self._config.max_kill_timeout_us,
@@ -455,12 +453,8 @@ class AllocRunner:
 
     def _scope_of(self, task_name: str) -> TaskScope:
         """Return a task's scope; of "" the group's, for services of the group."""
-        scope = self._scopes.get(task_name)
-        if scope is None:
-            task = next((task for task in self.group.tasks or () if task.name == task_name), Task())
-            scope = TaskScope(self._config, self._node, self.alloc, self.group, task)
-            self._scopes[task_name] = scope
-        return scope
+        task = next((task for task in self.group.tasks or () if task.name == task_name), Task())
+        return TaskScope(self._config, self._node, self.alloc, self.group, task)
 
     def _make_services(self) -> AllocServices:
         return AllocServices(

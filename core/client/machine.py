@@ -93,6 +93,7 @@ class ClientMachine:
         )
         self._requests = Requests(self._box, self)
         self.runners: dict[str, AllocRunner] = {}
+        self._node: dict[str, str] = {}
         self._known: dict[str, int] = {}  # modify index of what was fetched, by id
         self._wanted: dict[str, int] = {}  # to fetch
         self._is_fetching = False
@@ -233,12 +234,18 @@ class ClientMachine:
             self._box,
             self,
             config=self.config,
-            node=node_values(self.config, self.node_id),
+            node=self._node_values(),
             saved=saved,
             saved_tasks=tasks,
         )
         self.runners[saved.alloc.id] = runner
         return runner
+
+    def _node_values(self) -> dict[str, str]:
+        """Return what jobs may ask of this node: one map, shared by all allocations."""
+        if self._node.get("node.unique.id") != self.node_id:
+            self._node = node_values(self.config, self.node_id)
+        return self._node
 
     def is_held(self, alloc: Allocation) -> bool:
         """Whether it must wait for the allocation it replaces: same ports, same files."""

@@ -79,7 +79,7 @@ class TaskRunner:
         *,
         alloc_id: str,
         task: Task,
-        scope: TaskScope,
+        scope: Callable[[], TaskScope],
         limits: RestartLimits,
         meta: dict[str, str],
         max_kill_timeout_us: int,
@@ -357,22 +357,18 @@ class TaskRunner:
             self._timer = None
 
     def _spec(self) -> TaskSpec:
-        values = self._scope.values
+        scope = self._scope()  # built for a start and dropped: it is larger than all else here
+        values = scope.values
         config: dict[str, Any] = interpolate_all(self.task.config or {}, values)
         return TaskSpec(
             driver=self.task.driver,
             config=config,
-            env=self._scope.env,
+            env=scope.env,
             user=interpolate(self.task.user, values),
             logs=_log_limits(self.task),
-            resources=self._resources(),
+            resources=_resources(scope.env),
             simulated=self._simulated(config),
         )
-
-    def _resources(self) -> dict[str, int]:
-        env = self._scope.env
-        names = (("cpu", "NOMAD_CPU_LIMIT"), ("memory_mb", "NOMAD_MEMORY_LIMIT"))
-        return {name: int(env[key]) for name, key in names if key in env}
 
     def _simulated(self, config: dict[str, Any]) -> dict[str, Any] | None:
         """How the simulator shall let this task behave; the real host ignores it.
@@ -388,6 +384,11 @@ class TaskRunner:
             if key.startswith(SIMULATION_META_PREFIX)
         }
         return said or None
+
+
+def _resources(env: dict[str, str]) -> dict[str, int]:
+    names = (("cpu", "NOMAD_CPU_LIMIT"), ("memory_mb", "NOMAD_MEMORY_LIMIT"))
+    return {name: int(env[key]) for name, key in names if key in env}
 
 
 def _log_limits(task: Task) -> LogLimits:
