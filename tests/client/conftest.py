@@ -36,7 +36,21 @@ from core.model.allocation import (
     PortMapping,
     TaskState,
 )
-from core.model.host import FOREVER_US, Call, CallDone, Log, Now, Reply, Requested, Tick
+from core.model.host import (
+    FOREVER_US,
+    Call,
+    CallDone,
+    GossipExchange,
+    GossipExchanged,
+    GossipExchangeReply,
+    GossipSend,
+    Log,
+    Now,
+    Reply,
+    Requested,
+    SaveMembers,
+    Tick,
+)
 from core.model.job import Job, Task, TaskGroup
 from core.model.node import DriverInfo
 from core.state.commands import AllocUpdate
@@ -242,8 +256,16 @@ class World:
             case RunCheck():
                 passes = self.checks(effect)
                 self._later(1_000, CheckDone(effect.check_id, passes, "output", 200))
-            case DestroyAlloc() | ShutdownComplete():
+            case (
+                DestroyAlloc()
+                | ShutdownComplete()
+                | GossipSend()
+                | SaveMembers()
+                | GossipExchangeReply()
+            ):
                 pass
+            case GossipExchange():
+                self._later(5_000, GossipExchanged(effect.pool, effect.exchange_id, None))
             case _:
                 raise AssertionError(f"unexpected effect {effect}")
 
@@ -287,7 +309,11 @@ class World:
                 return
         match call.method:
             case "Node.Hello":
-                answer: Any = {"datacenter_id": DATACENTER_ID, "servers": list(SERVERS)}
+                answer: Any = {
+                    "datacenter_id": DATACENTER_ID,
+                    "servers": list(SERVERS),
+                    "lan_members": ["s1:4648"],
+                }
             case "Node.Register":
                 self.knows_node = True
                 self.nodes.append(body["node"])

@@ -1,5 +1,6 @@
 """Stories of one client: from Hello to the last report."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,12 @@ import pytest
 
 from core.client.effects import DestroyAlloc, ReattachTask, ShutdownComplete, ShutdownRequested
 from core.model.allocation import AllocDeploymentStatus, ClientStatus
-from core.model.host import Requested
+from core.model.host import (
+    GossipExchange,
+    GossipExchangeReply,
+    GossipExchangeRequested,
+    Requested,
+)
 from core.model.job import (
     CheckRestart,
     RestartPolicy,
@@ -19,6 +25,8 @@ from core.model.job import (
     UpdateStrategy,
 )
 from core.model.query import Query
+from gossip.machine import GossipMachine
+from gossip.settings import LAN
 
 NS = 1_000_000_000
 FAST = RestartPolicy(attempts=2, interval_ns=1800 * NS, delay_ns=15 * NS, mode="fail")
@@ -90,6 +98,27 @@ def test_a_client_of_another_datacenter_is_left_alone(
     world.run(30)
     assert len(world.nodes) == 1  # work runs here: it does not change sides
     assert world.running()
+
+
+def test_a_client_joins_the_lan_pool_of_its_datacenter(make_world: Make) -> None:
+    world = make_world(gossip_addr="node:4648")
+    world.run(3)
+    joins = [effect for effect in world.effects if isinstance(effect, GossipExchange)]
+    assert {(join.pool, join.address) for join in joins} == {("lan", "s1:4648")}
+
+
+def test_servers_are_learnt_from_the_lan_pool(make_world: Make) -> None:
+    world = make_world(gossip_addr="node:4648")
+    world.run(1)
+    server = GossipMachine(
+        name="s9", address="s9:4648", meta={"role": "server", "rpc": "s9:4647"},
+        settings=LAN, rng=random.Random(1), now_us=world.now_us,
+    )  # fmt: skip
+    server.join(["node:4648"], world.now_us)
+    _, _, packet, _ = server.take_output().exchanges[0]
+    world.feed(GossipExchangeRequested("lan", 1, "s9:4648", packet))
+    assert "s9:4647" in world.machine.contact.servers
+    assert isinstance(world.effects[-1], GossipExchangeReply)
 
 
 # --- a task's life ----------------------------------------------------------------------------
