@@ -24,7 +24,7 @@ def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
         yield "neither server.enabled nor client.enabled is set: the agent has nothing to do"
     if not is_dev:
         if not config.data_dir:
-            yield 'data_dir is not set: the agent must keep its state somewhere, e.g. "/var/lib/serai"'
+            yield 'data_dir is not set: the agent keeps its state there, e.g. "/var/lib/serai"'
         elif not os.path.isabs(config.data_dir):
             yield f'data_dir "{config.data_dir}" is not an absolute path'
     expect = config.server.bootstrap_expect

@@ -57,13 +57,13 @@ _NO_RESCHEDULE: Final[dict[str, Any]] = {
     "attempts": 0, "interval_ns": 0, "delay_ns": 0, "delay_function": "", "max_delay_ns": 0,
     "unlimited": False,
 }  # fmt: skip
-_UPDATE: Final = {
+_UPDATE: Final[dict[str, Any]] = {
     "stagger_ns": 30 * _SECOND, "max_parallel": 1, "health_check": "checks",
     "min_healthy_time_ns": 10 * _SECOND, "healthy_deadline_ns": 5 * _MINUTE,
     "progress_deadline_ns": 10 * _MINUTE, "canary": 0, "auto_revert": False,
     "auto_promote": False,
 }  # fmt: skip
-_MIGRATE: Final = {
+_MIGRATE: Final[dict[str, Any]] = {
     "max_parallel": 1, "health_check": "checks", "min_healthy_time_ns": 10 * _SECOND,
     "healthy_deadline_ns": 5 * _MINUTE,
 }  # fmt: skip

@@ -98,7 +98,7 @@ def _kind(job: Job) -> Iterable[str]:
         )
     if job.periodic is not None:
         if job.type not in {"batch", "sysbatch"}:
-            yield f'Periodic can only be used with "batch" or "sysbatch" scheduler'
+            yield 'Periodic can only be used with "batch" or "sysbatch" scheduler'
         if job.periodic.enabled and not (job.periodic.spec or job.periodic.specs):
             yield "Must specify a spec"
     parameterized = job.parameterized_job

@@ -7,6 +7,7 @@ elements of a map.
 """
 
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any, Final
 
 from core.jobspec.diagnostics import Source, SourceError, Span
@@ -92,7 +93,7 @@ class Builder:
     def body(self, children: Children) -> BodyNode:
         items = _present(children)
         line_of = CURRENT_SOURCE.get().line_of
-        for earlier, later in zip(items, items[1:], strict=False):
+        for earlier, later in pairwise(items):
             span = later.name_span if isinstance(later, AttributeNode) else later.type_span
             if line_of(span.start) <= line_of(max(0, earlier.end - 1)):
                 raise _error(

@@ -48,6 +48,21 @@ class Budget:
             )
             raise BudgetExhausted([source.diagnostic(span, message)])
 
+    def weigh(self, source: Source, span: Span, value: Any) -> None:
+        """Spend a step per item of `value`, inner ones too.
+
+        Lists that share their items are small in memory and huge once written out or
+        compared, so whoever walks a whole value pays for it first.
+        """
+        pending = [value]
+        while pending:
+            current = pending.pop()
+            if isinstance(current, str):
+                self.spend(source, span, len(current) >> 6)
+            elif isinstance(current, (list, dict)):
+                self.spend(source, span, 1 + len(current))
+                pending.extend(current.values() if isinstance(current, dict) else current)
+
 
 class Evaluator:
     """Evaluates the expressions of one source."""
@@ -188,6 +203,7 @@ class Evaluator:
             return self.boolean(node.right, scope) if left == (operator == "&&") else left
         left_value, right_value = self.value(node.left, scope), self.value(node.right, scope)
         if operator in {"==", "!="}:
+            self.budget.weigh(self.source, node.span, [left_value, right_value])
             return is_equal(left_value, right_value) == (operator == "==")
         left_number, right_number = (
             self._number(left_value, node.left),
@@ -295,7 +311,9 @@ class Evaluator:
             from core.jobspec.hcl.types import convert, parse_type
 
             wanted = parse_type(self.source, node.arguments[1])
-            return convert(self.value(node.arguments[0], scope), wanted)
+            value = self.value(node.arguments[0], scope)
+            self.budget.weigh(self.source, node.span, value)
+            return convert(value, wanted)
         function = self.functions.get(node.name)
         if function is None:
             raise self._unknown_function(node)
@@ -306,7 +324,7 @@ class Evaluator:
                 raise ValueProblem(f'"..." needs a list, this is a {type_name(last)}')
             arguments += last
         function.check_count(node.name, len(arguments))
-        self.budget.spend(self.source, node.span, function.cost(arguments))
+        self.budget.weigh(self.source, node.span, arguments)
         try:
             return check_size(function.call(*arguments))
         except ValueProblem as problem:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from core.jobspec.diagnostics import Source, SourceError, Span
+from core.jobspec.diagnostics import Source, SourceError
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.body import Attribute, Block, Body
 from core.jobspec.hcl.evaluate import Evaluator, Scope
@@ -42,23 +42,8 @@ def _add_attribute(
             item.name_span, f'"{item.name}" is set twice; the first time on line {line}'
         )
     value = evaluator.value(item.value, scope)
-    _weigh(evaluator, item.value.span, value)
+    evaluator.budget.weigh(evaluator.source, item.value.span, value)
     body.attributes[item.name] = Attribute(item.name, value, item.name_span, item.value.span)
-
-
-def _weigh(evaluator: Evaluator, span: Span, value: Any) -> None:
-    """Charge for every item of a value: shared lists cost each time they are written out."""
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, Mapping):
-            evaluator.budget.spend(evaluator.source, span, 1 + len(current))
-            pending.extend(current.values())
-        elif isinstance(current, list):
-            evaluator.budget.spend(evaluator.source, span, 1 + len(current))
-            pending.extend(current)
-        elif isinstance(current, str):
-            evaluator.budget.spend(evaluator.source, span, len(current) >> 6)
 
 
 def _unfold(evaluator: Evaluator, body: Body, block: tree.BlockNode, scope: Scope | None) -> None:

@@ -87,20 +87,21 @@ def parse_tokens(source: Source, tokens: list[Token], end: int, *, is_expression
     """
     start = _START_EXPRESSION if is_expression else _START_FILE
     state = _tables().parse_interactive(start=start).parser_state
-    states, stack, feed = state.parse_conf.states, state.state_stack, state.feed_token
-    index = 0
+    states, stack = state.parse_conf.states, state.state_stack
+    feed: Any = state.feed_token  # takes whatever has the attributes of lark's Token
+    fed = 0
     try:
-        for index, token in enumerate(tokens):
+        for token in tokens:
             if token.type == "NAME":
                 # HCL reserves no word: a keyword is one only where the grammar wants it.
                 keyword = KEYWORDS.get(token.value)
                 if keyword is not None and keyword in states[stack[-1]]:
                     token.type = keyword
             feed(token)
-        index = len(tokens)
+            fed += 1
         return feed(Token("$END", "", end, end), True)
     except UnexpectedToken:
-        raise _unexpected(source, tokens, index, end, set(states[stack[-1]])) from None
+        raise _unexpected(source, tokens, fed, end, set(states[stack[-1]])) from None
 
 
 def _unexpected(

@@ -14,8 +14,11 @@ _VALUE_STARTS: Final = frozenset(
     {"DBLQUOTE", "INT_LITERAL", "FLOAT_LITERAL", "LSQB", "TRUE", "FALSE", "NULL"}
 )
 _BINARY: Final = frozenset(
-    "DOUBLE_EQ NEQ LT GT LEQ GEQ ASTERISK SLASH PERCENT PLUS DOUBLE_AMP DOUBLE_PIPE".split()
-)
+    {
+        "DOUBLE_EQ", "NEQ", "LT", "GT", "LEQ", "GEQ", "ASTERISK", "SLASH", "PERCENT", "PLUS",
+        "DOUBLE_AMP", "DOUBLE_PIPE",
+    }
+)  # fmt: skip
 
 
 def explain(source: Source, tokens: list[Token], index: int, expected: set[str]) -> tuple[str, str]:

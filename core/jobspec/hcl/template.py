@@ -187,8 +187,7 @@ class _Assembler:
     def run(self, pieces: list[_Piece]) -> Template:
         for piece in pieces:
             if isinstance(piece, str):
-                if piece:
-                    self.frames[-1].parts.append(piece)
+                self.frames[-1].parts.append(piece)
             elif piece.opener == "${":
                 self.frames[-1].parts.append(self._expression(piece.inner, piece.span))
             else:

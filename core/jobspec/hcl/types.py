@@ -67,7 +67,8 @@ def parse_type(source: Source, node: tree.Node) -> Type:
     raise source.error(
         node.span,
         "a type is needed here",
-        hint="string, number, bool, any, list(...), set(...), map(...), object({...}), tuple([...])",
+        hint="string, number, bool, any, list(...), set(...), map(...), object({...}) or "
+        "tuple([...])",
     )
 
 

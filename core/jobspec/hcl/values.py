@@ -4,6 +4,7 @@ str, int, float, bool, None, list (also for sets and tuples) and dict (maps, obj
 What only the client knows is the str of its own text: `${attr.x}`.
 """
 
+import math
 from typing import Any, Final
 
 from core.jobspec.hcl import limits
@@ -112,7 +113,7 @@ def tidy(number: int | float) -> int | float:
         ValueProblem: the number is infinite or beyond limits.NUMBER_CHARS digits.
     """
     if isinstance(number, float):
-        if number != number or number in (float("inf"), float("-inf")):
+        if not math.isfinite(number):
             raise ValueProblem("this number is too large")
         return int(number) if number.is_integer() and abs(number) < 1e15 else number
     if abs(number) >= _NUMBER_LIMIT:

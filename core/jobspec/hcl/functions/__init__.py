@@ -10,8 +10,8 @@ from typing import Final
 
 from core.jobspec.hcl.functions import collections, dates, encoding, files, network, numbers
 from core.jobspec.hcl.functions import strings as text
-from core.jobspec.hcl.functions.function import Function
 from core.jobspec.hcl.functions.files import FileReader, file_functions
+from core.jobspec.hcl.functions.function import Function
 
 __all__ = ["FUNCTIONS", "UNAVAILABLE", "FileReader", "Function", "file_functions"]
 
@@ -27,7 +27,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
 _NO_FILES: Final = "files can't be read here; the command line reads them, the API does not"
 
 UNAVAILABLE: Final[Mapping[str, str]] = {
-    **{name: _NO_FILES for name in files.NAMES},
+    **dict.fromkeys(files.NAMES, _NO_FILES),
     "bcrypt": "not carried out yet: give the hash itself, or use sha256()",
     "rsadecrypt": "not carried out yet: decrypt before the job is submitted",
     "uuidv4": "not carried out: a file must mean the same each time; use uuidv5()",

@@ -1,6 +1,6 @@
 """The record of a function: its code and how many arguments it takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +23,6 @@ class Function:
             else:
                 wanted = f"{self.least} to {self.most}"
             raise ValueProblem(f"{name}() takes {wanted} argument(s), {count} given")
-
-    @staticmethod
-    def cost(arguments: Sequence[Any]) -> int:
-        """Return the steps a call is charged: the size of what it is given."""
-        total = 0
-        for argument in arguments:
-            if isinstance(argument, str):
-                total += len(argument) >> 6
-            elif isinstance(argument, (list, dict)):
-                total += len(argument)
-        return total
 
 
 def as_list(value: Any) -> list[Any]:
