@@ -133,12 +133,13 @@ def test_what_stops_is_held_until_the_client_says_it_ended(cluster):
 
 def test_the_room_of_a_stop_is_given_away_once(cluster):
     """A second plan that stops the same allocation again gains nothing by it."""
-    cluster.node(cpu=100)
+    cluster.node(cpu=200)
     cluster.job(count=3)
     cluster.place("web", [(0, 0)])
     (alloc,) = cluster.ids()
     batch = cluster.batch("web", [(0, 0)], previous=[alloc])
     assert cluster.plan("web", [batch], stops=[cluster.stop(alloc)])[0].placed == 1
+    assert cluster.state.nodes.cpu_used.tolist() == [200]
     batch = cluster.batch("web", [(1, 0)])
     assert cluster.plan("web", [batch], stops=[cluster.stop(alloc)])[0].placed == 0
 
