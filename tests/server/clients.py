@@ -3,7 +3,9 @@
 import random
 from typing import Any
 
-from core.model.allocation import AllocDeploymentStatus, ClientStatus, Desired
+import msgspec
+
+from core.model.allocation import AllocDeploymentStatus, Allocation, ClientStatus, Desired
 from core.model.host import (
     Address,
     Call,
@@ -123,7 +125,7 @@ class FakeClient:
                     self._call("Node.FetchAllocations", self._body_of("Node.FetchAllocations"))
                 self._call("Node.Allocations", self._body_of("Node.Allocations"))
             case "Node.FetchAllocations":
-                self._take(body["allocs"])
+                self._take(msgspec.convert(body["allocs"], list[Allocation]))
 
     def _body_of(self, method: str) -> dict[str, Any]:
         return {

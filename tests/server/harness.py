@@ -96,6 +96,7 @@ class World:
         self.logs: list[tuple[str, Log]] = []
         self.cut: set[tuple[str, str]] = set()  # (from, to) by agent name: nothing passes
         self.mute: set[tuple[str, str]] = set()  # the same for gossip alone
+        self.is_encoding = False  # bodies travel as bytes, as between real agents
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
         self._calls: dict[int, tuple[Any, int, Any]] = {}  # request id -> caller, call id, called
@@ -217,6 +218,12 @@ class World:
     def _hears(self, source: Any, target: Any) -> bool:
         return self._reaches(source, target) and (source.name, target.name) not in self.mute
 
+    def _body(self, body: Any) -> Any:
+        """Return what the other side gets of a body."""
+        if not self.is_encoding:
+            return body
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(body))
+
     def _carry_out(self, agent: Any, effect: Any) -> None:
         match effect:
             case Call():
@@ -227,7 +234,7 @@ class World:
                 target = self.agents.get(address)
                 if self._reaches(agent, target):
                     source = Peer(name=agent.name, role="server", address=agent.rpc_addr)
-                    self._later(target, MessageReceived(channel, body, source))
+                    self._later(target, MessageReceived(channel, self._body(body), source))
             case GossipSend(pool, address, packet):
                 target = self.by_gossip.get((pool, address))
                 if self._hears(agent, target):
@@ -283,7 +290,8 @@ class World:
         request_id = self.next_id()
         self._calls[request_id] = (agent, effect.call_id, target)
         source = Peer(name=agent.name, role="server", address=agent.rpc_addr)
-        self._later(target, Requested(request_id, effect.method, effect.body, source))
+        body = self._body(effect.body)
+        self._later(target, Requested(request_id, effect.method, body, source))
 
         def time_out() -> None:
             if self._calls.pop(request_id, None) is not None:
@@ -299,7 +307,7 @@ class World:
                 self.answers[effect.request_id] = effect.body
             return
         caller, call_id, _ = found
-        self._later(caller, CallDone(call_id, effect.error, effect.body))
+        self._later(caller, CallDone(call_id, effect.error, self._body(effect.body)))
 
     def _exchange(self, agent: Any, pool: str, exchange_id: int, address: str, packet: Any) -> None:
         target = self.by_gossip.get((pool, address))
