@@ -16,6 +16,14 @@ from core.state.state import State
 # Names of State's tables that queries know under Nomad's plural.
 PLURAL = {"deployment": "deployments", "job": "jobs", "node": "nodes"}
 
+# Head of a key -> the tables behind it, by State's names.
+_TABLES_OF = {
+    "job": ("jobs",),
+    "node-allocs": ("allocs", "nodes"),
+    "deployments": ("deployment",),
+    **{name: (name,) for name in ("jobs", "allocs", "evals", "nodes", "services", "acl_token")},
+}
+
 
 def watched_keys(state: State, changes: Iterable[Change]) -> dict[str, None]:
     """Return the keys touched by `changes`, in order of first mention."""
@@ -33,6 +41,17 @@ def watched_keys(state: State, changes: Iterable[Change]) -> dict[str, None]:
             if owner:
                 keys[owner] = None
     return keys
+
+
+def index_behind(state: State, keys: Iterable[str]) -> int:
+    """Return the newest index of the tables that `keys` speak of: of a thing not found.
+
+    So who waits for it hears when it comes, and who had it hears when it went.
+    """
+    return max(
+        (state.table_index(table) for key in keys for table in _TABLES_OF[key.partition(":")[0]]),
+        default=0,
+    )
 
 
 def _alloc_keys(state: State, change: Change, keys: dict[str, None]) -> None:

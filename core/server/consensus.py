@@ -111,6 +111,7 @@ class Consensus:
         self._snapshot_bytes = 0
         self._is_saving = False
         self._was_leader = False
+        self._is_halted = False  # an entry could not be understood: nothing is done any more
         self._known_leader = ""
         self._staging_id = ""
 
@@ -290,6 +291,8 @@ class Consensus:
 
     def pump(self) -> bool:
         """Hand over what was proposed, carry out Raft's output; whether anything happened."""
+        if self._is_halted:
+            return False
         self._hand_over()
         self._ask_barriers()
         try:
@@ -361,6 +364,8 @@ class Consensus:
         keys: dict[str, None] = {}
         changes: list[Change] = []
         for entry in output.committed:
+            if self._is_halted:
+                return False
             applied = self._apply_entry(entry)
             if applied is not None:
                 changes += applied.changes
@@ -385,8 +390,9 @@ class Consensus:
             try:
                 applied = self.state.apply(entry.index, entry.data)
             except UnknownCommand as error:
+                self._is_halted = True
                 self._server.outbox.emit(Halt(f"log entry {entry.index}: {error}"))
-                raise
+                return None
             self._snapshot_bytes += len(entry.data)
         self.applied_index = entry.index
         if proposed is not None:

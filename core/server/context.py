@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from core.server.consensus import Consensus
     from core.server.deployments import DeploymentWatch
     from core.server.draining import DrainWatch
+    from core.server.evaluations import SystemJobs
     from core.server.federation_port import Federation
     from core.server.liveness import Liveness
     from core.server.membership import Membership
@@ -47,6 +48,7 @@ class Server:
     liveness: Liveness
     router: Router
     draining: DrainWatch
+    system_jobs: SystemJobs
     federation: Federation
     leading: Sequence[Leading]  # told of leadership and of what was applied, in this order
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from core.federation.where import Everywhere
 from core.model.host import Address
 from core.model.query import Answer, Query
 from core.server.request import Endpoint, Respond
@@ -44,9 +45,7 @@ class Gathering:
         self._last_ms = 0
         self._tag = server.rng.getrandbits(_TAG_BITS)
 
-    def start(
-        self, datacenter_ids: tuple[str, ...], endpoint: Endpoint, query: Query, respond: Respond
-    ) -> None:
+    def start(self, where: Everywhere, endpoint: Endpoint, query: Query, respond: Respond) -> None:
         """Ask each datacenter and answer with the joined list."""
         limits = self._server.config.limits
         wait_us = min(query.wait_us or limits.blocking_default_us, limits.blocking_max_us)
@@ -64,30 +63,35 @@ class Gathering:
             respond(answer)
 
         def again() -> None:
-            self._ask_all(datacenter_ids, endpoint, asked, joined)
+            self._ask_all(where, endpoint, asked, joined)
 
         again()
 
     def _ask_all(
         self,
-        datacenter_ids: tuple[str, ...],
+        where: Everywhere,
         endpoint: Endpoint,
         query: Query,
         then: Callable[[Answer, Vector], None],
     ) -> None:
+        datacenter_ids = (*where.datacenter_ids, *where.guests)
         answers: dict[str, Answer] = {}
 
         def collect(datacenter_id: str) -> Respond:
             def respond(answer: Answer) -> None:
                 answers[datacenter_id] = answer
                 if len(answers) == len(datacenter_ids):
-                    then(self._join(datacenter_ids, answers, query), _vector(answers))
+                    then(self._join(where, answers, query), _vector(answers))
 
             return respond
 
         for datacenter_id in datacenter_ids:
             respond = collect(datacenter_id)
             addressed = msgspec.structs.replace(query, datacenter=datacenter_id)
+            if datacenter_id in where.guests:
+                own = self._server.config.region
+                params = {**query.params, "submitted_to": own}
+                addressed = msgspec.structs.replace(addressed, region="", params=params)
             if datacenter_id == self._server.datacenter_id:
                 self._here(endpoint, addressed, respond)
                 continue
@@ -97,16 +101,16 @@ class Gathering:
             else:
                 respond(Answer(status=500, error="no live server is known"))
 
-    def _join(
-        self, datacenter_ids: tuple[str, ...], answers: dict[str, Answer], query: Query
-    ) -> Answer:
+    def _join(self, where: Everywhere, answers: dict[str, Answer], query: Query) -> Answer:
+        datacenter_ids = (*where.datacenter_ids, *where.guests)
         names = {site.id: site.name for site in self._server.membership.datacenters().values()}
         missing = [dc for dc in datacenter_ids if answers[dc].status >= 500]
         for datacenter_id in datacenter_ids:
             if 400 <= answers[datacenter_id].status < 500:
                 return answers[datacenter_id]  # the caller's mistake is the same everywhere
-        if missing and (not query.stale or len(missing) == len(datacenter_ids)):
-            named = "; ".join(f"{names.get(dc, dc)}: {answers[dc].error}" for dc in missing)
+        needed = [dc for dc in missing if dc not in where.guests]
+        if needed and (not query.stale or len(missing) == len(datacenter_ids)):
+            named = "; ".join(f"{names.get(dc, dc)}: {answers[dc].error}" for dc in needed)
             return Answer(status=500, error=f"datacenters did not answer: {named}")
         given = [answers[dc] for dc in datacenter_ids if dc not in missing]
         answer = Answer(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LAN_VIEW: Final = "Server.LanView"
 _MASS_WINDOW_US: Final = 10_000_000
 _MASS_SHARE: Final = 0.1
+_SCAN_US: Final = 30_000_000
 _REPEAT_US: Final = 10_000_000  # a node that gossip holds for dead, but answers, is asked again
 
 
@@ -41,6 +42,8 @@ class Liveness:
         self._suspects: dict[str, int] = {}  # node id -> not asked again before
         self._downs: deque[int] = deque()  # moments of recent verdicts
         self._in_flight: dict[str, None] = {}  # nodes with a status change proposed
+        self._by_name: dict[str, dict[str, None]] = {}  # agent name -> node ids
+        self._next_scan_us = 0  # of the whole LAN view; in between events tell
 
     # --- leadership -------------------------------------------------------------------
 
@@ -49,6 +52,8 @@ class Liveness:
         self._suspects.clear()
         self._in_flight.clear()
         self._downs.clear()
+        self._by_name.clear()
+        self._next_scan_us = 0
         self._is_judging = is_leader
         if not is_leader:
             return
@@ -56,10 +61,20 @@ class Liveness:
         self._judges_from_us = now_us + self._config.grace_us
         for node in self._server.state.nodes:
             self._renewed_us[node.id] = now_us
+            self._by_name.setdefault(node.name, {})[node.id] = None
         self._server.outbox.at(self._judges_from_us, self._check)
 
     def on_applied(self, changes: list[Change]) -> None:
-        return
+        if not self._is_judging:
+            return
+        for change in changes:
+            if change.table == "nodes":
+                node = self._server.state.nodes.get(change.key)
+                if node is None:
+                    self._renewed_us.pop(change.key, None)
+                    self._suspects.pop(change.key, None)
+                else:
+                    self._by_name.setdefault(node.name, {})[node.id] = None
 
     # --- what is heard ----------------------------------------------------------------
 
@@ -78,9 +93,8 @@ class Liveness:
     def on_failed(self, name: str) -> None:
         """LAN gossip says that the agent of this name is dead."""
         if self._is_judging:
-            for node in self._server.state.nodes:
-                if node.name == name:
-                    self._suspects.setdefault(node.id, 0)
+            for node_id in self._by_name.get(name, ()):
+                self._suspects.setdefault(node_id, 0)
             self._server.outbox.after(0, self._ask_suspects)
 
     def on_alive(self, name: str) -> None:
@@ -105,21 +119,25 @@ class Liveness:
         if not self._is_judging or not self._server.consensus.is_serving:
             return
         now_us = self._server.now.mono_us
-        for node in self._server.state.nodes:
-            renewed_us = self._renewed_us.setdefault(node.id, now_us)
-            if node.status is NodeStatus.DOWN:
-                continue
-            if (
-                now_us - renewed_us >= self._config.renew_us
-                and node.status is not NodeStatus.DISCONNECTED
-            ):
+        silent_since_us = now_us - self._config.renew_us
+        silent = [key for key, at_us in self._renewed_us.items() if at_us <= silent_since_us]
+        for node_id in silent:
+            node = self._server.state.nodes.get(node_id)
+            if node is not None and node.status is NodeStatus.READY:
                 self._set_status(
                     node, NodeStatus.DISCONNECTED, "Node did not call for too long", is_loss=True
                 )
-            elif self._server.membership.is_lan_alive(node.name) is False:
-                self._suspects.setdefault(node.id, 0)
+        if now_us >= self._next_scan_us:
+            self._next_scan_us = now_us + _SCAN_US
+            self._scan_lan()
         self._ask_suspects()
         self._server.outbox.after(self._config.check_interval_us, self._check)
+
+    def _scan_lan(self) -> None:
+        """Suspect whoever the LAN pool holds for dead: its events may be older than we lead."""
+        for name in self._server.membership.lan_dead():
+            for node_id in self._by_name.get(name, ()):
+                self._suspects.setdefault(node_id, 0)
 
     def _ask_suspects(self) -> None:
         """Call each suspect's agent; who does not answer is down."""

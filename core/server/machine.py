@@ -64,6 +64,7 @@ from core.server.effects import (
     SnapshotSaved,
     SnapshotStaged,
 )
+from core.server.evaluations import SystemJobs
 from core.server.federation_host import FederatedDatacenter
 from core.server.liveness import LAN_VIEW, Liveness
 from core.server.measures import Measures, count
@@ -99,11 +100,12 @@ class ServerMachine:
         server.liveness = Liveness(server)
         server.nodes = NodeCalls(server)
         server.draining = DrainWatch(server)
+        server.system_jobs = SystemJobs(server)
         server.router = Router(server)
         server.federation = FederatedDatacenter(server)
         server.leading = [
-            server.planning, server.deployments, server.liveness, server.draining,
-            Collection(server), Quorum(server), server.federation,
+            server.system_jobs, server.planning, server.deployments, server.liveness,
+            server.draining, Collection(server), Quorum(server), server.federation,
         ]  # fmt: skip
         self._birth = Birth(server)
         self._is_leaving = False

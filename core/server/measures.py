@@ -155,7 +155,7 @@ FAMILIES: Final = (
         "gauge",
         "Age of the newest digest, by datacenter.",
         "digest_age_us",
-        "datacenter",
+        "region_datacenter",
     ),
     (
         "serai_federation_digests_published",

@@ -249,6 +249,10 @@ class Membership:
         member = self.lan.member(name)
         return None if member is None else member.status in (Status.ALIVE, Status.SUSPECT)
 
+    def lan_dead(self) -> list[str]:
+        """Return the names of agents that LAN gossip holds for dead."""
+        return [m.name for m in self.lan.members() if m.status is Status.DEAD]
+
     def lan_addresses(self) -> list[Address]:
         """Return addresses of live LAN members for a newcomer to join, a few of them."""
         alive = [m.address for m in self.lan.members() if m.status is Status.ALIVE]
@@ -350,9 +354,13 @@ class Membership:
         measures.gossip_counters = counters
         names = self.datacenters()
         measures.digest_age_us = {
-            names[view.origin].name if view.origin in names else view.origin: view.age_us
+            _label(names.get(view.origin), view.origin): view.age_us
             for view in self.wan.digests(self._server.now.mono_us)
         }
+
+
+def _label(datacenter: Datacenter | None, origin: str) -> str:
+    return f"{datacenter.region}/{datacenter.name}" if datacenter is not None else f"/{origin}"
 
 
 def _site(member: MemberView) -> ServerSite:

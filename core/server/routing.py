@@ -26,6 +26,7 @@ from core.federation.where import Answered, Everywhere, Here, Refused, There, Wh
 from core.model.host import Address, CallDone
 from core.model.query import Answer, Query
 from core.server import acl
+from core.server.changes import index_behind
 from core.server.endpoints.table import ENDPOINTS
 from core.server.gathering import Gathering
 from core.server.measures import count
@@ -47,6 +48,7 @@ NOT_LEADER = "not the leader"
 NO_LEADER = "No cluster leader"
 NO_PATH = "No path to region"
 _RETRY_US = 100_000
+_LONGEST_READ_US = 60_000_000
 
 # Queries whose body may name the region they are meant for.
 _JOB_BODIES = frozenset({"Job.Register", "Job.Plan"})
@@ -149,8 +151,8 @@ class Router:
                 self._here(endpoint, query, respond)
             case There(datacenter_id):
                 self._to_datacenter(datacenter_id, query, respond)
-            case Everywhere(datacenter_ids):
-                self._gathering.start(datacenter_ids, endpoint, query, respond)
+            case Everywhere():
+                self._gathering.start(where, endpoint, query, respond)
             case Answered(answer):
                 respond(answer)
             case Refused(answer):
@@ -202,16 +204,20 @@ class Router:
     def _read(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
         request = Request(query, self._server)
 
-        def evaluate() -> Answer:
-            return self._finished(self._outcome(endpoint, request), query)
-
         keys: tuple[str, ...] = ()
-        if query.min_index > 0 and endpoint.watches is not None:
+        if endpoint.watches is not None:
             try:
                 keys = endpoint.watches(request)
             except QueryError as error:
-                respond(error.answer())
+                respond(self._finished(error.answer(), query))
                 return
+
+        def evaluate() -> Answer:
+            answer = self._finished(self._outcome(endpoint, request), query)
+            if answer.status == 404:
+                answer.index = max(1, index_behind(self._server.state, keys))
+            return answer
+
         self._server.blocking.answer_or_park(
             evaluate, respond, min_index=query.min_index, wait_us=query.wait_us, keys=keys
         )
@@ -333,8 +339,8 @@ class Router:
         if query.min_index > 0:
             waits_us = min(query.wait_us or limits.blocking_default_us, limits.blocking_max_us)
             waits_us += waits_us // 16
-        elif query.wait_us:
-            waits_us = query.wait_us
+        else:
+            waits_us = max(0, query.wait_us, _param_wait_us(query))
         return waits_us + limits.forward_timeout_us
 
     # --- small things -----------------------------------------------------------------
@@ -359,6 +365,12 @@ class Router:
             respond(answer)
 
         return counted
+
+
+def _param_wait_us(query: Query) -> int:
+    """Return how long a read at the end of a log shall wait for more, 0 = not at all."""
+    given = str(query.params.get("wait_us", ""))
+    return min(int(given), _LONGEST_READ_US) if given.isdigit() else 0
 
 
 def as_query(body: Any) -> Query:

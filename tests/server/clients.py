@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from core.model.allocation import AllocDeploymentStatus, Allocation, ClientStatus, Desired
+from core.model.allocation import Allocation, AllocDeploymentStatus, ClientStatus, Desired
 from core.model.host import (
     Address,
     Call,

@@ -87,3 +87,34 @@ def test_too_many_are_refused_and_none_is_lost() -> None:
     assert [world.answers[n].status for n in numbers if n in world.answers] == [429]
     world.run(6)
     assert all(number in world.answers for number in numbers)
+
+
+def test_who_waits_for_a_change_hears_that_the_thing_went() -> None:
+    world = datacenter(1, 1)
+    register(world)
+    until_running(world, 2)
+    world.run(2)
+    server = leader(world)
+    index = world.ask(server, "Job.Get", params={"job_id": "web"}).index
+    number = world.begin(server, Query(method="Job.Get", params={"job_id": "web"}, min_index=index))
+    world.ask(server, "Job.Deregister", params={"job_id": "web", "purge": "true"})
+    answer = world.until(lambda: world.answers.get(number), 1)
+    assert answer.status == 404 and answer.index > index
+
+
+def test_an_evaluation_named_by_a_prefix_wakes_as_well() -> None:
+    world = datacenter(1, 0)
+    server = leader(world)
+    eval_id = register(world).body["EvalID"]
+    world.run(1)
+    found = world.ask(server, "Eval.Get", params={"eval_id": eval_id[:8]})
+    number = world.begin(
+        server,
+        Query(method="Eval.Get", params={"eval_id": eval_id[:8]}, min_index=found.index),
+    )
+    world.run(1)
+    assert number not in world.answers
+    world.ask(server, "Job.Evaluate", params={"job_id": "web"})
+    world.ask(server, "Job.Deregister", params={"job_id": "web"})
+    world.run(1)
+    assert (number in world.answers) == (server.state.evals.get(eval_id).modify_index > found.index)

@@ -126,7 +126,10 @@ def _watch(request: Request) -> tuple[str, ...]:
 
 
 def _watch_one(request: Request) -> tuple[str, ...]:
-    return (f"deployments:{request.text('deployment_id')}",)
+    wanted = request.text("deployment_id")
+    if request.state.deployments.get(wanted) is not None:
+        return (f"deployments:{wanted}",)
+    return ("deployments",)  # a prefix, or not there yet
 
 
 ENDPOINTS = {

@@ -103,7 +103,10 @@ def _watch(request: Request) -> tuple[str, ...]:
 
 
 def _watch_one(request: Request) -> tuple[str, ...]:
-    return (f"evals:{request.text('eval_id')}",)
+    wanted = request.text("eval_id")
+    if request.state.evals.get(wanted) is not None:
+        return (f"evals:{wanted}",)
+    return ("evals",)  # a prefix, or not there yet
 
 
 ENDPOINTS = {

@@ -20,9 +20,15 @@ from core.state.jobs import JobRecord
 def job_list(request: Request) -> Answer:
     state = request.state
     has_meta = request.flag("meta")
+    region = request.text("submitted_to")  # asked for another region's list: only its own
     return listed(
         request,
-        [record for record in state.jobs if on_namespace(request, record.namespace)],
+        [
+            record
+            for record in state.jobs
+            if on_namespace(request, record.namespace)
+            and (not region or record.job.region == region)
+        ],
         key=lambda record: f"{record.namespace}.{record.id}",
         show=lambda record: views.job_stub(
             record.job, state.jobs.summary(record), has_meta=has_meta

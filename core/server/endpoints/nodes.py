@@ -218,7 +218,10 @@ def _watch_nodes(request: Request) -> tuple[str, ...]:
 
 
 def _watch_node(request: Request) -> tuple[str, ...]:
-    return (f"nodes:{request.text('node_id')}", "nodes")
+    wanted = request.text("node_id")
+    if request.state.nodes.get(wanted) is not None:
+        return (f"nodes:{wanted}",)
+    return ("nodes",)  # a prefix, or not there yet
 
 
 def _watch_node_allocs(request: Request) -> tuple[str, ...]:

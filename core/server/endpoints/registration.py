@@ -82,6 +82,13 @@ def _check_namespace(job: Job) -> None:
         raise QueryError(500, f'job "{job.id}" is in nonexistent namespace "{job.namespace}"')
 
 
+def _uid_of(request: Request, job: Job) -> str:
+    """Return a new job's uid: the one that its claim carries, else a fresh one."""
+    if job.uid and request.state.jobs.by_uid(job.uid) is None:
+        return job.uid
+    return request.draw_id()
+
+
 # --- register ---------------------------------------------------------------------------
 
 
@@ -121,7 +128,7 @@ def registered(
     command = RegisterJob(
         job=msgspec.structs.replace(
             job,
-            uid=known.uid if known is not None else request.draw_id(),
+            uid=known.uid if known is not None else _uid_of(request, job),
             submit_time_ns=request.server.now.wall_us * 1000,
         ),
         evaluation=due,

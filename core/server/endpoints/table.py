@@ -1,4 +1,4 @@
-"""The endpoints of all modules in one table, by query method."""
+"""The endpoints of all modules in one table, by query method (see this package's page)."""
 
 from typing import Final
 
