@@ -20,7 +20,7 @@ OK = 0
 FAILED = 1
 NOT_PLACED = 2
 
-_WAIT = "10s"  # of one blocking query; allocations are looked at that often at least
+_WAIT = "2s"  # of one blocking query; allocations are looked at that often at least
 _PAUSE_S = 0.3  # between polls of what cannot be blocked on
 _TERMINAL_EVAL = {"complete", "failed", "canceled"}
 _TERMINAL_DEPLOYMENT = {"successful", "failed", "cancelled", "blocked"}

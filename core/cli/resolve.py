@@ -74,6 +74,12 @@ def resolve_id(session: Session, kind: Kind, typed: str) -> str:
     namespace = session.namespace or ("*" if kind is not NODE else "")
     found = session.api.get(kind.collection, prefix=prefix, namespace=namespace) or []
     matches = [record for record in found if record["ID"].startswith(typed)]
+    if not matches and not session.region:
+        # Not of this region: a prefix is looked for in all that can be reached.
+        found = session.api.get(
+            kind.collection, prefix=prefix, namespace=namespace, region="*", stale="true"
+        )
+        matches = [record for record in found or [] if record["ID"].startswith(typed)]
     if not matches:
         raise CliError(f'no {kind.name} with the id or prefix "{typed}"')
     if len(matches) > 1:
@@ -119,6 +125,10 @@ def resolve_job(session: Session, typed: str) -> JobRef:
     Raises:
         CliError: None matches, or several; then the message lists them.
     """
+    # The exact name first: it is found wherever the job's home is, a prefix is not.
+    whole = JobRef(typed, session.namespace)
+    if session.api.find(whole.route, **whole.query) is not None:
+        return whole
     found = session.api.get("/v1/jobs", prefix=typed) or []
     exact = [job for job in found if job["ID"] == typed]
     matches = exact or found

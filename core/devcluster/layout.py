@@ -170,6 +170,10 @@ class Plan:
     def places(self) -> list[str]:
         return list(dict.fromkeys(agent.place for agent in self.agents))
 
+    @property
+    def has_clients(self) -> bool:
+        return any(not agent.is_server for agent in self.agents)
+
     def servers_of(self, place: str) -> list[AgentSpec]:
         return [agent for agent in self.agents if agent.place == place and agent.is_server]
 

@@ -98,9 +98,9 @@ class Supervisor:
     ) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            await nursery.start(self._watch_signals)  # from here on nothing is left behind
             nursery.start_soon(relay.run)
             await nursery.start(control.serve, socket_path, self.handle)
-            nursery.start_soon(self._watch_signals)
             nursery.start_soon(self._reap)
             control.write_state(self.folder, socket_path)
             try:
@@ -278,8 +278,11 @@ class Supervisor:
                     await signals.__anext__()
                 orphans.reap_adopted(self._own_pids())
 
-    async def _watch_signals(self) -> None:
+    async def _watch_signals(
+        self, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED
+    ) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
             async for _ in signals:
                 if self._stop.is_set():
                     self._hurry.set()

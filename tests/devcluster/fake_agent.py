@@ -5,10 +5,13 @@ python fake_agent.py agent -config FILE
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from core.devcluster.orphans import die_with_parent
 
 
 def setting(text: str, name: str) -> str:
@@ -18,6 +21,7 @@ def setting(text: str, name: str) -> str:
 
 
 def main() -> None:
+    die_with_parent(signal.SIGTERM)
     text = Path(sys.argv[-1]).read_text()
     if setting(text, "name") == "bad-dc1-server-1":
         sys.exit("the port is taken")
@@ -26,6 +30,12 @@ def main() -> None:
         "/v1/status/leader": re.findall(r'rpc  = "(.*)"', text)[0],
         "/v1/nodes": [node, node, node],
         "/v1/regions": ["eu", "us"],
+        "/v1/job/serai-dev-probe/plan": {
+            "SeraiDatacenters": [
+                {"Region": region, "Datacenter": "dc1", "Verdict": "fits"}
+                for region in ("eu", "us")
+            ]
+        },
     }
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,10 +46,12 @@ def main() -> None:
             self.end_headers()
             self.wfile.write(body)
 
+        do_PUT = do_GET
+
         def log_message(self, *args: object) -> None:
             pass
 
-    task = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    task = subprocess.Popen(["sleep", "60"], start_new_session=True)
     Path(sys.argv[-1]).with_name("task.pid").write_text(str(task.pid))
     host, port = setting(text, "bind_addr"), int(setting(text, "http"))
     ThreadingHTTPServer((host, port), Handler).serve_forever()
