@@ -203,8 +203,9 @@ def _await_ready(folder: Path, process: "subprocess.Popen[bytes]", log_path: Pat
                 return answer
         time.sleep(0.1)
     process.terminate()
+    text = log_path.read_text(errors="replace").strip()  # a temporary folder goes with it
     process.wait()
-    raise CliError(f"the federation was not ready after {_DETACH_TIMEOUT_S:g} s; see {log_path}")
+    raise CliError(f"the federation was not ready after {_DETACH_TIMEOUT_S:g} s:\n{text}")
 
 
 def _make_folder(folder: Path) -> None:

@@ -34,13 +34,21 @@ class PlaceState:
     known_regions: int
     known_places: int | None  # datacenters it knows the free capacity of; None = not asked
 
-    def is_ready(self, plan: Plan) -> bool:
-        return (
-            bool(self.leader)
-            and self.ready_clients >= len(plan.clients_of(self.place))
-            and self.known_regions >= len(plan.regions)
-            and (self.known_places is None or self.known_places >= len(plan.places))
-        )
+    def lacks(self, plan: Plan) -> str:
+        """Return what is still missing, "" when it is ready."""
+        clients = len(plan.clients_of(self.place))
+        if not self.leader:
+            return f"{self.place} has no leader"
+        if self.ready_clients < clients:
+            return f"{self.place}: {self.ready_clients} of {clients} clients are ready"
+        if self.known_regions < len(plan.regions):
+            return f"{self.place} knows {self.known_regions} of {len(plan.regions)} regions"
+        if self.known_places is not None and self.known_places < len(plan.places):
+            return (
+                f"{self.place} has heard from {self.known_places} of "
+                f"{len(plan.places)} datacenters what they have free"
+            )
+        return ""
 
 
 async def look_at(client: httpx.AsyncClient, plan: Plan, place: str) -> PlaceState:
@@ -70,7 +78,7 @@ async def _known_places(client: httpx.AsyncClient, server: AgentSpec) -> int:
     url = f"{server.api}/v1/job/{_PROBE['ID']}/plan"
     response = await client.put(url, json={"Job": _PROBE}, timeout=_TIMEOUT_S)
     response.raise_for_status()
-    verdicts = response.json().get("SeraiDatacenters") or []
+    verdicts = response.json().get("SeraiVerdicts") or []
     return len({(one.get("Region"), one.get("Datacenter")) for one in verdicts})
 
 

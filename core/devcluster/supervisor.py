@@ -30,6 +30,7 @@ STOP_GRACE_S = 10.0  # an agent may take that long to stop
 _TASK_GRACE_S = 1.0
 _POLL_S = 0.25
 _REAP_S = 0.5
+_WORD_S = 15.0  # between words on what a start still waits for
 
 
 class StartFailed(Exception):
@@ -220,14 +221,19 @@ class Supervisor:
 
     async def _become_ready(self) -> bool:
         """Wait until all is ready; False when we were stopped or an agent gave up before."""
+        next_word = trio.current_time() + _WORD_S
         while not self._stop.is_set():
             for process in self.processes.values():
                 if process.has_given_up:
                     self._failure = _failure(process)
                     return False
             states = await self._look_around()
-            if all(state.is_ready(self.plan) for state in states):
+            lacking = [text for state in states if (text := state.lacks(self.plan))]
+            if not lacking:
                 return True
+            if trio.current_time() >= next_word:
+                self.report(f"still waiting: {'; '.join(lacking)}")
+                next_word += _WORD_S
             with trio.move_on_after(_POLL_S):
                 await self._stop.wait()
         return False

@@ -31,7 +31,7 @@ def main() -> None:
         "/v1/nodes": [node, node, node],
         "/v1/regions": ["eu", "us"],
         "/v1/job/serai-dev-probe/plan": {
-            "SeraiDatacenters": [
+            "SeraiVerdicts": [
                 {"Region": region, "Datacenter": "dc1", "Verdict": "fits"}
                 for region in ("eu", "us")
             ]
