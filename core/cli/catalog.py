@@ -97,7 +97,6 @@ COMMANDS: Final[dict[str, Entry]] = {
     "server members": Entry("core.cli.server:members", "List servers and their state"),
     "service info": Entry("core.cli.service:info", "Show where a service runs"),
     "service list": Entry("core.cli.service:list_", "List the services"),
-    "sim": Entry("sim.cli:sim", "Run a federation in virtual time"),
     "status": Entry("core.cli.lookup:status", "Show whatever an id names"),
     "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
     "sim run": Entry("core.cli.sim:run", "Run a scenario"),

@@ -1,4 +1,8 @@
-"""Go's durations, "1h30m" and "200ms", as flags take them."""
+"""Go's durations, "1h30m" and "200ms", as flags take them.
+
+`core.jobspec.durations` reads them too, but importing anything of that package loads the HCL
+parser (0.3 s), which a command without a job file need not wait for.
+"""
 
 import re
 from typing import Final

@@ -25,7 +25,7 @@ def test_help_imports_nothing_heavy(words: str) -> None:
 
 
 def commands() -> list[str]:
-    return sorted({*catalog.COMMANDS, *catalog.ALIASES} - {"sim"})
+    return sorted({*catalog.COMMANDS, *catalog.ALIASES})
 
 
 @pytest.mark.parametrize("path", commands())
