@@ -86,7 +86,7 @@ class PortMapping(Record):
 
 
 class AllocatedCpu(Record):
-    cpu_shares: int = 0
+    cpu_shares: int = msgspec.field(name="CpuShares", default=0)
     reserved_cores: list[int] | None = None
 
 

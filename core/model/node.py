@@ -22,11 +22,9 @@ class Eligibility(StrEnum):
 
 
 class NodeCpuResources(Record):
-    cpu_shares: int = 0  # MHz, all cores together
+    cpu_shares: int = msgspec.field(name="CpuShares", default=0)  # MHz, all cores together
     total_cpu_cores: int = msgspec.field(name="TotalCpuCores", default=0)
-    reservable_cpu_cores: list[int] | None = msgspec.field(
-        name="ReservableCpuCores", default=None
-    )
+    reservable_cpu_cores: list[int] | None = msgspec.field(name="ReservableCpuCores", default=None)
 
 
 class NodeMemoryResources(Record):
@@ -52,7 +50,7 @@ class NodeReservedNetworkResources(Record):
 
 
 class NodeReservedCpuResources(Record):
-    cpu_shares: int = 0
+    cpu_shares: int = msgspec.field(name="CpuShares", default=0)
 
 
 class NodeReservedResources(Record):
@@ -107,9 +105,7 @@ class Node(Record):
     tls_enabled: bool = False
     attributes: dict[str, str] | None = None
     node_resources: NodeResources = msgspec.field(default_factory=NodeResources)
-    reserved_resources: NodeReservedResources = msgspec.field(
-        default_factory=NodeReservedResources
-    )
+    reserved_resources: NodeReservedResources = msgspec.field(default_factory=NodeReservedResources)
     links: dict[str, str] | None = None
     meta: dict[str, str] | None = None
     node_class: str = ""
