@@ -10,6 +10,7 @@ import random
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import hypercorn.config
@@ -29,15 +30,20 @@ from core.agent.rpc import Identity, RpcEndpoint
 from core.agent.tls import client_context, server_context
 from core.client import effects as client_effects
 from core.client.machine import ClientMachine
-from core.model.host import Now
+from core.client.measures import FAMILIES as CLIENT_FAMILIES
 from core.model.query import Answer, Query
 from core.server import effects as server_effects
 from core.server.machine import ServerMachine
 from core.server.measures import FAMILIES as SERVER_FAMILIES
 from gossip.endpoint import Endpoint, open_endpoint
+from gossip.measures import SOCKET
 
 STOP_TIMEOUT_S: Final = 40.0  # a task may take its kill timeout
 LEAVE_TIMEOUT_S: Final = 2.0
+
+
+# The HTTP floor lies above this one: whoever starts the agent hands its application in.
+MakeApi = Callable[["Agent"], Any]
 
 
 class StartError(Exception):
@@ -47,8 +53,11 @@ class StartError(Exception):
 class Agent:
     """A running agent. `serve` returns when it was told to stop."""
 
-    def __init__(self, config: AgentConfig, options: Options, folder: str, log: Any) -> None:
+    def __init__(
+        self, config: AgentConfig, options: Options, folder: str, log: Any, make_api: MakeApi
+    ) -> None:
         self.config = config
+        self._make_api = make_api
         self.options = options
         self.folder = folder
         self.log = log
@@ -198,6 +207,7 @@ class Agent:
         self._client = ClientMachine(config=config, boot=boot, rng=random.Random(seed), now=started)
         recipe["client"] = {"config": config, "boot": boot, "seed": seed}
         nursery.start_soon(executor.run)
+        self.exporter.add(CLIENT_FAMILIES, lambda: self._client and self._client.measures)
         return self.host.add_machine("client", self._client, [executor, _ClientEnd(self)])
 
     def _rpc_tls(self) -> tuple[Any, Any]:
@@ -212,9 +222,6 @@ class Agent:
         )
 
     async def _serve_http(self, sock: socket.socket) -> None:
-        # Imported here: the API pulls in the HTTP stack, which a start error need not wait for.
-        from core.api.app import Api
-
         config = hypercorn.config.Config()
         config.bind = [f"fd://{sock.fileno()}"]
         config.errorlog = None
@@ -232,7 +239,7 @@ class Agent:
 
                 config.verify_mode = ssl.CERT_REQUIRED
         await hypercorn.trio.serve(
-            Api(self),  # type: ignore[arg-type]
+            self._make_api(self),
             config,
             shutdown_trigger=self._stop.wait,
             mode="asgi",
@@ -335,7 +342,8 @@ class Agent:
                 measures.machine_busy_seconds[loop.role] = loop.busy_us / 1e6
                 measures.machine_events[loop.role] = loop.events
         if self.host.gossip is not None:
-            measures.gossip_dropped = dict(self.host.gossip.drops)
+            drops = self.host.gossip.drops
+            measures.gossip_dropped = {f"{SOCKET}/{key}": n for key, n in drops.items()}
         return measures
 
 

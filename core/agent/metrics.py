@@ -1,8 +1,12 @@
 """Prometheus metrics of one agent: what its machines count, and what its host sees.
 
-Machines keep plain numbers (core.server.measures, ...); this module reads them when
-somebody scrapes, so counting costs an addition and a scrape costs the rest. Metric
-names begin with `serai_`; `nomad_*` aliases are not made up.
+Machines keep plain numbers (core.server.measures, core.client.measures, gossip.measures);
+this module reads them when somebody scrapes, so counting costs an addition and a scrape
+costs the rest. Metric names begin with `serai_`; `nomad_*` aliases are not made up.
+
+An agent that is server and client, or host and member, may count one family in several
+places: families of one name are added up, label by label. `every_family()` is what
+docs/monitoring.md, the alert rules and the dashboard are checked against.
 """
 
 import time
@@ -19,12 +23,15 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from core.client.measures import FAMILIES as CLIENT_FAMILIES
 from core.server.measures import BUCKETS_US, Histogram
+from core.server.measures import FAMILIES as SERVER_FAMILIES
+from gossip.measures import PACKETS_DROPPED
 
 LAG_INTERVAL_S: Final = 0.05
 US: Final = 1e6
 
-# (name, kind, help, attribute, label); see core.server.measures
+# (name, kind, help, attribute, labels joined by "/"); see core.server.measures
 Family = tuple[str, str, str, str, str]
 
 
@@ -40,7 +47,7 @@ class HostMeasures:
         self.rpc_dropped: dict[str, int] = {}
         self.machine_busy_seconds: dict[str, float] = {}
         self.machine_events: dict[str, int] = {}
-        self.gossip_dropped: dict[str, int] = {}
+        self.gossip_dropped: dict[str, int] = {}  # "socket/reason"
         self.start_time_seconds = time.time()
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
@@ -58,7 +65,7 @@ class HostMeasures:
 
 HOST_FAMILIES: Final[tuple[Family, ...]] = (
     ("serai_http_requests", "counter", "HTTP API requests, by route and status.",
-     "http_requests", "route_status"),
+     "http_requests", "route/status"),
     ("serai_http_request_seconds", "histogram", "Time to answer an HTTP API request.",
      "http_time", ""),
     ("serai_event_loop_lag_seconds", "histogram", "How late the event loop wakes a sleeper.",
@@ -72,11 +79,24 @@ HOST_FAMILIES: Final[tuple[Family, ...]] = (
      "machine_busy_seconds", "machine"),
     ("serai_machine_events", "counter", "Events handled, by machine.", "machine_events",
      "machine"),
-    ("serai_gossip_packets_dropped", "counter", "Datagrams dropped at the socket, by reason.",
-     "gossip_dropped", "reason"),
+    PACKETS_DROPPED,
     ("serai_start_time_seconds", "gauge", "When the agent started, unix time.",
      "start_time_seconds", ""),
 )  # fmt: skip
+
+
+def every_family() -> list[Family]:
+    """Return each family that an agent can export, once, by name."""
+    families = (*HOST_FAMILIES, *SERVER_FAMILIES, *CLIENT_FAMILIES)
+    return sorted({family[0]: family for family in families}.values())
+
+
+def series_names(family: Family) -> list[str]:
+    """Return the names a family has in the exposition and in queries."""
+    name, kind = family[:2]
+    if kind == "histogram":
+        return [f"{name}_{part}" for part in ("bucket", "count", "sum")]
+    return [f"{name}_total"] if kind == "counter" else [name]
 
 
 class Exporter:
@@ -85,7 +105,7 @@ class Exporter:
     def __init__(self) -> None:
         self._sources: list[tuple[tuple[Family, ...], Callable[[], Any]]] = []
         self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     def add(self, families: Iterable[Family], source: Callable[[], Any]) -> None:
         self._sources.append((tuple(families), source))
@@ -94,10 +114,16 @@ class Exporter:
         return []  # nothing is collected at registration
 
     def collect(self) -> Iterator[Metric]:
+        found: dict[str, tuple[Family, Any]] = {}
         for families, source in self._sources:
             numbers = source()
             for family in families:
-                yield _metric(family, getattr(numbers, family[3]))
+                value = getattr(numbers, family[3])
+                if family[0] in found:
+                    value = _sum(found[family[0]][1], value)
+                found[family[0]] = (family, value)
+        for family, value in found.values():
+            yield _metric(family, value)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition and its content type for an Accept header."""
@@ -140,22 +166,26 @@ def _metric(family: Family, value: Any) -> Metric:
     name, kind, help_text, _, label = family
     if kind == "histogram":
         return _histogram(name, help_text, value)
-    labels = label.split("_") if label else []
-    metric: Metric
+    labels = label.split("/") if label else []
+    metric: Any
     if kind == "counter":
-        metric = counter = CounterMetricFamily(name, help_text, labels=labels)
-        add = counter.add_metric
+        metric = CounterMetricFamily(name, help_text, labels=labels)
     else:
-        metric = gauge = GaugeMetricFamily(name, help_text, labels=labels)
-        add = gauge.add_metric
+        metric = GaugeMetricFamily(name, help_text, labels=labels)
+    add = metric.add_metric
     divisor = US if name.endswith("_seconds") and family[3].endswith("_us") else 1
     if not labels:
         add([], value / divisor)
-        return metric
+        return metric  # type: ignore[no-any-return]
     for key in sorted(value):
         parts = key.split("/", len(labels) - 1)
         add([*parts, *[""] * (len(labels) - len(parts))], value[key] / divisor)
-    return metric
+    return metric  # type: ignore[no-any-return]
+
+
+def _sum(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """Add up a labelled family that is counted in two places."""
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
 
 
 def _histogram(name: str, help_text: str, histogram: Histogram) -> Metric:

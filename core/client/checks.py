@@ -8,6 +8,7 @@ both count beyond the first, as in Nomad: 0 or 1 means at once.
 from typing import Any, NamedTuple, Protocol
 
 from core.client.effects import CheckDone, RunCheck
+from core.client.measures import count
 from core.client.outbox import Outbox, Timer
 from core.model.job import CheckRestart, ServiceCheck
 
@@ -88,6 +89,7 @@ class CheckRunner:
         if not self._is_running:
             return  # it was ended meanwhile
         self._is_running = False
+        count(self._box.measures.checks, "passing" if event.is_passing else "failing")
         self._timer = self._box.after(self._interval_us, self._run)
         self.output = event.output[:MAX_OUTPUT_CHARS]
         self.status_code = event.status_code

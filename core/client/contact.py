@@ -59,7 +59,7 @@ class ServerContact:
         self._epoch = 0
         self._asked_us = 0
         self._pause: Timer | None = None
-        self.last_contact_us = 0  # monotonic; of any answer
+        self.last_contact_us = box.now.mono_us  # of any answer; before the first, of our start
 
     def begin(self) -> None:
         if self._servers:

@@ -39,6 +39,7 @@ from core.client.effects import (
     TaskStarted,
 )
 from core.client.environment import node_values
+from core.client.measures import Measures, count
 from core.client.membership import LanMembership
 from core.client.outbox import Outbox, Timer
 from core.client.reports import Reporter
@@ -126,6 +127,20 @@ class ClientMachine:
     @property
     def node_id(self) -> str:
         return self.contact.node.node_id if self.contact.node else ""
+
+    @property
+    def measures(self) -> Measures:
+        """Return the counters, with the gauges brought up to date."""
+        measures = self._box.measures
+        measures.allocations = {status.name.lower(): 0 for status in ClientStatus}
+        measures.tasks_running = 0
+        for runner in self.runners.values():
+            count(measures.allocations, runner.status()[0].name.lower())
+            measures.tasks_running += sum(task.has_process for task in runner.tasks.values())
+        measures.reports_waiting = self.reporter.waiting
+        measures.contact_age_us = self._box.now.mono_us - self.contact.last_contact_us
+        measures.read_gossip(self.lan.pools)
+        return measures
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         self._box.now = now

@@ -48,6 +48,11 @@ class LanMembership:
     def deadline_us(self) -> int:
         return self._machine.deadline_us if self._machine is not None else FOREVER_US
 
+    @property
+    def pools(self) -> dict[str, GossipMachine]:
+        """The machine by its pool's name, for metrics; empty before `join`."""
+        return {POOL: self._machine} if self._machine is not None else {}
+
     def join(self, node_id: str, datacenter_id: str, members: list[Address]) -> None:
         config = self._config
         if not config.gossip_addr:

@@ -1,4 +1,4 @@
-"""Where the parts of a client put their effects, timers and questions to servers.
+"""Where the parts of a client put their effects, timers, questions to servers and counts.
 
 One `Outbox` serves one machine. Its parts emit effects here during a `handle()` call; at
 the end the machine takes them, in order. A question leaves a continuation that runs when
@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from core.client.measures import Measures
 from core.model.host import FOREVER_US, Address, Call, CallDone, Effect, Log, Now, Reply
 
 Continuation = Callable[[CallDone], None]
@@ -46,6 +47,7 @@ class Outbox:
     def __init__(self, rng: random.Random, now: Now) -> None:
         self.rng = rng
         self.now = now
+        self.measures = Measures()
         self._effects: list[Effect] = []
         self._asked: dict[int, Continuation] = {}
         self._timers: list[tuple[int, int, Timer]] = []

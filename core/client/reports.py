@@ -38,12 +38,18 @@ class Reporter:
         self._changed: dict[str, None] = {}
         self._services: dict[str, ServiceRegistration | None] = {}  # None = taken out
         self._is_out = False
+        self._sent = 0  # names in the call that is out
         self._failures = 0
         self._timer: Timer | None = None
 
     @property
     def is_idle(self) -> bool:
         return not (self._changed or self._services or self._is_out)
+
+    @property
+    def waiting(self) -> int:
+        """How many allocations and services wait for an acknowledgement."""
+        return len(self._changed) + len(self._services) + self._sent
 
     def alloc_changed(self, alloc_id: str) -> None:
         self._changed[alloc_id] = None
@@ -77,6 +83,7 @@ class Reporter:
             "removed_services": [key for key, item in services.items() if item is None],
         }
         self._is_out = True
+        self._sent = len(names) + len(services)
         self._contact.ask(
             "Node.Update", body, lambda event: self._on_answer(event, names, updates, services)
         )
@@ -89,7 +96,9 @@ class Reporter:
         services: dict[str, ServiceRegistration | None],
     ) -> None:
         self._is_out = False
+        self._sent = 0
         if event.error:
+            self._box.measures.reports_retried += 1
             for name in names:
                 self._changed[name] = None
             self._services = services | self._services  # what came later wins
@@ -98,6 +107,7 @@ class Reporter:
             self._failures += 1
             return
         self._failures = 0
+        self._box.measures.reports_sent += 1
         for update in updates:
             if ClientStatus(update.client_status).is_terminal:
                 self._acknowledged(update.alloc_id)

@@ -209,6 +209,8 @@ class TaskRunner:
         self.phase = Phase.RUNNING
         self.saved.handle = event.handle
         self.state.state = TaskStateName.RUNNING
+        if not event.is_recovered:
+            self._box.measures.task_starts += 1
         if not event.is_recovered or self.state.started_at.startswith("0001"):
             self.state.started_at = rfc3339(now.wall_us)
             self.note(task_events.started(now.wall_us))
@@ -227,6 +229,7 @@ class TaskRunner:
         if self.phase is Phase.REATTACHING and event.is_recoverable and not self.saved.is_stopping:
             self._launch()  # the agent died before the start was carried out: no fault of it
             return
+        self._box.measures.task_failures += 1
         self.note(task_events.driver_failure(self._box.now.wall_us, event.reason))
         if self.saved.is_stopping:
             self._die(is_failed=False)
@@ -256,6 +259,7 @@ class TaskRunner:
             else:
                 self._restart_after(0, "User requested restart")
         else:
+            self._box.measures.task_failures += not is_success
             self._owner.on_task_leaving(self)
             self._go_on_after(Outcome.SUCCEEDED if is_success else Outcome.FAILED)
 
@@ -289,6 +293,7 @@ class TaskRunner:
         wall_us = self._box.now.wall_us
         self.note(task_events.restarting(wall_us, delay_us, reason))
         self.state.restarts += 1
+        self._box.measures.task_restarts += 1
         self.state.last_restart = rfc3339(wall_us)
         self.state.state = TaskStateName.PENDING
         self._back_off(delay_us)
@@ -312,6 +317,7 @@ class TaskRunner:
     def _interrupt(self) -> None:
         self.phase = Phase.STOPPING
         timeout_us = self.kill_timeout_us
+        self._box.measures.task_kills += 1
         self.note(task_events.killing(self._box.now.wall_us, timeout_us))
         self._send_signal(self.task.kill_signal or DEFAULT_KILL_SIGNAL)
         self._set_timer(timeout_us, self._force)

@@ -114,6 +114,7 @@ class Consensus:
         self._is_halted = False  # an entry could not be understood: nothing is done any more
         self._known_leader = ""
         self._staging_id = ""
+        self._writing: dict[int, int] = {}  # ticket -> since when its entries are with the disk
 
     # --- what is known ----------------------------------------------------------------
 
@@ -258,8 +259,11 @@ class Consensus:
         now_us = self._server.now.mono_us
         match event:
             case LogPersisted(ticket):
+                since_us = self._writing.pop(ticket, now_us)
+                self._server.measures.log_write_time.add(now_us - since_us)
                 self.raft.persisted(ticket, now_us)
             case LogPersistFailed(ticket, reason, is_full):
+                self._writing.pop(ticket, None)
                 self._server.outbox.log("error", "the log can't be written", reason=reason)
                 self.raft.persist_failed(ticket, is_full, now_us)
                 if not is_full:
@@ -342,6 +346,7 @@ class Consensus:
     def _emit(self, output: Output) -> None:
         emit = self._server.outbox.emit
         if output.persist is not None:
+            self._writing[output.persist.ticket] = self._server.now.mono_us
             emit(PersistLog(output.persist.ticket, output.persist))
         own_id = self._server.config.server_id
         for to, message in output.messages:
@@ -439,6 +444,7 @@ class Consensus:
             )
         if self._was_leader and not self.is_leader:
             waiting, self._waiting = self._waiting, {}
+            measures.proposals_refused += len(waiting)
             for _, proposed in waiting.values():
                 proposed.then(Outcome(None, LOST))
         self._was_leader = self.is_leader
@@ -476,6 +482,7 @@ class Consensus:
         measures.term = self.raft.term
         measures.commit_index = self.raft.commit_index
         measures.applied_index = self.applied_index
+        measures.raft_dropped = dict(self.raft.dropped)
 
 
 __all__ = ["Applied", "Barrier", "Consensus", "Outcome"]

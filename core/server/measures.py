@@ -1,14 +1,18 @@
 """What a server counts of itself: plain numbers that the host exports for Prometheus.
 
 `Measures` is only written by the machine and only read by the host, between calls of
-`handle()`. `FAMILIES` says what each number means: (metric name, kind, help text, path).
-A path is an attribute of `Measures`; a dict there is a labelled family, its label named
-last. Latencies are `Histogram`s in microseconds, exported in seconds.
+`handle()`. `FAMILIES` says what each number means: (metric name, kind, help text,
+attribute, labels). A dict is a labelled family: its keys are the labels' values, joined by
+"/" as the labels' names are. Latencies are `Histogram`s in microseconds, exported in
+seconds. No label is named region, datacenter or agent: those say who was scraped.
 """
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final
+
+from gossip.measures import FAMILIES as GOSSIP_FAMILIES
+from gossip.measures import GossipMeasures
 
 BUCKETS_US: Final = (
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
@@ -33,7 +37,9 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Measures:
+class Measures(GossipMeasures):
+    """See the module's page; what gossip counted is inherited."""
+
     # raft
     is_leader: int = 0
     term: int = 0
@@ -43,19 +49,18 @@ class Measures:
     proposals: int = 0
     proposals_refused: int = 0
     commit_latency: Histogram = field(default_factory=Histogram)
+    log_write_time: Histogram = field(default_factory=Histogram)
     snapshots_saved: int = 0
     barriers: int = 0
-    # gossip: "pool/state" and "pool/reason"; filled from the machines at `refresh`
-    members: dict[str, int] = field(default_factory=dict)
-    gossip_counters: dict[str, int] = field(default_factory=dict)
+    voters: dict[str, int] = field(default_factory=dict)  # by state
+    raft_dropped: dict[str, int] = field(default_factory=dict)  # by reason
     # scheduler
     queue_ready: int = 0
     queue_waiting: int = 0
     queue_blocked: int = 0
     evaluations_done: dict[str, int] = field(default_factory=dict)  # by status
     placements: int = 0
-    placements_failed: int = 0
-    placements_dropped: int = 0  # planned, but no longer fitting when applied
+    placements_refused: dict[str, int] = field(default_factory=dict)  # by reason
     planning_time: Histogram = field(default_factory=Histogram)
     # nodes
     nodes: dict[str, int] = field(default_factory=dict)  # by status
@@ -69,7 +74,7 @@ class Measures:
     blocking_wakes: int = 0
     rpc: dict[str, int] = field(default_factory=dict)  # calls received, by method
     # federation
-    digest_age_us: dict[str, int] = field(default_factory=dict)  # by datacenter label
+    digest_age_us: dict[str, int] = field(default_factory=dict)  # "region/datacenter"
     digests_published: int = 0
 
 
@@ -99,16 +104,30 @@ FAMILIES: Final = (
         "commit_latency",
         "",
     ),
+    (
+        "serai_raft_log_write_seconds",
+        "histogram",
+        "From handing entries to the disk to their being safe on it.",
+        "log_write_time",
+        "",
+    ),
+    (
+        "serai_raft_voters",
+        "gauge",
+        "Voters of the datacenter as gossip sees them here: alive or unreachable.",
+        "voters",
+        "state",
+    ),
+    (
+        "serai_raft_messages_dropped",
+        "counter",
+        "Raft messages not heeded, by reason.",
+        "raft_dropped",
+        "reason",
+    ),
     ("serai_raft_snapshots", "counter", "Snapshots written.", "snapshots_saved", ""),
     ("serai_raft_read_barriers", "counter", "Read barriers passed.", "barriers", ""),
-    ("serai_gossip_members", "gauge", "Members by pool and state.", "members", "pool_state"),
-    (
-        "serai_gossip_events",
-        "counter",
-        "Gossip events by pool and kind: probes, suspicions, packets dropped by reason.",
-        "gossip_counters",
-        "pool_event",
-    ),
+    *GOSSIP_FAMILIES,
     ("serai_scheduler_ready", "gauge", "Evaluations ready to be planned.", "queue_ready", ""),
     ("serai_scheduler_waiting", "gauge", "Evaluations waiting for a time.", "queue_waiting", ""),
     ("serai_scheduler_blocked", "gauge", "Evaluations blocked for room.", "queue_blocked", ""),
@@ -121,18 +140,11 @@ FAMILIES: Final = (
     ),
     ("serai_scheduler_placements", "counter", "Allocations placed.", "placements", ""),
     (
-        "serai_scheduler_placements_failed",
+        "serai_scheduler_placements_refused",
         "counter",
-        "Allocations that found no node.",
-        "placements_failed",
-        "",
-    ),
-    (
-        "serai_scheduler_placements_dropped",
-        "counter",
-        "Placements that no longer fitted when applied.",
-        "placements_dropped",
-        "",
+        "Allocations not placed: no_node had room, or the plan was outdated when applied.",
+        "placements_refused",
+        "reason",
     ),
     (
         "serai_scheduler_planning_seconds",
@@ -153,9 +165,9 @@ FAMILIES: Final = (
     (
         "serai_federation_digest_age_seconds",
         "gauge",
-        "Age of the newest digest, by datacenter.",
+        "Age of the newest digest known here, by the datacenter it is of.",
         "digest_age_us",
-        "region_datacenter",
+        "remote_region/remote_datacenter",
     ),
     (
         "serai_federation_digests_published",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from core.model.host import (
     Address,
@@ -336,22 +336,13 @@ class Membership:
     def refresh_measures(self) -> None:
         """Bring the gauges of core.server.measures up to date."""
         measures = self._server.measures
-        members: dict[str, int] = {}
-        counters: dict[str, int] = {}
-        for pool, machine in self._pools.items():
-            for status in Status:
-                members[f"{pool}/{status.value}"] = 0
-            for member in machine.members():
-                members[f"{pool}/{member.status.value}"] += 1
-            found: Any = machine.counters
-            for name in found.__dataclass_fields__:
-                value = getattr(found, name)
-                if isinstance(value, int):
-                    counters[f"{pool}/{name}"] = value
-            for reason, value in machine.counters.dropped.items():
-                counters[f"{pool}/dropped: {reason}"] = value
-        measures.members = members
-        measures.gossip_counters = counters
+        measures.read_gossip(self._pools)
+        alive = {site.id for site in self.own_servers() if site.is_alive}
+        voters = self._server.consensus.voters()
+        measures.voters = {
+            "alive": sum(voter in alive for voter in voters),
+            "unreachable": sum(voter not in alive for voter in voters),
+        }
         names = self.datacenters()
         measures.digest_age_us = {
             _label(names.get(view.origin), view.origin): view.age_us

@@ -194,11 +194,15 @@ class Planning:
         for result in results:
             dropped = sum(len(rows.rows) for rows in result.dropped)
             server.measures.placements += result.placed
-            server.measures.placements_dropped += dropped
+            if dropped:
+                count(server.measures.placements_refused, "outdated", dropped)
             count(server.measures.evaluations_done, "refused" if result.error else "planned")
+            finished = server.state.evals.get(result.eval_id)
+            for metric in ((finished and finished.failed_tg_allocs) or {}).values():
+                missing = metric.coalesced_failures + 1
+                count(server.measures.placements_refused, "no_node", missing)
             if not (dropped or result.withheld_stops or result.refused_in_place):
                 continue
-            finished = server.state.evals.get(result.eval_id)
             record = finished and server.state.jobs.get(finished.namespace, finished.job_id)
             if finished and record:
                 follow_up = evaluations.for_job(
