@@ -21,7 +21,7 @@ from core.model.node import (
     NodeReservedNetworkResources,
     NodeReservedResources,
 )
-from core.server.config import LivenessConfig, ServerConfig
+from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
 from core.version import VERSION
 from gossip.endpoint import Pool
 from gossip.keyring import Keyring
@@ -84,7 +84,10 @@ def server_config(
         tls_rpc=config.tls.rpc,
         version=VERSION,
         # One server alone has nobody to be compared with: it may judge sooner.
-        liveness=LivenessConfig(grace_us=10 * SECOND_US) if is_dev else LivenessConfig(),
+        liveness=LivenessConfig(
+            grace_us=10 * SECOND_US if is_dev else server.failover_heartbeat_ttl_us
+        ),
+        limits=LimitsConfig(snapshot_entries=server.raft_snapshot_threshold),
         shown=_shown(config),
     )
 

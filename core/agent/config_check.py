@@ -34,6 +34,8 @@ def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
         yield f"server.bootstrap_expect is {expect}; an even number adds no safety: 1, 3, 5 or 7"
     if config.server.enabled and not expect and not config.server.joins:
         yield "server.bootstrap_expect is not set and there is nobody to join: set it to 1, 3 or 5"
+    if config.server.raft_snapshot_threshold < 1:
+        yield "server.raft_snapshot_threshold is not positive"
     tls = config.tls
     if tls.http or tls.rpc:
         for key in ("ca_file", "cert_file", "key_file"):

@@ -52,6 +52,8 @@ class ServerSection(Section, frozen=True):
     non_voting_server: bool = False
     authoritative_region: str = ""
     raft_protocol: int = 3
+    raft_snapshot_threshold: int = 8192  # log entries between snapshots
+    failover_heartbeat_ttl_us: int = 60 * SECOND_US  # a new leader judges no node before
     default_scheduler_config: dict[str, Any] = {}
 
     @property
