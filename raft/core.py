@@ -89,6 +89,10 @@ class RaftCore(Replica):
     def last_index(self) -> int:
         return self.log.last_index
 
+    def reachable_voters(self, now_us: int) -> list[str]:
+        """Return the voters that this leader heard of within the longest election timeout."""
+        return replication.reachable_voters(self, now_us)
+
     @property
     def is_disk_full(self) -> bool:
         return self.journal.is_full

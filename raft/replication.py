@@ -253,9 +253,14 @@ def best_successor(r: Replica) -> str:
 
 def has_quorum_contact(r: Replica, now_us: int) -> bool:
     """Say whether a majority was heard of lately; a leader without it steps down (6.2)."""
+    return len(reachable_voters(r, now_us)) >= r.configuration.quorum
+
+
+def reachable_voters(r: Replica, now_us: int) -> list[str]:
+    """Return the voters that this leader heard of lately, itself included."""
     floor = now_us - r.settings.election_max_us
-    heard = sum(
-        voter == r.replica_id or (voter in r.peers and r.peers[voter].contact_us >= floor)
+    return [
+        voter
         for voter in r.configuration.voters
-    )
-    return heard >= r.configuration.quorum
+        if voter == r.replica_id or (voter in r.peers and r.peers[voter].contact_us >= floor)
+    ]

@@ -35,6 +35,9 @@ class ContactOwner(Protocol):
 
     def on_registered(self) -> None: ...
 
+    def on_contact_again(self) -> None:
+        """A server answered after calls had failed: it may know nothing of before."""
+
     def on_allocations(self, index: int, allocs: dict[str, int]) -> None: ...
 
     def may_change_identity(self) -> bool:
@@ -226,7 +229,9 @@ class ServerContact:
             if event.error:
                 self._on_error(method, event.error)
                 return
-            self._failures = 0
+            if self._failures:
+                self._failures = 0
+                self._owner.on_contact_again()
             self.last_contact_us = self._box.now.mono_us
             then(event)
 

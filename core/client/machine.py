@@ -178,6 +178,9 @@ class ClientMachine:
     def on_identity(self, node: SavedNode, hello: HelloAnswer) -> None:
         self.lan.join(node.node_id, node.datacenter_id, hello.lan_members)
 
+    def on_contact_again(self) -> None:
+        self.lan.rejoin()
+
     def may_change_identity(self) -> bool:
         return all(runner.is_finished for runner in self.runners.values())
 

@@ -83,6 +83,23 @@ class LanMembership:
         self._machine.join([address for address in members if address], now_us)
         self._carry_out()
 
+    def rejoin(self) -> None:
+        """Show ourselves to a server again.
+
+        One that restarted may have forgotten the pool. It can't suspect whom it does not
+        know, so nobody would find us when we die.
+        """
+        if self._machine is None:
+            return
+        servers = [
+            member.address
+            for member in self._machine.members()
+            if member.meta.get("role") == "server" and member.status is not Status.LEFT
+        ]
+        if servers:
+            self._machine.join([self._box.rng.choice(servers)], self._box.now.mono_us)
+            self._carry_out()
+
     def leave(self) -> None:
         if self._machine is not None:
             self._machine.leave(self._box.now.mono_us)

@@ -483,6 +483,11 @@ class Consensus:
         measures.commit_index = self.raft.commit_index
         measures.applied_index = self.applied_index
         measures.raft_dropped = dict(self.raft.dropped)
+        measures.voters = {}
+        if self.is_leader:
+            reachable = len(self.raft.reachable_voters(self._server.now.mono_us))
+            unreachable = len(self.raft.configuration.voters) - reachable
+            measures.voters = {"reachable": reachable, "unreachable": unreachable}
 
 
 __all__ = ["Applied", "Barrier", "Consensus", "Outcome"]

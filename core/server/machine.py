@@ -46,6 +46,7 @@ from core.model.host import (
     Requested,
     Tick,
 )
+from core.model.node import NodeStatus
 from core.model.query import Answer
 from core.server.bootstrap import PLEDGE, Birth
 from core.server.collection import Collection
@@ -139,7 +140,7 @@ class ServerMachine:
         server = self.server
         server.consensus.refresh_measures()
         server.membership.refresh_measures()
-        nodes: dict[str, int] = {}
+        nodes = {status.value: 0 for status in NodeStatus}  # nobody: 0, not no series
         for node in server.state.nodes:
             count(nodes, node.status.value)
         server.measures.nodes = nodes

@@ -114,7 +114,7 @@ FAMILIES: Final = (
     (
         "serai_raft_voters",
         "gauge",
-        "Voters of the datacenter as gossip sees them here: alive or unreachable.",
+        "Voters of the datacenter, on its leader: those it heard of lately, and the others.",
         "voters",
         "state",
     ),

@@ -337,12 +337,6 @@ class Membership:
         """Bring the gauges of core.server.measures up to date."""
         measures = self._server.measures
         measures.read_gossip(self._pools)
-        alive = {site.id for site in self.own_servers() if site.is_alive}
-        voters = self._server.consensus.voters()
-        measures.voters = {
-            "alive": sum(voter in alive for voter in voters),
-            "unreachable": sum(voter not in alive for voter in voters),
-        }
         names = self.datacenters()
         measures.digest_age_us = {
             _label(names.get(view.origin), view.origin): view.age_us

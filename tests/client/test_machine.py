@@ -26,6 +26,7 @@ from core.model.job import (
 )
 from core.model.query import Query
 from gossip.machine import GossipMachine
+from gossip.messages import SYNC_SUMMARY, SYNC_TABLE
 from gossip.settings import LAN
 
 NS = 1_000_000_000
@@ -119,6 +120,34 @@ def test_servers_are_learnt_from_the_lan_pool(make_world: Make) -> None:
     world.feed(GossipExchangeRequested("lan", 1, "s9:4648", packet))
     assert "s9:4647" in world.machine.contact.servers
     assert isinstance(world.effects[-1], GossipExchangeReply)
+
+
+def test_a_server_that_answers_again_is_shown_the_client_once_more(
+    make_world: Make, make_job: Make, make_alloc: Make
+) -> None:
+    world = make_world(gossip_addr="node:4648")
+    world.run(1)
+    server = GossipMachine(
+        name="s9", address="s9:4648", meta={"role": "server", "rpc": "s9:4647"},
+        settings=LAN, rng=random.Random(1), now_us=world.now_us,
+    )  # fmt: skip
+    server.join(["node:4648"], world.now_us)
+    _, _, packet, _ = server.take_output().exchanges[0]
+    world.feed(GossipExchangeRequested("lan", 1, "s9:4648", packet))
+    joining = (SYNC_TABLE, SYNC_SUMMARY)
+
+    def joins() -> list[GossipExchange]:
+        found = [effect for effect in world.effects if isinstance(effect, GossipExchange)]
+        return [e for e in found if e.address == "s9:4648" and e.packet.kind in joining]
+
+    world.is_reachable = False
+    world.change(world.place(make_alloc(make_job())))  # ends the blocking query
+    world.run(5)
+    world.is_reachable = True
+    while world.machine.contact._failures:
+        before = len(joins())  # the pool has regular rounds as well
+        world.run(0.01)
+    assert len(joins()) == before + 1
 
 
 # --- a task's life ----------------------------------------------------------------------------
