@@ -11,7 +11,7 @@ import msgspec
 from core.jobspec.diagnostics import SourceError
 from core.jobspec.parse import parse_job
 from core.model.query import Answer, Query
-from sim.agents import SimServer, World
+from sim.agents import SimAgent, SimServer, World
 from sim.build import build_agents
 from sim.checkers import Checkers
 from sim.faults import FaultError, Faults
@@ -84,7 +84,7 @@ class Run:
         agents = build_agents(self.world, self.scenario)
         wheel = self.world.wheel
         for agent in agents:
-            wheel.at(int(self._rng.random() * START_SPREAD_US), lambda _, a=agent: a.start())
+            wheel.at(int(self._rng.random() * START_SPREAD_US), _starter(agent))
         for job in self.scenario.jobs:
             self._plan_job(job)
         for stop in self.scenario.stops:
@@ -93,7 +93,7 @@ class Run:
             self.faults.plan(fault)
         for goal in self.scenario.goals:
             if goal.at_us >= 0:
-                wheel.at(goal.at_us, lambda _, g=goal: self._judge(g))
+                wheel.at(goal.at_us, self._judge, goal)
         self.checkers.start()
         end_us = self.scenario.until_us or max(
             self.scenario.duration_us, self.faults.last_end_us + self.scenario.settle_us
@@ -125,10 +125,7 @@ class Run:
             body = {"Job": msgspec.to_builtins(job)}
             # The caller's token makes repeating safe, as it does for the CLI.
             query = Query(method="Job.Register", body=body, call_id=f"sim-{name}", call_issued_us=0)
-            self.world.wheel.at(
-                plan.at_us + copy * 1_000,
-                lambda _, n=name, q=query: self._submit(n, plan.region, q, REGISTER_TRIES),
-            )
+            self._submit_at(plan.at_us + copy * 1_000, name, plan.region, query)
 
     def _submit(self, name: str, region: str, query: Query, tries: int) -> None:
         server = self._some_server(region)
@@ -159,10 +156,10 @@ class Run:
             params={"job_id": plan.job, "purge": plan.purge},
             call_id=f"sim-stop-{plan.job}",
         )
-        self.world.wheel.at(
-            plan.at_us,
-            lambda _: self._submit(f"stop {plan.job}", plan.region, query, REGISTER_TRIES),
-        )
+        self._submit_at(plan.at_us, f"stop {plan.job}", plan.region, query)
+
+    def _submit_at(self, at_us: int, name: str, region: str, query: Query) -> None:
+        self.world.wheel.at(at_us, lambda _: self._submit(name, region, query, REGISTER_TRIES))
 
     def _some_server(self, region: str) -> SimServer | None:
         servers = [
@@ -213,6 +210,10 @@ class Run:
             lost=self.world.network.lost,
             tasks_started=sum(agent.tasks.started for agent in agents if hasattr(agent, "tasks")),
         )
+
+
+def _starter(agent: SimAgent) -> Callable[[object], None]:
+    return lambda _: agent.start()
 
 
 __all__ = ["FaultError", "Run", "Summary"]

@@ -24,8 +24,9 @@ from core.model.host import Effect, Event
 from core.server import effects as fx
 from core.server.config import ServerBoot
 from raft.disk import FolderInUseError
+from raft.records import WalDamagedError
 from raft.snapshots import SnapshotDamagedError, SnapshotGoneError, SnapshotStore
-from raft.wal import DiskFullError, Wal, WalDamagedError, WalFailedError
+from raft.wal import DiskFullError, Wal, WalFailedError
 
 Deliver = Callable[[Event], None]
 _MEMBERS: Final = list[tuple[str, str]]

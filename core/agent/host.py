@@ -127,6 +127,15 @@ class AgentHost:
         if peer.is_proven and peer.role != "server":
             self.log.warning("message refused: not a server's certificate", peer=peer.name)
             return
+        own = self.rpc.identity.datacenter_id if self.rpc is not None else ""
+        if own and peer.datacenter_id and peer.datacenter_id != own:
+            self.log.warning(
+                "message refused: its sender belongs to another datacenter",
+                peer=peer.name,
+                address=peer.address,
+                datacenter_id=peer.datacenter_id,
+            )
+            return
         self.server.deliver(h.MessageReceived(channel, body, peer))
 
     async def _ask(

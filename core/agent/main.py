@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import trio
 
-from core.agent.agent import Agent, StartError
+from core.agent.agent import Agent, MakeApi, StartError
 from core.agent.build import ConfigError
 from core.agent.config import AgentConfig, check_safety
 from core.agent.disk import DataFolderError
@@ -22,8 +22,10 @@ from core.agent.options import Options
 from core.agent.tls import TLSError
 
 
-def run(config: AgentConfig, options: Options) -> int:
+def run(config: AgentConfig, options: Options, make_api: MakeApi) -> int:
     """Run an agent until it is stopped and return the process's exit code.
+
+    `make_api` builds the ASGI application of its HTTP port (core.api.app.Api).
 
     Refusals are printed on stderr, a line each: what is wrong, and the remedy.
     """
@@ -48,7 +50,7 @@ def run(config: AgentConfig, options: Options) -> int:
         log = open_journal(config.log_level, as_json=config.log_json, stream=stream)
         for warning in config.warnings:
             log.warning(warning)
-        agent = Agent(config, options, folder, log)
+        agent = Agent(config, options, folder, log, make_api)
         try:
             halted = trio.run(agent.serve)
         except BaseExceptionGroup as group:

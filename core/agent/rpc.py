@@ -252,7 +252,7 @@ class RpcEndpoint:
                     if scope.cancelled_caught or not data:
                         break
                     self.counters.bytes_received += len(data)
-                    for frame in reader.feed(data):
+                    for frame in reader.feed(bytes(data)):
                         if peer is None:
                             peer = self._introduce(frame, stream)
                         elif frame.kind is FrameKind.CALL:
@@ -396,7 +396,7 @@ class _Link:
                     if not data:
                         break
                     self.endpoint.counters.bytes_received += len(data)
-                    for frame in reader.feed(data):
+                    for frame in reader.feed(bytes(data)):
                         self._on_frame(frame)
             except (trio.BrokenResourceError, trio.ClosedResourceError, FrameError, ssl.SSLError):
                 pass  # the caller of each waiting call is told so

@@ -65,7 +65,7 @@ class Api:
         try:
             response, label = await self._respond(request)
             status = response.status_code
-            await response(scope, receive, send)  # type: ignore[arg-type]
+            await response(scope, receive, send)
         except ClientDisconnect:
             status = 499
         finally:

@@ -280,9 +280,10 @@ class Writer:
         while time.monotonic() - began < WRITE_S:
             number += 1
             name = f"write-{number}"
-            body = {"Job": {"ID": name, "Name": name, "Type": "batch", "TaskGroups": [
-                {"Name": "none", "Count": 0, "Tasks": [
-                    {"Name": "none", "Driver": "raw_exec", "Config": {"command": "true"}}]}]}}  # fmt: skip
+            task = {"Name": "none", "Driver": "raw_exec", "Config": {"command": "true"}}
+            group = {"Name": "none", "Count": 0, "Tasks": [task]}
+            job = {"ID": name, "Name": name, "Type": "batch", "TaskGroups": [group]}
+            body = {"Job": job}
             address = self._addresses[number % len(self._addresses)]
             answer = self._demo.serai(
                 f"operator api -address {address} -X PUT -d @- /v1/jobs",

@@ -9,6 +9,7 @@ Invariant: at most one open claim per (namespace, job id), and none for a name t
 authority's own datacenter holds as a job of its own.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -65,6 +66,11 @@ def find_claim(state: "State", namespace: str, job_id: str) -> Claim | None:
     """Return the open claim that this datacenter's log holds, None without one."""
     claim = claims_of(state).get(claim_key(namespace, job_id))
     return None if claim is None or claim.is_closed else claim
+
+
+def open_claims(state: "State") -> Iterator[Claim]:
+    """Yield the claims of this datacenter's log that are not closed."""
+    return (claim for claim in claims_of(state).values() if not claim.is_closed)
 
 
 def create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:

@@ -24,7 +24,7 @@ import msgspec
 
 from core.federation.ask import Judgement, Verdict, asks_of
 from core.federation.choice import Candidate, Debits, Site, judge_all
-from core.federation.claims import Claim, CloseClaim, CreateClaim, claims_of, find_claim
+from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
 from core.federation.host import Done, FederationHost
 from core.federation.placing import Placing
 from core.federation.verdicts import as_answer, with_verdicts
@@ -88,7 +88,13 @@ class Coordinator:
         wanted = tuple(
             datacenter_id for datacenter_id, (name, _) in known.items() if region in ("*", name)
         )
-        return Everywhere(wanted) if len(wanted) > 1 else Here()
+        guests: tuple[str, ...] = ()
+        if query.method == "Job.List":
+            homes = (claim.home for claim in open_claims(self.host.state))
+            guests = tuple(sorted({home for home in homes if home in known} - set(wanted)))
+        if len(wanted) > 1 or guests:
+            return Everywhere(wanted, guests)
+        return Here()
 
     def _locate_job(self, query: Query, job_id: str, then: Callable[[Where], None]) -> None:
         """Find the home of a job by its name."""
@@ -317,7 +323,11 @@ class Coordinator:
                 return
             authorities.append((authority, "" if region == claimant else claimant))
         body = query.body if isinstance(query.body, dict) else {}
-        named = {**body, "Job": {**body.get("Job", {}), "SeraiUID": uid}}
+        stated = {
+            "SeraiUID": uid,
+            "Region": job.region if job.region == "*" else claimant or host.region,
+        }
+        named = {**body, "Job": {**body.get("Job", {}), **stated}}
         local = msgspec.structs.replace(
             query, region=host.region, datacenter=host.datacenter_id, body=named
         )
@@ -390,9 +400,8 @@ class Coordinator:
             return
         host.after(AUDIT_INTERVAL_US, self._audit)
         by_home: dict[str, list[Claim]] = {}
-        for claim in claims_of(host.state).values():
-            age_us = host.now.wall_us - claim.created_us
-            if not claim.is_closed and age_us > AUDIT_AGE_US:
+        for claim in open_claims(host.state):
+            if host.now.wall_us - claim.created_us > AUDIT_AGE_US:
                 by_home.setdefault(claim.home, []).append(claim)
         for home, claims in by_home.items():
             self._audit_home(home, claims[:AUDIT_BATCH])

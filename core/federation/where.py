@@ -19,9 +19,14 @@ class There:
 
 @dataclass(frozen=True, slots=True)
 class Everywhere:
-    """Each of these answers and the lists are joined; this one's own id may be among them."""
+    """Each of these answers and the lists are joined; this one's own id may be among them.
+
+    `guests` are outside the region: they add what was submitted here and runs there, and
+    the list is complete without them when they can't be reached (a header names them).
+    """
 
     datacenter_ids: tuple[str, ...]
+    guests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

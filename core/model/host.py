@@ -60,24 +60,24 @@ class Effect(msgspec.Struct, tag=True, tag_field="@", frozen=True):
     """Something the host shall do."""
 
 
-class Tick(Event):
+class Tick(Event, frozen=True):
     """The machine's deadline was reached."""
 
 
-class Requested(Event):
+class Requested(Event, frozen=True):
     request_id: int
     method: str  # "Query", "Raft.Message", "Node.Register", ...
     body: Any
     source: Peer = LOCAL
 
 
-class CallDone(Event):
+class CallDone(Event, frozen=True):
     call_id: int
     error: str = ""  # "" = the call was answered
     body: Any = None
 
 
-class MessageReceived(Event):
+class MessageReceived(Event, frozen=True):
     """A one-way message of `Send` arrived."""
 
     channel: str  # "raft"
@@ -85,7 +85,7 @@ class MessageReceived(Event):
     source: Peer
 
 
-class Call(Effect):
+class Call(Effect, frozen=True):
     call_id: int
     address: Address
     method: str
@@ -93,19 +93,19 @@ class Call(Effect):
     timeout_us: int
 
 
-class Reply(Effect):
+class Reply(Effect, frozen=True):
     request_id: int
     body: Any = None
     error: str = ""
 
 
-class Send(Effect):
+class Send(Effect, frozen=True):
     channel: str
     address: Address
     body: Any
 
 
-class Log(Effect):
+class Log(Effect, frozen=True):
     """A line for the operator. `fields` are plain values."""
 
     level: str  # "debug" | "info" | "warning" | "error"
@@ -113,7 +113,7 @@ class Log(Effect):
     fields: dict[str, Any] = {}
 
 
-class Halt(Effect):
+class Halt(Effect, frozen=True):
     """The machine cannot go on (a failed fsync, an unknown command): stop the process."""
 
     reason: str
@@ -122,7 +122,8 @@ class Halt(Effect):
 class Machine(Protocol):
     """What both hosts drive."""
 
-    deadline_us: int
+    @property
+    def deadline_us(self) -> int: ...
 
     def handle(self, event: Event, now: Now) -> list[Effect]: ...
 
@@ -130,7 +131,7 @@ class Machine(Protocol):
 # --- gossip: both roles are members of pools, so its edges are shared ---------------
 
 
-class GossipReceived(Event):
+class GossipReceived(Event, frozen=True):
     """A datagram of a pool arrived and decoded (`packet` is of gossip.messages)."""
 
     pool: str  # "lan" | "wan"
@@ -138,7 +139,7 @@ class GossipReceived(Event):
     packet: Any
 
 
-class GossipExchangeRequested(Event):
+class GossipExchangeRequested(Event, frozen=True):
     """Another member opened a stream (push-pull, stream ping): one reply is due."""
 
     pool: str
@@ -147,7 +148,7 @@ class GossipExchangeRequested(Event):
     packet: Any
 
 
-class GossipExchanged(Event):
+class GossipExchanged(Event, frozen=True):
     """Our own stream exchange ended; `packet` is None when the peer did not answer."""
 
     pool: str
@@ -155,13 +156,13 @@ class GossipExchanged(Event):
     packet: Any = None
 
 
-class GossipSend(Effect):
+class GossipSend(Effect, frozen=True):
     pool: str
     address: Address
     packet: Any
 
 
-class GossipExchange(Effect):
+class GossipExchange(Effect, frozen=True):
     pool: str
     exchange_id: int
     address: Address
@@ -169,13 +170,13 @@ class GossipExchange(Effect):
     timeout_us: int
 
 
-class GossipExchangeReply(Effect):
+class GossipExchangeReply(Effect, frozen=True):
     pool: str
     exchange_id: int
     packet: Any
 
 
-class SaveMembers(Effect):
+class SaveMembers(Effect, frozen=True):
     """Keep the member list of a pool for a rejoin after restart; small, may be lost."""
 
     pool: str

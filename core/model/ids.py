@@ -28,7 +28,7 @@ class AllocKey(NamedTuple):
 
     job: int  # ordinal of the job's uid in this datacenter, never reused
     group: int  # ordinal of the group's name in the job
-    index: int  # share index; of a system job, the node's ordinal
+    index: int  # type: ignore[assignment]  # share index; of a system job, the node's ordinal
     generation: int
 
 
@@ -116,7 +116,7 @@ def alloc_prefixes(
             x *= u(_MULTIPLIER)
             x ^= x >> u(24)
             left, right = right, left ^ (x & mask)
-    return left
+    return left  # type: ignore[no-any-return]
 
 
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
