@@ -79,7 +79,7 @@ class World:
             name=f"node-{len(self.state.nodes)}",
             status=NodeStatus.READY,
             attributes=attributes,
-            drivers={"raw_exec": DriverInfo(detected=True, healthy=True)},
+            drivers=fields.pop("drivers", {"raw_exec": DriverInfo(detected=True, healthy=True)}),
             node_resources=NodeResources(
                 cpu=NodeCpuResources(cpu_shares=cpu),
                 memory=NodeMemoryResources(memory_mb=memory),

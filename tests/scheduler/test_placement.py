@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from core.model.allocation import ClientStatus
 from core.model.job import Affinity, Constraint, Job, Spread, SpreadTarget
-from core.model.node import Node
+from core.model.node import DriverInfo, Node
 from core.scheduler.place import Placer, Wish
 from core.scheduler.rank import power10, power10_one
 from core.scheduler.room import Ask, Room
+from core.scheduler.spread import SpreadScorer
 from core.scheduler.view import NodesView
 
 _FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -340,6 +341,22 @@ def test_distinct_property_limits_the_instances_of_a_value(kit: Any, limit: int)
     assert 5 not in placed and sum(node in (0, 1) for node in placed) == limit
     metric = solution.plans[-1].evaluations[0].failed_tg_allocs["main"]
     assert "distinct_property: ${meta.rack}" in metric.constraint_filtered
+
+
+def test_a_driver_must_be_healthy(kit: Any) -> None:
+    world = kit.World()
+    world.node(drivers={"raw_exec": DriverInfo(detected=True, healthy=False)})
+    solution = world.plan(world.register(kit.job()))
+    metric = solution.plans[-1].evaluations[0].failed_tg_allocs["main"]
+    assert solution.placed == 0 and metric.constraint_filtered == {"missing drivers": 1}
+
+
+def test_a_targeted_spread_scores_with_the_placement_itself_counted() -> None:
+    targets = [SpreadTarget(value="a", percent=60), SpreadTarget(value="b", percent=40)]
+    block = Spread(attribute="zone", weight=100, spread_target=targets)
+    scorer = SpreadScorer(block, 1.0, 10, ["a", "b", "c", None], np.array([0, 0]))
+    # a: (6 - 3) / 6, b: (4 - 1) / 4; no target and no property are the worst
+    assert scorer.scores(np.arange(4)).tolist() == [0.5, 0.75, -1.0, -1.0]
 
 
 def test_an_even_spread_levels_the_values(kit: Any) -> None:

@@ -7,7 +7,13 @@ import pytest
 
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger
-from core.model.job import DisconnectStrategy, PeriodicConfig, ReschedulePolicy, UpdateStrategy
+from core.model.job import (
+    Constraint,
+    DisconnectStrategy,
+    PeriodicConfig,
+    ReschedulePolicy,
+    UpdateStrategy,
+)
 from core.model.node import NodeStatus
 
 
@@ -274,6 +280,18 @@ def test_a_rollout_replaces_max_parallel_at_a_time_as_they_become_healthy(
     assert kit.is_quiet(world.plan(world.evaluation(job)))
 
 
+def test_a_rollout_begins_with_the_lowest_indices_and_counts_who_is_away(
+    world: Any, kit: Any
+) -> None:
+    job = _started(world, kit, count=4, group_update=_rolling())
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+    columns = world.state.allocs.columns
+    world.migrate([world.by_index(job)[3]])  # away for a move: one less may be updated
+    world.run(world.register(kit.changed(job, env={"A": "2"})))
+    new = [index for index, row in world.by_index(job).items() if columns.job_version[row] == 1]
+    assert sorted(new) == [0, 3]
+
+
 def test_an_unhealthy_instance_holds_the_rollout(world: Any, kit: Any) -> None:
     job = _started(world, kit, count=4, group_update=_rolling())
     world.run(world.register(kit.changed(job, env={"A": "2"})))
@@ -355,3 +373,15 @@ def test_a_system_job_runs_once_on_every_node_that_may(world: Any, kit: Any) -> 
     world.run(world.register(kit.changed(job, env={"A": "2"})))
     assert {int(world.state.allocs.columns.job_version[row]) for row in world.rows(job)} == {1}
     assert len(world.rows(job)) == 5
+
+
+def test_a_system_job_leaves_the_nodes_that_its_new_version_excludes(world: Any, kit: Any) -> None:
+    for name in ("core", "edge"):
+        world.node(node_class=name)
+    job = kit.job(type="system", group_reschedule_policy=None)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    edge = Constraint(l_target="${node.class}", operand="=", r_target="edge")
+    world.run(world.register(msgspec.structs.replace(job, constraints=[edge])))
+    assert [world.node_of(row) for row in world.rows(job)] == [1]
+    assert kit.is_quiet(world.plan(world.evaluation(job)))
