@@ -26,6 +26,9 @@ job "big" {
       regions = ["us"]
     }
   }
+  update {
+    min_healthy_time = "2s"
+  }
   group "db" {
     count = 2
     task "db" {
@@ -43,9 +46,9 @@ job "big" {
 }
 """
 WEB = BIG.replace('"big"', '"web"').replace("1024", "64").split("  federation")[0] + BIG[
-    BIG.index("  group") :
+    BIG.index("  update") :
 ].replace("1024", "64")
-WRITE_S = 9.0  # the writer writes this long; the leader dies a third of the way in
+WRITE_S = 7.0  # the writer writes this long; the leader dies a third of the way in
 FAILOVER_LIMIT_S = 5.0
 WAIT_S = 30.0
 
@@ -170,11 +173,13 @@ class Demo:
         subprocess.run(["kill", "-9", str(leader["pid"])], check=True)
         killed = time.monotonic()
         thread.join()
-        gap_s = next((at - killed for at, _ in writer.acknowledged if at > killed), WAIT_S)
+        gap_s = next(
+            (ended - killed for began, ended, _ in writer.acknowledged if began > killed), WAIT_S
+        )
         self.address = others[0]
         listed = json.loads(self.serai("operator api /v1/jobs?prefix=write-", quiet=True))
         known = {job["ID"] for job in listed}
-        lost = [name for _, name in writer.acknowledged if name not in known]
+        lost = [name for _, _, name in writer.acknowledged if name not in known]
         print(
             f"  next write accepted {gap_s:.2f} s after the kill;"
             f" {len(writer.acknowledged)} acknowledged, {len(lost)} lost"
@@ -244,11 +249,13 @@ class Demo:
             self.serai(f"job stop -purge -detach {job}")
         wait_for(lambda: task_regions("big") + task_regions("web"), lambda found: not found)
         self.serai("dev down")
+        print(f"\n$ rm -r {self.dev}    # -dir keeps logs and state; without -dir nothing is kept")
+        shutil.rmtree(self.dev, ignore_errors=True)
         left = wait_for(
             lambda: [pid for pid in pids if is_alive(pid)] + task_pids(str(self.dev)),
             lambda found: not found,
         )
-        files = sorted(path.name for path in self.dev.glob("*")) if self.dev.exists() else []
+        files = list(self.dev.rglob("*"))
         self.check(
             "nothing is left behind",
             f"{len(left)} processes, {len(files)} files left",
@@ -270,7 +277,7 @@ class Writer:
     """Registers one job after another and remembers what was acknowledged."""
 
     def __init__(self, demo: Demo, addresses: list[str]) -> None:
-        self.acknowledged: list[tuple[float, str]] = []
+        self.acknowledged: list[tuple[float, float, str]] = []  # began, ended, name
         self._demo = demo
         self._addresses = addresses
 
@@ -284,14 +291,15 @@ class Writer:
             group = {"Name": "none", "Count": 0, "Tasks": [task]}
             job = {"ID": name, "Name": name, "Type": "batch", "TaskGroups": [group]}
             body = {"Job": job}
+            asked = time.monotonic()
             address = self._addresses[number % len(self._addresses)]
             answer = self._demo.serai(
-                f"operator api -address {address} -X PUT -d @- /v1/jobs",
+                f"operator api -address {address} -X PUT /v1/jobs -",
                 quiet=True,
                 text=json.dumps(body),
             )
             if "EvalID" in answer:
-                self.acknowledged.append((time.monotonic(), name))
+                self.acknowledged.append((asked, time.monotonic(), name))
 
 
 # --- looking from outside ---------------------------------------------------------------------
