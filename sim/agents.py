@@ -5,7 +5,9 @@ machine object and all that was under way for it; starting it again builds a new
 from what its disk holds, exactly as core.agent does.
 """
 
+import os
 import random
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ from sim.wheel import Wheel
 
 EPOCH_US: Final = 1_800_000_000_000_000  # the wall clock at virtual time zero
 COMPUTE_US: Final = 2_000  # modelled time of one placement
+EVENT_SHOWN: Final = 200  # characters of the event that a machine broke on
 
 
 class World:
@@ -87,6 +90,7 @@ class SimAgent:
         """Build the machine from what the disk holds."""
         assert self.machine is None, f"{self.name} runs already"
         self._life += 1
+        self.paused_until_us = 0
         self.world.network.set_up(self.name, True)
         self.machine = self.build()
         self._armed_us = FOREVER_US
@@ -113,7 +117,12 @@ class SimAgent:
             self._when_alive(self.paused_until_us - now_us, self.deliver, event)
             return
         self.world.trace.add(now_us, self.name, event)
-        for effect in self.machine.handle(event, self.now()):
+        try:
+            effects = self.machine.handle(event, self.now())
+        except Exception as error:
+            self._broke(event, error)
+            return
+        for effect in effects:
             self._carry_out(effect)
         self._arm()
 
@@ -183,6 +192,15 @@ class SimAgent:
 
     def _halt(self, effect: h.Halt) -> None:
         self.world.halts.append((self.world.wheel.now_us, self.name, effect.reason))
+        self.crash()
+
+    def _broke(self, event: Event, error: Exception) -> None:
+        """The machine raised: a bug. The agent dies of it, as a real one would."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
+        reason = f"seed {self.world.seed}: {type(error).__name__}: {error} ({where})"
+        reason += f", handling {repr(event)[:EVENT_SHOWN]}"
+        self.world.halts.append((self.world.wheel.now_us, self.name, reason))
         self.crash()
 
     def _me(self) -> Peer:
@@ -315,6 +333,7 @@ class SimServer(SimAgent):
         self.config = config
         self.disk = SimDisk(disk, random.Random(f"{world.seed}/{self.name}/disk"))
         self._writing: list[Any] = []
+        self._staged = b""  # of a snapshot that arrives in chunks
 
     @property
     def server(self) -> ServerMachine | None:
@@ -398,8 +417,7 @@ class SimServer(SimAgent):
         self._when_alive(500, self.deliver, event)
 
     def _stage_snapshot(self, effect: sx.StageSnapshot) -> None:
-        staged = getattr(self, "_staged", b"") if effect.offset else b""
-        self._staged = staged[: effect.offset] + effect.data
+        self._staged = self._staged[: effect.offset] + effect.data
         image = None
         if effect.is_last:
             image = self._staged

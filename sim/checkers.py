@@ -8,11 +8,13 @@ nothing can't pass for one that found nothing.
 from collections.abc import Iterator
 from typing import Final
 
+from core.state.state import State
 from sim.agents import SimAgent, SimClient, SimServer, World
 from sim.tasks import SimTask
 
 CHECK_INTERVAL_US: Final = 1_000_000
 OVERLAP_US: Final = 60_000_000  # a stop signal, the kill timeout, a reconnect
+AUTHORITY_GRACE_US: Final = 60_000_000  # two born in ignorance of each other become one
 
 
 class Violation(Exception):
@@ -28,6 +30,7 @@ class Checkers:
         self._world = world
         self._leaders: dict[tuple[str, int], str] = {}
         self._doubled_since: dict[tuple[str, ...], int] = {}
+        self._two_authorities_since: dict[str, int] = {}
 
     def start(self) -> None:
         self._world.wheel.after(CHECK_INTERVAL_US, self._tick)
@@ -42,6 +45,22 @@ class Checkers:
         self._equal_state_at_equal_index()
         self._no_node_over_committed()
         self._one_process_an_index()
+        self._one_authority_a_region()
+        self._one_home_a_job()
+
+    def check_kept(self, jobs: list[str]) -> None:
+        """At the end: every job that was acknowledged is in some datacenter's state."""
+        kept = {
+            record.id
+            for agent in self._servers()
+            if agent.state is not None
+            for record in agent.state.jobs
+            if not record.is_purged
+        }
+        for job in jobs:
+            self._count("acknowledged is kept")
+            if job not in kept:
+                self._violated("acknowledged is kept", f"job {job!r} is in no server's state")
 
     # --- invariants -----------------------------------------------------------------------
 
@@ -124,6 +143,43 @@ class Checkers:
                     f"{key[0]}.{key[1]}[{key[2]}] runs on {other} and on {agent.name}",
                 )
         self._doubled_since = doubled
+
+    def _one_authority_a_region(self) -> None:
+        """Of two datacenters that became authority unheard of each other, one gives in."""
+        found: dict[str, list[str]] = {}
+        for agent, state in self._leading():
+            if state.is_authority:
+                found.setdefault(agent.place.region, []).append(agent.name)
+        now_us = self._world.wheel.now_us
+        doubled = {}
+        for region, names in found.items():
+            self._count("one authority a region")
+            if len(names) < 2 or self._world.network.is_broken:
+                continue
+            doubled[region] = self._two_authorities_since.get(region, now_us)
+            if now_us - doubled[region] > AUTHORITY_GRACE_US:
+                self._violated("one authority a region", f"{region}: {' and '.join(names)}")
+        self._two_authorities_since = doubled
+
+    def _one_home_a_job(self) -> None:
+        """A name is a job in one datacenter only, wherever in the federation it went."""
+        homes: dict[tuple[str, str, str], str] = {}
+        for agent, state in self._leading():
+            for record in state.jobs:
+                if record.is_purged:
+                    continue
+                self._count("one home a job")
+                key = (record.job.region or agent.place.region, record.namespace, record.id)
+                other = homes.setdefault(key, self._datacenter(agent))
+                if other != self._datacenter(agent):
+                    text = f"job {record.id!r} lives in {other} and in {self._datacenter(agent)}"
+                    self._violated("one home a job", text)
+
+    def _leading(self) -> Iterator[tuple[SimServer, State]]:
+        """Yield the leaders that have applied all that was acknowledged, and their state."""
+        for agent in self._servers():
+            if agent.server is not None and agent.server.server.consensus.is_serving:
+                yield agent, agent.server.state
 
     def _in_contact(self, name: str) -> bool:
         """Return whether a node's agent runs and nothing cuts it off from its servers."""

@@ -4,10 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from sim.agents import SimAgent, SimClient, SimServer, World
-from sim.network import LinkModel
 from sim.scenario import FaultPlan
 
 
@@ -97,18 +94,8 @@ class Faults:
         return mend
 
     def _loss(self, fault: FaultPlan) -> Callable[[], None]:
-        network = self._world.network
-        before = (network.lan, network.region, network.wan)
-
-        def lossy(link: LinkModel) -> LinkModel:
-            return msgspec.structs.replace(link, loss=fault.fraction)
-
-        network.lan, network.region, network.wan = (lossy(link) for link in before)
-
-        def mend() -> None:
-            network.lan, network.region, network.wan = before
-
-        return mend
+        number = self._world.network.lose(fault.fraction)
+        return lambda: self._world.network.heal(number)
 
     def find(self, name: str) -> SimAgent:
         """Return the agent of a name, or of `REGION/DC/leader`, `.../follower`, `.../client`.

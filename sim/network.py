@@ -53,6 +53,7 @@ class Network:
         self._up: dict[str, bool] = {}
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
         self._slow: dict[int, tuple[str, str, int]] = {}
+        self._lossy: dict[int, float] = {}
         self._next_fault = 0
 
     def add(self, place: Place) -> None:
@@ -78,7 +79,14 @@ class Network:
         self._slow[self._next_fault] = (source, target, extra_us)
         return self._next_fault
 
+    def lose(self, fraction: float) -> int:
+        """Lose this fraction of all datagrams, everywhere, where a link doesn't lose more."""
+        self._next_fault += 1
+        self._lossy[self._next_fault] = fraction
+        return self._next_fault
+
     def heal(self, fault: int) -> None:
+        self._lossy.pop(fault, None)
         self._cuts.pop(fault, None)
         self._slow.pop(fault, None)
 
@@ -94,6 +102,11 @@ class Network:
                 return True
         return False
 
+    @property
+    def is_broken(self) -> bool:
+        """Return whether any fault lies on the network now."""
+        return bool(self._cuts or self._slow or self._lossy)
+
     # --- carrying -----------------------------------------------------------------------
 
     def datagram(
@@ -104,7 +117,8 @@ class Network:
             self._lose(kind + "/cut")
             return
         link = self._link(source, target)
-        if link.loss and self._rng.random() < link.loss:
+        loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
+        if loss and self._rng.random() < loss:
             self._lose(kind + "/loss")
             return
         self._schedule(source, target, link, deliver, body)

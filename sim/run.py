@@ -21,6 +21,7 @@ from sim.trace import Trace
 START_SPREAD_US: Final = 500_000
 REGISTER_RETRY_US: Final = 1_000_000
 REGISTER_TRIES: Final = 60
+REGISTER_TIMEOUT_US: Final = 20_000_000  # an agent that died meanwhile answers nothing
 
 
 class GoalResult(msgspec.Struct):
@@ -104,6 +105,7 @@ class Run:
             if progress is not None:
                 progress(wheel.now_us / 1e6, wheel.events)
         self.checkers.check()
+        self.checkers.check_kept(self.kept_jobs())
         for goal in self.scenario.goals:
             if goal.at_us < 0:
                 self._judge(goal)
@@ -132,20 +134,30 @@ class Run:
         if server is None:
             self._again(name, region, query, tries, "no server of the region is up")
             return
+        is_answered = False
 
         def then(answer: Answer) -> None:
+            nonlocal is_answered
+            if is_answered:
+                return
+            is_answered = True
             if not answer.is_error:
                 self.acknowledged[name] = self.world.wheel.now_us
                 self.refused.pop(name, None)
-            else:
+            elif answer.status >= 500:
                 self._again(name, region, query, tries, answer.error)
+            else:
+                self.refused[name] = answer.error
 
-        now = server.now()
-        server.query(msgspec.structs.replace(query, call_issued_us=now.wall_us), then)
+        if not query.call_issued_us:  # a repeated call says when it was first made
+            query = msgspec.structs.replace(query, call_issued_us=server.now().wall_us)
+        lost = Answer(status=504, error=f"{server.name} did not answer")
+        self.world.wheel.after(REGISTER_TIMEOUT_US, lambda _: then(lost))
+        server.query(query, then)
 
     def _again(self, name: str, region: str, query: Query, tries: int, reason: str) -> None:
         self.refused[name] = reason
-        if tries > 1 and ("leader" in reason or "path" in reason or "up" in reason):
+        if tries > 1:
             self.world.wheel.after(
                 REGISTER_RETRY_US, lambda _: self._submit(name, region, query, tries - 1)
             )
@@ -172,6 +184,12 @@ class Run:
         return self._rng.choice(servers) if servers else None
 
     # --- the end --------------------------------------------------------------------------
+
+    def kept_jobs(self) -> list[str]:
+        """Return the jobs that were acknowledged and that nobody stopped."""
+        stopped = {stop.job for stop in self.scenario.stops}
+        names = (name for name in self.acknowledged if not name.startswith("stop "))
+        return [name for name in names if name not in stopped]
 
     def _judge(self, goal: GoalPlan) -> None:
         running = self.checkers.count_processes(goal.job)

@@ -98,6 +98,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "service info": Entry("core.cli.service:info", "Show where a service runs"),
     "service list": Entry("core.cli.service:list_", "List the services"),
     "status": Entry("core.cli.lookup:status", "Show whatever an id names"),
+    "sim fuzz": Entry("core.cli.sim:fuzz", "Run a scenario under random faults, seed by seed"),
     "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
     "sim run": Entry("core.cli.sim:run", "Run a scenario"),
     "system gc": Entry("core.cli.server:collect_garbage", "Forget what has ended"),

@@ -1,4 +1,4 @@
-"""`serai sim run | replay`: the simulator from the command line."""
+"""`serai sim run | fuzz | replay`: the simulator from the command line."""
 
 import os
 import sys
@@ -105,6 +105,47 @@ def _print(summary: "Summary", scenario: str) -> None:
     print(f"trace hash  {summary.trace_hash}")
     if not summary.is_ok:
         print(f"repeat with: serai sim run {scenario} -seed {summary.seed}")
+
+
+@command()
+@click.argument("scenario")
+@option("-seeds", type=click.IntRange(1), default=20, help="How many seeds to run (20)")
+@option("-from", "first", type=int, default=1, help="The first of them (1)")
+def fuzz(*, scenario: str, seeds: int, first: int) -> int:
+    """Run a scenario under random faults, seed by seed, in place of its own faults.
+
+    All faults are mended before the scenario's settle time begins. Exits 1 when an
+    invariant or a goal does not hold for any seed.
+    """
+    from core.jobspec.diagnostics import SourceError
+    from sim.faults import FaultError
+    from sim.fuzz import describe
+    from sim.fuzz import fuzz as run_seeds
+    from sim.scenario import read_scenario
+
+    failed = []
+    try:
+        with open(scenario, encoding="utf-8") as file:
+            text = file.read()
+        plan = read_scenario(text, scenario, os.path.dirname(os.path.abspath(scenario)))
+        for trial in run_seeds(plan, range(first, first + seeds)):
+            hash_ = trial.summary.trace_hash[:12]
+            mark = "ok" if trial.is_ok else "FAILED"
+            print(f"seed {trial.seed:5}  {len(trial.faults)} faults  {hash_}  {mark}", flush=True)
+            if trial.is_ok:
+                continue
+            failed.append(trial.seed)
+            for fault in trial.faults:
+                print(f"    fault      {describe(fault)}")
+            for problem in trial.problems():
+                print(f"    {problem}")
+            print(f"    repeat with: serai sim fuzz {scenario} -from {trial.seed} -seeds 1")
+    except OSError as error:
+        raise CliError(f"{error.filename}: {error.strerror}") from error
+    except (SourceError, FaultError, ValueError) as error:
+        raise CliError(str(error)) from error
+    print(f"{seeds - len(failed)} of {seeds} seeds hold")
+    return 1 if failed else 0
 
 
 @command()
