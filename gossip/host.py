@@ -23,20 +23,20 @@ from gossip.views import MemberEvent, MemberView, Output
 
 EVENTS_MAX: Final = 1_024
 FAREWELL_S: Final = 5.0
-REJOIN_S: Final = 5.0
 _POOL: Final = "pool"
 
 
 class Member:
     """Made by `open_member`."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, rejoin_s: float) -> None:
         self.machine: GossipMachine
         self.endpoint: Endpoint
         self.events: trio.MemoryReceiveChannel[MemberEvent]
         # a reader that is too slow loses events, never the pool
         self._event_sink, self.events = trio.open_memory_channel[MemberEvent](EVENTS_MAX)
         self._nursery = nursery
+        self._rejoin_s = rejoin_s
         self._changed = trio.Event()
 
     @property
@@ -54,7 +54,7 @@ class Member:
         while True:
             self.machine.join(addresses, now_us())
             self._carry_out(self.machine.take_output())
-            await trio.sleep(REJOIN_S)
+            await trio.sleep(self._rejoin_s)
             if len(self.machine.members()) > 1:
                 return
 
@@ -121,6 +121,7 @@ async def open_member(
     join: Sequence[str] = (),
     known: Sequence[tuple[str, str]] = (),
     advertise: str = "",
+    rejoin_s: float = 5.0,
 ) -> AsyncIterator[Member]:
     """Be a member of `pool` until the block ends, then leave it gracefully.
 
@@ -131,13 +132,14 @@ async def open_member(
         join: Addresses of members.
         known: `machine.snapshot()` of an earlier life.
         advertise: "host:port" under which others reach us; "" = where we listen.
+        rejoin_s: Pause before `join` is tried again while nobody is found.
 
     Raises:
         OSError: the address can't be bound.
         ValueError: name or metadata is too long.
     """
     async with trio.open_nursery() as nursery:
-        member = Member(nursery)
+        member = Member(nursery, rejoin_s)
         async with open_endpoint(
             host,
             port,
