@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .
@@ -24,6 +24,16 @@ lint: setup
 
 demo: setup
 	$(BIN)/python -m core.cli.demo $(if $(KEEP),--keep)
+
+# Random faults over the shipped machines on virtual time, seed by seed.
+SEEDS ?= 300
+torture: setup
+	$(BIN)/serai sim fuzz -seeds $(SEEDS)
+
+# Figures of the shipped agent. REDUCED=1 is a short run that proves nothing (exit 3 there
+# means that it ran).
+bench: setup
+	$(BIN)/python -m bench.submission $(if $(REDUCED),--reduced || test $$? = 3)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
