@@ -179,7 +179,7 @@ class Coordinator:
             if error:
                 then(Refused(Answer(status=503, error=error)))
             elif home and home != host.datacenter_id:
-                self._pass_to_home(home, query, then)
+                self._pass_to_home(home, query, job, then)
             else:
                 Placing(self, query, job, then).start()
 
@@ -194,12 +194,20 @@ class Coordinator:
 
         self.host.answer_here(query, respond)
 
-    def _pass_to_home(self, home: str, query: Query, then: Callable[[Where], None]) -> None:
+    def _pass_to_home(
+        self, home: str, query: Query, job: Job, then: Callable[[Where], None]
+    ) -> None:
+        is_plan = query.method == "Job.Plan"
         region = self.host.datacenters().get(home, ("", ""))[0]
-        if region in ("", self.host.region):
+        if not is_plan and region in ("", self.host.region):
             then(There(home))
             return
-        self.ask_query(home, region, query, lambda answer: then(Answered(answer)))
+        candidates = self.judge(job) if is_plan else []
+
+        def respond(answer: Answer) -> None:
+            then(Answered(with_verdicts(answer, candidates, home) if is_plan else answer))
+
+        self.ask_query(home, region or self.host.region, query, respond)
 
     def ask_query(
         self, datacenter_id: str, region: str, query: Query, respond: Callable[[Answer], None]
