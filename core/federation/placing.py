@@ -37,6 +37,7 @@ class Placing:
         self._uid = f"{self._host.rng.getrandbits(128):032x}"
         self._candidates = coordinator.judge(job)
         self._reasons: dict[str, str] = {}
+        self._silent: list[str] = []  # datacenters that were asked and did not answer
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
 
     def start(self) -> None:
@@ -46,6 +47,11 @@ class Placing:
             return
         own_region = ANY_REGION if job.region == ANY_REGION else self._host.region
         inside = self._in_regions([own_region])
+        if not self._spillover() and all(self._is_own(candidate) for candidate in inside):
+            # Nowhere else to go: whether it fits now is the scheduler's question, not ours.
+            self._queue = [(c, True) for c in self._waiting_places(inside)]
+            self._next()
+            return
         self._queue = [(candidate, False) for candidate in self._own_first(inside)]
         for region in self._spillover():
             outside = [c for c in self._in_regions([region]) if c not in inside]
@@ -122,6 +128,7 @@ class Placing:
 
         def done(body: Any, error: str) -> None:
             if error:
+                self._silent.append(f"{digest.region}/{digest.datacenter}")
                 self._refused(candidate, error)
             elif "Refused" in body:
                 self._refused(candidate, str(body["Refused"]))
@@ -163,11 +170,15 @@ class Placing:
 
     def _finish(self, answer: Answer, candidate: Candidate) -> None:
         home = candidate.site.digest.datacenter_id
+        if answer.status == 409 and self._silent:
+            # The one that did not answer may have taken the name for this very call.
+            self._then(Refused(self._try_again(answer.error)))
+            return
         self._then(Answered(with_verdicts(answer, self._candidates, home, self._reasons)))
 
     def _refuse(self) -> None:
-        """Nobody could ever hold it: say why, datacenter by datacenter."""
-        self._host.count_refusal("too big")
+        """Nobody could ever hold it, or not all could be asked: say why, one by one."""
+        self._host.count_refusal("unreachable" if self._silent else "too big")
         lines = []
         for candidate in self._candidates:
             digest = candidate.site.digest
@@ -177,6 +188,9 @@ class Placing:
                 if candidate.judgement.is_possible:
                     reason += ", but the job does not allow this region"
             lines.append(f"  {digest.region}/{digest.datacenter}: {reason}")
+        if self._silent:
+            self._then(Refused(self._try_again("nobody else takes it:\n" + "\n".join(lines))))
+            return
         text = (
             f"job {self._job.id!r} does not fit in region"
             f" {self._job.region or self._host.region}:\n" + "\n".join(lines)
@@ -187,3 +201,7 @@ class Placing:
                 ' or region = "*"'
             )
         self._then(Refused(Answer(status=422, error=text)))
+
+    def _try_again(self, why: str) -> Answer:
+        text = f"job {self._job.id!r}: {' and '.join(self._silent)} did not answer"
+        return Answer(status=503, error=f"{text}, try again shortly; {why}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CALL_PREFIXES: Final = ("Claim.", "Home.")
 NO_LEADER: Final = "the datacenter has no leader just now"
 WORDS_MAX: Final = 200  # in the digest's filter; more would make it say yes to everything
+OWN_DIGEST_KEPT_US: Final = 100_000  # it looks at every node: not for each of many jobs
 _TRIES: Final = 3
 
 
@@ -42,6 +43,7 @@ class FederationHost:
         self.datacenter = server.config.datacenter
         self.rng = server.rng
         self._known: dict[str, tuple[int, int, Digest]] = {}
+        self._own: tuple[int, int, Digest | None] = (0, 0, None)
 
     @property
     def now(self) -> Now:
@@ -62,7 +64,15 @@ class FederationHost:
     # --- digests ----------------------------------------------------------------------------
 
     def own_digest(self) -> Digest:
-        """Return this datacenter's digest of this moment."""
+        """Return this datacenter's digest, at most `OWN_DIGEST_KEPT_US` old."""
+        built_us, nodes_index, digest = self._own
+        is_fresh = self.now.mono_us - built_us < OWN_DIGEST_KEPT_US
+        if digest is None or not is_fresh or nodes_index != self.state.table_index("nodes"):
+            digest = self._build_digest()
+            self._own = (self.now.mono_us, self.state.table_index("nodes"), digest)
+        return digest
+
+    def _build_digest(self) -> Digest:
         state, server = self.state, self._server
         nodes = state.nodes
         ready = np.flatnonzero(nodes.is_ready)
