@@ -73,8 +73,15 @@ def open_claims(state: "State") -> Iterator[Claim]:
     return (claim for claim in claims_of(state).values() if not claim.is_closed)
 
 
+def next_epoch(state: "State") -> int:
+    return 1 + max((claim.epoch for claim in claims_of(state).values()), default=0)
+
+
 def create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
     """Claim a name. `value`: {Home, Epoch}. 409 with the owner's when it is taken."""
+    if not state.is_authority:
+        text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
+        return CommandResult(error=f"{text}: try again shortly", status=503)
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)
@@ -89,7 +96,7 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
     own = state.jobs.get(command.namespace, command.job_id)
     if own is not None and command.home != state.datacenter_id:
         return _taken(state.datacenter_id, command.job_id)
-    epoch = 1 + max((claim.epoch for claim in claims.values()), default=0)
+    epoch = next_epoch(state)
     claims.put(
         key,
         Claim(

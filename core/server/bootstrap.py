@@ -120,11 +120,6 @@ class Birth:
         server = self._server
         config = server.config
         datacenter_id = new_datacenter_id(server.rng)
-        others = [
-            site
-            for site in server.membership.datacenters().values()
-            if site.region == config.region
-        ]
         server.outbox.log(
             "info",
             "bootstrapping the datacenter",
@@ -139,6 +134,27 @@ class Birth:
                 datacenter_id=datacenter_id,
                 region=config.region,
                 datacenter=config.datacenter,
-                is_authority=not others,
+                is_authority=self._takes_authority(),
             ),
+        )
+
+    def _takes_authority(self) -> bool:
+        """Whether the new datacenter is its region's authority: nobody else has it.
+
+        Of several about to be born, the one with the smallest name takes it. Where even so
+        two do, for they had not heard of each other, core.federation.authority makes them one.
+        """
+        config = self._server.config
+        unborn: dict[str, list[ServerSite]] = {}
+        for site in self._server.membership.sites().values():
+            if site.region != config.region:
+                continue
+            if site.is_authority:
+                return False
+            if site.datacenter < config.datacenter and site.is_alive:
+                unborn.setdefault(site.datacenter, []).append(site)
+        return not any(
+            len(sites) >= max(site.expect for site in sites) > 0
+            and not any(site.is_bootstrapped for site in sites)
+            for sites in unborn.values()
         )

@@ -54,6 +54,7 @@ class ServerSite(NamedTuple):
     is_bootstrapped: bool
     is_alive: bool
     build: str
+    is_authority: bool = False  # its datacenter is the authority of its region
 
 
 class Datacenter(NamedTuple):
@@ -67,6 +68,7 @@ class Membership:
         config = server.config
         self._server = server
         self._is_bootstrapped = False
+        self._is_authority = False
         self.lan = GossipMachine(
             name=config.name,
             address=config.gossip_addr,
@@ -162,10 +164,12 @@ class Membership:
     # --- what is said of this server ----------------------------------------------------
 
     def set_bootstrapped(self) -> None:
-        """Tell the pools that this server's datacenter exists, and its id."""
-        if self._is_bootstrapped:
+        """Tell the pools that this server's datacenter exists, its id and its authority."""
+        is_authority = self._server.state.is_authority
+        if self._is_bootstrapped and self._is_authority == is_authority:
             return
         self._is_bootstrapped = True
+        self._is_authority = is_authority
         self._sites = None
         for machine in self._pools.values():
             machine.set_meta(self._tags(), self._server.now.mono_us)
@@ -186,6 +190,8 @@ class Membership:
         if self._is_bootstrapped:
             tags["bootstrapped"] = "1"
             tags["dc_id"] = self._server.datacenter_id
+        if self._is_authority:
+            tags["authority"] = "1"
         return tags
 
     # --- what is known of others --------------------------------------------------------
@@ -365,4 +371,5 @@ def _site(member: MemberView) -> ServerSite:
         is_bootstrapped=meta.get("bootstrapped") == "1",
         is_alive=member.status in (Status.ALIVE, Status.SUSPECT),
         build=meta.get("build", ""),
+        is_authority=meta.get("authority") == "1",
     )

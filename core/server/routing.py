@@ -113,7 +113,17 @@ class Router:
             return
         count(self._server.measures.queries, query.method)
         respond = self._counting(respond)
-        # Asked again: a follower could not know what only the leader may decide.
+        self._at_leader(endpoint, query, respond)
+
+    def _at_leader(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
+        """Answer as the leader: a follower could not know what only the leader may decide.
+
+        So the federation is asked again, but for a query that was sent to this very
+        datacenter: what that is about has been decided.
+        """
+        if query.datacenter:
+            self._here(endpoint, query, respond)
+            return
         self._server.federation.locate(
             query, lambda where: self._located(where, endpoint, query, respond)
         )
@@ -306,8 +316,8 @@ class Router:
 
         def attempt() -> None:
             endpoint = ENDPOINTS[query.method]
-            if server.consensus.is_serving:
-                self._local(endpoint, query, respond)
+            if server.consensus.is_serving:  # this server was elected meanwhile
+                self._at_leader(endpoint, query, respond)
                 return
             address = server.consensus.leader_address()
             if not address or server.consensus.is_leader:
