@@ -5,7 +5,7 @@ import sys
 
 import httpx
 import pytest
-from scenario_federation import EU_MIB, Federation, a_job
+from scenario_federation import EU_MIB, Done, Federation, a_job
 from scenario_processes import until
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("federation")]
@@ -70,15 +70,28 @@ def test_spillover_runs_where_there_is_room(federation: Federation) -> None:
     big = a_job("spills", memory_mib=2 * EU_MIB, extra=SPILL)
     plan = federation.serai("job", "plan", "-", text=big)
     assert plan.code == 1, plan.error  # Nomad's: 1 when something would be created
-    verdicts = [line.split() for line in plan.out.splitlines() if " dc1 " in line]
-    assert [row[:3] for row in verdicts] == [["eu", "dc1", "too"], ["us", "dc1", "fits"]], plan.out
+    assert verdicts_of(plan) == ["eu too", "us fits"]
     done = federation.run(big)
     assert done.code == 0, done.error
     (environment,) = federation.until_processes("spills").values()
     assert environment["NOMAD_REGION"] == "us"
     status = federation.serai("job", "status", "spills", at="eu-dc1-server-2")
     assert status.code == 0 and "running" in status.out, status.error
+    (before,) = federation.get("jobs", at="us-dc1-server-1", prefix="spills")
+    for number in (1, 2, 3):  # leader or not: the job's home is elsewhere by now
+        plan = federation.serai("job", "plan", "-", text=big, at=f"eu-dc1-server-{number}")
+        assert (plan.code, verdicts_of(plan)) == (0, ["eu too", "us fits"]), plan.out
+    again = federation.run(big)
+    assert again.code == 0, again.error
+    (job,) = federation.get("jobs", at="us-dc1-server-1", prefix="spills")
+    assert (job["JobModifyIndex"], job["Version"]) == (before["JobModifyIndex"], 0)
     federation.stop_job("spills")
+
+
+def verdicts_of(plan: Done) -> list[str]:
+    """Return region and first word of the verdict of each datacenter that a plan lists."""
+    rows = [line.split() for line in plan.out.splitlines() if " dc1 " in line]
+    return [f"{row[0]} {row[2]}" for row in rows]
 
 
 def test_a_service_is_listed_where_it_answers(federation: Federation) -> None:
