@@ -28,7 +28,7 @@ demo: setup
 # Random faults over the shipped machines on virtual time, seed by seed.
 SEEDS ?= 300
 torture: setup
-	$(BIN)/serai sim fuzz -seeds $(SEEDS)
+	$(BIN)/serai sim fuzz -seeds $(SEEDS) tests/sim/fuzz.hcl
 
 # Figures of the shipped agent. REDUCED=1 is a short run that proves nothing (exit 3 there
 # means that it ran).
