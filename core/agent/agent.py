@@ -298,19 +298,19 @@ class Agent:
 
     def _on_halt(self, reason: str) -> None:
         self.log.error("the agent stops", reason=reason)
-        self._halt_reason = reason
+        self._halt_reason = self._halt_reason or reason
+        self._client_done.set()  # who waits for the client's leave waits no longer
         self._stop.set()
 
     async def _shut_down(self) -> None:
-        if self._halt_reason:
-            return
-        if self.host.client is not None:
+        """Let each machine that is still whole take its leave."""
+        if self.host.client is not None and not self.host.client.is_stopped:
             self.host.client.deliver(
                 client_effects.ShutdownRequested(stop_tasks=self.options.is_dev)
             )
             with trio.move_on_after(STOP_TIMEOUT_S):
                 await self._client_done.wait()
-        if self.host.server is not None:
+        if self.host.server is not None and not self.host.server.is_stopped:
             self.host.server.deliver(server_effects.ShutdownRequested())
             with trio.move_on_after(LEAVE_TIMEOUT_S):
                 while self._server and not self._server.server.membership.is_left:

@@ -6,7 +6,8 @@ Then frames follow in both directions:
     length: u32, big endian, of what follows; at most `MAX_FRAME_BYTES`
     body:   msgpack array [kind, id, name, payload]
 
-    HELLO  [0, version, "",      {name, role, datacenter_id, address}]   first frame of the caller
+    HELLO  [0, version, "",      {name, role, datacenter_id, address}]   first frame of the caller,
+                                                                         `MAX_HELLO_BYTES` at most
     CALL   [1, id,      method,  body]
     REPLY  [2, id,      error,   body]          error "" = answered
     SEND   [3, 0,       channel, body]          no answer
@@ -23,6 +24,7 @@ import msgspec
 PREFACE: Final = b"SERAI\x00\x01\n"  # name, format 1
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+MAX_HELLO_BYTES: Final = 16 * 1024  # a stranger makes us hold no more than this
 LENGTH_BYTES: Final = 4
 
 
@@ -52,20 +54,28 @@ def encode_frame(kind: FrameKind, number: int, name: str, body: Any) -> bytes:
     """Return the frame's bytes with its length in front.
 
     Raises:
-        FrameError: It would be longer than the receiver accepts.
+        FrameError: It would be longer than the receiver accepts, or holds what msgpack
+            can't say: JSON knows integers beyond 64 bits, and a user may send one.
     """
-    payload = _encoder.encode((int(kind), number, name, body))
+    try:
+        payload = _encoder.encode((int(kind), number, name, body))
+    except (OverflowError, ValueError, TypeError, RecursionError) as error:
+        raise FrameError(f"frame {name!r} can't be encoded: {error}") from None
     if len(payload) > MAX_FRAME_BYTES:
         raise FrameError(f"frame {name!r} has {len(payload)} bytes, {MAX_FRAME_BYTES} is the limit")
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
 class FrameReader:
-    """Cuts a byte stream into frames. Holds at most one incomplete frame."""
+    """Cuts a byte stream into frames. Holds at most one incomplete frame.
+
+    After a `FrameError` the stream has lost its place: the reader can't be used further.
+    """
 
     def __init__(self, *, expects_preface: bool) -> None:
         self._buffer = bytearray()
-        self._preface_left = len(PREFACE) if expects_preface else 0
+        self._expects_preface = expects_preface
+        self._limit_bytes = MAX_HELLO_BYTES if expects_preface else MAX_FRAME_BYTES
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they came, return the frames that are now whole.
@@ -74,26 +84,27 @@ class FrameReader:
             FrameError: Not our protocol, too long, or not decodable.
         """
         self._buffer += data
-        if self._preface_left:
+        if self._expects_preface:
             head = bytes(self._buffer[: len(PREFACE)])
             if not PREFACE.startswith(head):
                 raise FrameError(f"not a Serai RPC connection: it begins with {head[:8]!r}")
             if len(head) < len(PREFACE):
                 return []
             del self._buffer[: len(PREFACE)]
-            self._preface_left = 0
+            self._expects_preface = False
         frames: list[Frame] = []
         start = 0
         while len(self._buffer) - start >= LENGTH_BYTES:
             length = int.from_bytes(self._buffer[start : start + LENGTH_BYTES], "big")
-            if length > MAX_FRAME_BYTES:
+            if length > self._limit_bytes:
                 raise FrameError(
-                    f"announced frame of {length} bytes, {MAX_FRAME_BYTES} is the limit"
+                    f"announced frame of {length} bytes, {self._limit_bytes} is the limit"
                 )
             end = start + LENGTH_BYTES + length
             if len(self._buffer) < end:
                 break
             frames.append(_decode(bytes(self._buffer[start + LENGTH_BYTES : end])))
+            self._limit_bytes = MAX_FRAME_BYTES
             start = end
         del self._buffer[:start]
         return frames

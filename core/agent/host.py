@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import trio
 
-from core.agent.loop import MachineLoop, Recorder
+from core.agent.loop import MachineLoop, Recorder, place_of
 from core.agent.rpc import CallFailed, RpcEndpoint
 from core.model import host as h
 from core.model.host import LOCAL, Effect, Event, Machine, Peer
@@ -22,6 +22,7 @@ from gossip.endpoint import Endpoint
 
 REQUEST_GRACE_S: Final = 30.0
 CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
+SERVER_METHODS: Final = ("Raft.", "Server.", "Claim.", "Share.", "Home.")  # from servers alone
 Handler = Callable[[Any], None]
 
 
@@ -72,7 +73,10 @@ class AgentHost:
                     return
             raise AssertionError(f"no handler for {type(effect).__name__} of the {role} machine")
 
-        loop = MachineLoop(role, machine, carry_out, self.recorder)
+        def on_failure(event: str, error: Exception) -> None:
+            self._on_failure(f"the {role} machine failed at {event}", error)
+
+        loop = MachineLoop(role, machine, carry_out, self.recorder, on_failure=on_failure)
         if role == "server":
             self.server = loop
         else:
@@ -85,13 +89,25 @@ class AgentHost:
             h.Reply: lambda effect: self._reply(role, effect),
             h.Send: self._send,
             h.Log: self._log,
-            h.Halt: lambda effect: self.on_halt(effect.reason),
+            h.Halt: lambda effect: self._halt(role, effect),
             h.GossipSend: self._gossip_send,
             h.GossipExchange: lambda e: self._nursery.start_soon(self._gossip_exchange, role, e),
             h.GossipExchangeReply: self._gossip_reply,
             h.SaveMembers: lambda effect: self.on_members(role, effect.pool, effect.members),
             server_effects.Compute: lambda e: self._nursery.start_soon(self._compute, role, e),
         }
+
+    def _halt(self, role: str, effect: h.Halt) -> None:
+        loop = self.loop_of(role)
+        if loop is not None:
+            loop.stop()
+        self.on_halt(effect.reason)
+
+    def _on_failure(self, what: str, error: Exception) -> None:
+        """A bug: log where it is, and end the agent in one line as a machine's Halt does."""
+        problem = f"{type(error).__name__}: {error}"
+        self.log.error(what, error=problem, at=place_of(error))
+        self.on_halt(f"{what}: {problem}. This is a bug of Serai; state on disk is whole")
 
     def loop_of(self, role: str) -> MachineLoop | None:
         return self.server if role == "server" else self.client
@@ -117,8 +133,8 @@ class AgentHost:
         loop = (self.client if wants_client else self.server) or self.server or self.client
         if loop is None:
             return None, "the agent is starting"
-        if peer.is_proven and peer.role == "client" and method.startswith(("Raft.", "Share.")):
-            return None, f"a client's certificate may not call {method}"
+        if peer.is_proven and peer.role != "server" and method.startswith(SERVER_METHODS):
+            return None, f"a {peer.role or 'nameless'} certificate may not call {method}"
         return await self._ask(loop, method, body, peer, timeout_s=3600.0)
 
     def on_message(self, channel: str, body: Any, peer: Peer) -> None:
@@ -194,7 +210,11 @@ class AgentHost:
         getattr(self.log, effect.level, self.log.info)(effect.message, **effect.fields)
 
     async def _compute(self, role: str, effect: server_effects.Compute) -> None:
-        solution = await trio.to_thread.run_sync(effect.problem.solve)
+        try:
+            solution = await trio.to_thread.run_sync(effect.problem.solve)
+        except Exception as error:
+            self._on_failure(f"a computation of the {role} machine failed", error)
+            return
         loop = self.loop_of(role)
         if loop is not None:
             loop.deliver(server_effects.Computed(effect.ticket, solution))

@@ -2,9 +2,15 @@
 
 An effect may cause an event at once (a call to ourselves, for one). So events queue,
 and one is handled to its end before the next: a machine is never entered twice.
+
+An exception out of a machine, or out of what carries out an effect, leaves behind a
+half-changed state that nobody has thought through. Going on could persist or acknowledge
+it, so the loop stops for good and reports why; the agent ends, and the next start
+recovers from what is durable.
 """
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -32,12 +38,16 @@ class MachineLoop:
         machine: Machine,
         carry_out: Callable[[Effect], None],
         recorder: Recorder | None = None,
+        *,
+        on_failure: Callable[[str, Exception], None],
     ) -> None:
         self.role = role
         self.machine = machine
         self.busy_us = 0  # time spent inside the machine, for the metrics
         self.longest_us = 0
         self.events = 0
+        self.is_stopped = False  # it halted or failed: it hears of nothing any more
+        self._on_failure = on_failure
         self._carry_out = carry_out
         self._recorder = recorder
         self._queue: deque[Event] = deque()
@@ -46,22 +56,45 @@ class MachineLoop:
         self._armed_us = FOREVER_US
 
     def deliver(self, event: Event) -> None:
-        """Hand an event to the machine, at once unless it is busy with another."""
+        """Hand an event to the machine, at once unless it is busy with another.
+
+        Never raises: a machine that can't go on is stopped and reported to `on_failure`
+        with the type of the event that it failed at.
+        """
+        if self.is_stopped:
+            return
         self._queue.append(event)
         if self._is_draining:
             return
         self._is_draining = True
         try:
-            while self._queue:
-                self._step(self._queue.popleft())
+            while self._queue and not self.is_stopped:
+                event = self._queue.popleft()
+                try:
+                    self._step(event)
+                except Exception as error:
+                    self.stop()
+                    self._on_failure(type(event).__name__, error)
         finally:
             self._is_draining = False
+        if self.is_stopped:
+            return
         if self.machine.deadline_us < self._armed_us:
             self._rearm.set()
 
+    def stop(self) -> None:
+        """Hand the machine nothing more; effects of the event at hand are still carried out."""
+        self.is_stopped = True
+        self._queue.clear()
+
     def _step(self, event: Event) -> None:
         moment = now()
-        effects = self.machine.handle(event, moment)
+        try:
+            effects = self.machine.handle(event, moment)
+        except Exception:
+            if self._recorder is not None:  # so that a replay meets it too
+                self._recorder.record(self.role, event, moment, [])
+            raise
         spent_us = time.monotonic_ns() // 1000 - moment.mono_us
         self.busy_us += spent_us
         self.longest_us = max(self.longest_us, spent_us)
@@ -72,8 +105,8 @@ class MachineLoop:
             self._carry_out(effect)
 
     async def run_timers(self) -> None:
-        """Deliver `Tick` whenever the machine's deadline is reached."""
-        while True:
+        """Deliver `Tick` whenever the machine's deadline is reached, until it is stopped."""
+        while not self.is_stopped:
             self._rearm = trio.Event()
             self._armed_us = self.machine.deadline_us
             left_us = self._armed_us - time.monotonic_ns() // 1000
@@ -85,6 +118,16 @@ class MachineLoop:
             self.deliver(Tick())
             # A machine that is always due must not starve the sockets.
             await trio.lowlevel.checkpoint()
+
+
+def place_of(error: BaseException, frames: int = 3) -> str:
+    """Return where an exception came from, innermost last: "handle (server/machine.py:88)"."""
+    trail = traceback.extract_tb(error.__traceback__)[-frames:]
+    return " > ".join(f"{frame.name} ({_short(frame.filename)}:{frame.lineno})" for frame in trail)
+
+
+def _short(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 Handlers = dict[type[Effect], Callable[[Any], None]]

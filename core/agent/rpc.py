@@ -40,6 +40,9 @@ IDLE_S: Final = 180.0
 BACKOFF_MAX_S: Final = 0.5
 BACKOFF_FIRST_S: Final = 0.05
 HELLO_TIMEOUT_S: Final = 10.0
+# A peer that vanished without a word (power, partition) is noticed after this long, not
+# after the kernel's quarter of an hour: calls would wait in its connection meanwhile.
+SILENCE_TIMEOUT_S: Final = 15
 MAX_INCOMING: Final = 4096
 
 DIAL_ERRORS: Final = (
@@ -182,30 +185,40 @@ class RpcEndpoint:
             OSError, ValueError, ssl.SSLError, trio.TooSlowError: It did not come about.
         """
         host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            raise ValueError("not an address of the form host:port")
         with trio.fail_after(DIAL_TIMEOUT_S):
-            stream: trio.abc.Stream = await trio.open_tcp_stream(
-                host.strip("[]"), int(port), local_address=self._source_host
+            tcp = await trio.open_tcp_stream(host, int(port), local_address=self._source())
+            try:
+                _notice_silence(tcp)
+                return await self._introduce_ourselves(tcp, host)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(tcp)
+                raise
+
+    def _source(self) -> str | None:
+        """Return what outgoing connections are bound to; a wildcard leaves it to the kernel."""
+        return None if self._source_host in ("", "0.0.0.0", "::") else self._source_host
+
+    async def _introduce_ourselves(self, tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
+        stream: trio.abc.Stream = tcp
+        if self._client_tls is not None:
+            tls_stream = trio.SSLStream(
+                tcp, self._client_tls, server_hostname=host, https_compatible=True
             )
-            if self._client_tls is not None:
-                tls_stream = trio.SSLStream(
-                    stream, self._client_tls, server_hostname=host.strip("[]"),
-                    https_compatible=True,
-                )  # fmt: skip
-                await tls_stream.do_handshake()
-                stream = tls_stream
-            me = self.identity
-            hello = encode_frame(
-                FrameKind.HELLO,
-                PROTOCOL_VERSION,
-                "",
-                {
-                    "name": me.name,
-                    "role": me.role,
-                    "datacenter_id": me.datacenter_id,
-                    "address": me.address,
-                },
-            )
-            await stream.send_all(PREFACE + hello)
+            await tls_stream.do_handshake()
+            stream = tls_stream
+        me = self.identity
+        said = {
+            "name": me.name,
+            "role": me.role,
+            "datacenter_id": me.datacenter_id,
+            "address": me.address,
+        }
+        hello = encode_frame(FrameKind.HELLO, PROTOCOL_VERSION, "", said)
+        await stream.send_all(PREFACE + hello)
         return stream
 
     async def _serve_connection(self, raw: trio.SocketStream) -> None:
@@ -216,6 +229,7 @@ class RpcEndpoint:
         self._incoming += 1
         stream: trio.abc.Stream = raw
         try:
+            _notice_silence(raw)
             if self._server_tls is not None:
                 tls_stream = trio.SSLStream(
                     raw, self._server_tls, server_side=True, https_compatible=True
@@ -249,6 +263,8 @@ class RpcEndpoint:
                     scope_deadline = deadline if peer is None else trio.current_time() + 2 * IDLE_S
                     with trio.move_on_at(scope_deadline) as scope:
                         data = await stream.receive_some(RECEIVE_BYTES)
+                    if scope.cancelled_caught and outgoing.owed:
+                        continue  # a blocking query may wait longer than a quiet peer
                     if scope.cancelled_caught or not data:
                         break
                     self.counters.bytes_received += len(data)
@@ -256,6 +272,7 @@ class RpcEndpoint:
                         if peer is None:
                             peer = self._introduce(frame, stream)
                         elif frame.kind is FrameKind.CALL:
+                            outgoing.owed += 1
                             nursery.start_soon(self._answer, outgoing, frame, peer)
                         elif frame.kind is FrameKind.SEND:
                             self._on_message(frame.name, frame.body, peer)
@@ -280,13 +297,17 @@ class RpcEndpoint:
         return Peer(**said, is_proven=False)
 
     async def _answer(self, outgoing: "_Outgoing", frame: Frame, peer: Peer) -> None:
-        body, error = await self._on_request(frame.name, frame.body, peer)
+        try:
+            body, error = await self._on_request(frame.name, frame.body, peer)
+        finally:
+            outgoing.owed -= 1
         try:
             data = encode_frame(FrameKind.REPLY, frame.id, error, body)
         except FrameError as too_large:
             data = encode_frame(FrameKind.REPLY, frame.id, str(too_large), None)
         self.counters.bytes_sent += len(data)
-        outgoing.enqueue(data)
+        if not outgoing.enqueue(data):
+            self.counters.drop("queue-full")  # a caller that does not read: it times out
 
 
 _HELLO_FIELDS: Final = ("name", "role", "datacenter_id", "address")
@@ -310,6 +331,7 @@ class _Outgoing:
         self.stream = stream
         self.queue: deque[bytes] = deque()
         self.queued_bytes = 0
+        self.owed = 0  # calls taken and not answered yet
         self.wake = trio.Event()
 
     def enqueue(self, data: bytes) -> bool:
@@ -358,14 +380,8 @@ class _Link:
                 return
             try:
                 stream = await self.endpoint.dial(self.address)
-            except (
-                OSError,
-                ValueError,
-                ssl.SSLError,
-                trio.TooSlowError,
-                trio.BrokenResourceError,
-            ) as e:
-                self._fail_waiters(f"unreachable: {self.address}: {_reason(e)}")
+            except DIAL_ERRORS as error:
+                self._fail_waiters(f"unreachable: {self.address}: {_reason(error)}")
                 self._drop_queue()
                 await trio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
@@ -376,8 +392,7 @@ class _Link:
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(stream)
-            self._fail_waiters(f"unreachable: {self.address}: the connection broke")
-            self._outgoing = self._fresh_outgoing()
+            self._forget_failed_calls()
 
     async def _carry(self, stream: trio.abc.Stream) -> None:
         self._outgoing.stream = stream
@@ -422,12 +437,33 @@ class _Link:
             self.endpoint.counters.drop("unreachable")
         self._outgoing = _Outgoing(None)
 
-    def _fresh_outgoing(self) -> _Outgoing:
-        """Keep what was queued after the connection broke: it was not sent yet."""
+    def _forget_failed_calls(self) -> None:
+        """Keep one-way messages that were queued and not sent yet; calls fail, all of them.
+
+        Whoever was told that his call failed may ask another: it must not be made after all.
+        """
         fresh = _Outgoing(None)
-        for data in self._outgoing.queue:
-            fresh.enqueue(data)
-        return fresh
+        if self.waiters:
+            self._fail_waiters(f"unreachable: {self.address}: the connection broke")
+        else:
+            for data in self._outgoing.queue:
+                fresh.enqueue(data)
+        self._outgoing = fresh
+
+
+def _notice_silence(stream: trio.SocketStream) -> None:
+    """Have the kernel give up a connection whose other end says nothing any more."""
+    stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+    options = {  # Linux's names; elsewhere the kernel's defaults stay
+        "TCP_KEEPIDLE": SILENCE_TIMEOUT_S,
+        "TCP_KEEPINTVL": SILENCE_TIMEOUT_S // 3,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": SILENCE_TIMEOUT_S * 1000,
+    }
+    for name, value in options.items():
+        option = getattr(trio.socket, name, None)
+        if option is not None:
+            stream.setsockopt(trio.socket.IPPROTO_TCP, option, value)
 
 
 def _reason(error: BaseException) -> str:

@@ -52,7 +52,10 @@ def _load(context: ssl.SSLContext, ca_file: str, cert_file: str, key_file: str) 
 
 
 def peer_of_certificate(certificate: Any, said: dict[str, str]) -> Peer:
-    """Return who called: role and datacenter id as proven, name and address as said."""
+    """Return who called: role and datacenter id as proven, name and address as said.
+
+    A certificate that names no role proves just that: its holder is no server.
+    """
     role = ""
     datacenter_id = ""
     for kind, name in (certificate or {}).get("subjectAltName", ()):
@@ -69,5 +72,5 @@ def peer_of_certificate(certificate: Any, said: dict[str, str]) -> Peer:
         role=role,
         datacenter_id=datacenter_id or said["datacenter_id"],
         address=said["address"],
-        is_proven=bool(role),
+        is_proven=True,
     )
