@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from core.federation.ask import Judgement, Verdict, asks_of
+from core.federation.authority import AuthorityWatch, best_authority
 from core.federation.choice import Candidate, Debits, Site, judge_all
 from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
 from core.federation.host import Done, FederationHost
@@ -60,6 +61,7 @@ class Coordinator:
         self.host = host
         self._debits = Debits()
         self._is_auditing = False
+        self._authority_watch = AuthorityWatch(host)
 
     # --- where a query belongs -------------------------------------------------------------
 
@@ -146,16 +148,7 @@ class Coordinator:
         region = region or host.region
         if region == host.region and host.state.is_authority:
             return host.datacenter_id
-        claimants = [
-            site.digest
-            for site in host.sites()
-            if site.digest.region == region and site.digest.is_authority
-        ]
-        # Two at one generation can only come of two datacenters born in ignorance of each
-        # other; the smaller id is everybody's choice.
-        best = min(
-            claimants, key=lambda d: (-d.authority_generation, d.datacenter_id), default=None
-        )
+        best = best_authority([site.digest for site in host.sites()], region)
         return best.datacenter_id if best is not None else ""
 
     # --- a job file: register and plan --------------------------------------------------------
@@ -265,6 +258,9 @@ class Coordinator:
         home = claim.home if claim is not None else ""
         if not home and host.state.jobs.get(namespace, job_id) is not None:
             home = host.datacenter_id
+        if not home and not host.state.is_authority:
+            reply(None, f"datacenter {host.datacenter} is not the region's authority any more")
+            return
         reply({"Home": home}, "")
 
     def _on_claim_create(self, body: Any, reply: Done) -> None:
@@ -334,6 +330,10 @@ class Coordinator:
                            " new names can't be registered now; try again shortly")
                 )  # fmt: skip
                 return
+            if authority == host.datacenter_id and self._authority_watch.is_yielding:
+                respond(Answer(status=503, error="the region's authority is moving to another"
+                               " datacenter: try again shortly"))  # fmt: skip
+                return
             authorities.append((authority, "" if region == claimant else claimant))
         body = query.body if isinstance(query.body, dict) else {}
         stated = {
@@ -397,6 +397,7 @@ class Coordinator:
 
     def on_leadership(self, is_leader: bool) -> None:
         """A leader looks after the claims in its log."""
+        self._authority_watch.on_leadership(is_leader)
         if is_leader and not self._is_auditing:
             self._is_auditing = True
             self.host.after(AUDIT_INTERVAL_US, self._audit)
