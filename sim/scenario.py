@@ -288,8 +288,11 @@ def _goal(block: Block) -> GoalPlan:
 def _known_region(block: Block, region: str, regions: set[str]) -> None:
     if region not in regions:
         span = block.body.attributes["region"].value_span
+        known = sorted(regions)
         raise block.body.error(
-            span, f"there is no region {region!r}", hint=did_you_mean(region, sorted(regions))
+            span,
+            f"there is no region {region!r}, only {', '.join(known)}",
+            hint=did_you_mean(region, known),
         )
 
 
