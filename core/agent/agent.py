@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import hypercorn.config
 import hypercorn.trio
+import msgspec
 import trio
 
 from core.agent import build
@@ -77,7 +78,13 @@ class Agent:
     # --- the backend of core.api -----------------------------------------------------------
 
     async def request(self, query: Query) -> Answer:
-        return await self.host.request(query)
+        answer = await self.host.request(query)
+        is_own = query.method == "Agent.Self" and query.region in ("", self.region)
+        if is_own and self._client is not None and isinstance(answer.body, dict):
+            # What only this process knows: the server that answered may be another agent.
+            stats = {**answer.body.get("stats", {}), "client": {"node_id": self._client.node_id}}
+            answer = msgspec.structs.replace(answer, body={**answer.body, "stats": stats})
+        return answer
 
     def metrics_text(self, accept: str) -> tuple[bytes, str]:
         return self.exporter.text(accept)

@@ -130,9 +130,11 @@ def _addresses(out: Output, alloc: Record) -> None:
     ports = shared.get("Ports") or []
     if not ports:
         return
+    groups = (alloc.get("Job") or {}).get("TaskGroups") or []
+    asked = next((group for group in groups if group["Name"] == alloc["TaskGroup"]), {})
     dynamic = {
         port["Label"]
-        for network in shared.get("Networks") or []
+        for network in asked.get("Networks") or []
         for port in network.get("DynamicPorts") or []
     }
     rows = []
