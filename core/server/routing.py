@@ -281,7 +281,9 @@ class Router:
                 Answer(status=500, error=f"No path to datacenter {datacenter!r} of region {region}")
             )
             return
-        self._pass_on([site.rpc for site in servers], query, respond)
+        # The caller's region may be another: a job that spilled over lives where its id says.
+        passed = msgspec.structs.replace(query, region=servers[0].region)
+        self._pass_on([site.rpc for site in servers], passed, respond)
 
     def _pass_on(self, addresses: list[Address], query: Query, respond: Respond) -> None:
         """Send the query into another datacenter, to the first server there that answers."""
