@@ -101,7 +101,6 @@ ROUTES: Final = (
     Route(READ, "status/leader", "Status.Leader"),
     Route(READ, "status/peers", "Status.Peers"),
     Route(READ, "regions", "Region.List"),
-    Route(READ, "federation", "Federation.Status"),
     Route(READ, "metrics", "@metrics"),
     Route(WRITE, "search", "Search.Prefix"),
     Route(WRITE, "search/fuzzy", "Search.Fuzzy"),
@@ -122,7 +121,7 @@ ENTERPRISE: Final = re.compile(
 def _compile(pattern: str) -> re.Pattern[str]:
     source = re.sub(r"\{(\w+)\.\.\.\}", r"(?P<\1>.+)", pattern)
     source = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", source)
-    return re.compile(source + r"$")
+    return re.compile(source, re.DOTALL)
 
 
 _BY_FIRST_SEGMENT: Final[dict[str, list[tuple[re.Pattern[str], Route]]]] = {}
@@ -133,11 +132,11 @@ for _route in ROUTES:
 
 
 class NoRoute(Exception):
-    """No such path, or not with this method (`is_method`)."""
+    """No such path; or not with this method, then `allowed` says with which."""
 
-    def __init__(self, *, is_method: bool) -> None:
-        super().__init__("Invalid method" if is_method else "")
-        self.is_method = is_method
+    def __init__(self, path: str, allowed: frozenset[str]) -> None:
+        super().__init__("Invalid method" if allowed else f"there is no route /v1/{path}")
+        self.allowed = allowed
 
 
 def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
@@ -146,12 +145,12 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
     Raises:
         NoRoute: Nothing matches.
     """
-    knows_path = False
+    allowed: frozenset[str] = frozenset()
     for pattern, route in _BY_FIRST_SEGMENT.get(path.split("/", 1)[0], ()):
-        found = pattern.match(path)
+        found = pattern.fullmatch(path)
         if found is None:
             continue
         if method in route.methods:
             return route, found.groupdict()
-        knows_path = True
-    raise NoRoute(is_method=knows_path)
+        allowed |= route.methods
+    raise NoRoute(path, allowed)

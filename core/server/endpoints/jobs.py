@@ -27,7 +27,7 @@ def job_list(request: Request) -> Answer:
             record
             for record in state.jobs
             if on_namespace(request, record.namespace)
-            and (not region or record.job.region == region)
+            and (not region or record.job.region in (region, "*"))
         ],
         key=lambda record: f"{record.namespace}.{record.id}",
         show=lambda record: views.job_stub(
