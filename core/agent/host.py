@@ -197,7 +197,7 @@ class AgentHost:
                     effect.address, effect.method, effect.body, effect.timeout_us / 1e6
                 )
         except CallFailed as failed:
-            error = str(failed)
+            error, body = str(failed), failed.body
         loop = self.loop_of(role)
         if loop is not None:
             loop.deliver(h.CallDone(effect.call_id, error, body))

@@ -58,7 +58,14 @@ OnMessage = Callable[[str, Any, Peer], None]
 
 
 class CallFailed(Exception):
-    """No answer came: "timeout", "unreachable: ...", or the other side's error text."""
+    """No answer came: "timeout", "unreachable: ...", or the other side's error text.
+
+    `body` is what a refusal carried beside its text.
+    """
+
+    def __init__(self, error: str, body: Any = None) -> None:
+        super().__init__(error)
+        self.body = body
 
 
 class Identity:
@@ -145,7 +152,7 @@ class RpcEndpoint:
         if not waiter.done.is_set():
             raise CallFailed("timeout")
         if waiter.error:
-            raise CallFailed(waiter.error)
+            raise CallFailed(waiter.error, waiter.body)
         return waiter.body
 
     def send(self, address: Address, channel: str, body: Any) -> None:
@@ -471,6 +478,8 @@ def _reason(error: BaseException) -> str:
         return f"no connection within {DIAL_TIMEOUT_S:g} s"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error.__cause__, ssl.SSLError):  # trio wraps what went wrong in TLS
+        error = error.__cause__
     return str(error) or type(error).__name__
 
 

@@ -5,6 +5,7 @@ here; log and file streams are repeated reads (core.api.streams); all else goes 
 the agent, which knows who can answer.
 """
 
+import gzip
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote
@@ -24,6 +25,8 @@ from core.jobspec.parse import parse_job
 from core.model.query import Answer, Query
 
 MAX_BODY_BYTES: Final = 16 << 20
+GZIP_FROM_BYTES: Final = 1024  # below it the saving is not worth the work
+GZIP_INLINE_BYTES: Final = 64 * 1024  # beyond it a worker packs: 1 ms on the loop at most
 TEXT: Final = "text/plain; charset=utf-8"
 _PRETTY_INDENT: Final = 4
 
@@ -64,6 +67,8 @@ class Api:
         status = 500
         try:
             response, label = await self._respond(request)
+            if not isinstance(response, StreamingResponse):
+                await _pack(response, request.headers.get("accept-encoding", ""))
             status = response.status_code
             await response(scope, receive, send)
         except ClientDisconnect:
@@ -76,20 +81,23 @@ class Api:
         if not path.startswith("/v1/"):
             if path == "/":
                 return _text(200, "This is Serai's HTTP API; it lives under /v1/"), "root"
-            return _text(404, ""), "unknown"
+            return _text(404, f"there is nothing at {path}; the API lives under /v1/"), "unknown"
         path = path[4:].rstrip("/")
         if ENTERPRISE.match(path):
             return _text(501, "Nomad Enterprise only endpoint"), "enterprise"
         try:
             route, path_params = match(request.method, path)
         except NoRoute as error:
-            return _text(405 if error.is_method else 404, str(error)), "unknown"
+            refusal = _text(405 if error.allowed else 404, str(error))
+            if error.allowed:
+                refusal.headers["Allow"] = ", ".join(sorted(error.allowed))
+            return refusal, "unknown"
         try:
             body = await self._body(request)
             query = read_query(
                 route.query,
                 path_params,
-                parse_qs(request.url.query, keep_blank_values=True),
+                parse_qs(request.scope["query_string"].decode("latin-1"), keep_blank_values=True),
                 request.headers,
                 body,
             )
@@ -115,7 +123,7 @@ class Api:
     async def _own(self, route: Route, query: Query, request: Request) -> Response:
         name = route.query
         if name == "@parse":
-            return await self._parse(query)
+            return await self._parse(query, pretty="pretty" in request.query_params)
         if name == "@metrics":
             return self._metrics(query, request.headers)
         if name == "@logs":
@@ -127,7 +135,7 @@ class Api:
             return _text(answer.status, answer.error)
         return Response(answer.body, media_type="application/octet-stream")
 
-    async def _parse(self, query: Query) -> Response:
+    async def _parse(self, query: Query, *, pretty: bool) -> Response:
         body = query.body if isinstance(query.body, dict) else {}
         text = body.get("JobHCL")
         if not isinstance(text, str) or not text:
@@ -144,7 +152,7 @@ class Api:
         job = parsed.job
         if body.get("Canonicalize"):
             job = canonicalize(job, region=self._backend.region)
-        return Response(msgspec.json.encode(job), media_type="application/json")
+        return Response(_json(job, pretty=pretty), media_type="application/json")
 
     def _metrics(self, query: Query, headers: Headers) -> Response:
         wanted = query.params.get("format", "")
@@ -166,14 +174,40 @@ class Api:
         }
         if answer.next_token:
             headers["X-Nomad-NextToken"] = answer.next_token
-        if answer.status >= 400 and answer.error:
+        if answer.is_error:
             return PlainTextResponse(answer.error, answer.status, headers)
         if answer.status == 204:
             return Response(None, 204, headers)
-        data = msgspec.json.encode(answer.body)
-        if pretty:
-            data = msgspec.json.format(data, indent=_PRETTY_INDENT)
+        data = _json(answer.body, pretty=pretty)
         return Response(data, answer.status, headers, "application/json")
+
+
+def _json(value: Any, *, pretty: bool) -> bytes:
+    data = msgspec.json.encode(value)
+    return msgspec.json.format(data, indent=_PRETTY_INDENT) if pretty else data
+
+
+async def _pack(response: Response, accepted: str) -> None:
+    """Compress an answer in place when its caller asked for that and it is worth it."""
+    data = bytes(response.body)
+    if len(data) < GZIP_FROM_BYTES or not _accepts_gzip(accepted):
+        return
+    if len(data) <= GZIP_INLINE_BYTES:
+        packed = gzip.compress(data, 1, mtime=0)
+    else:
+        packed = await trio.to_thread.run_sync(lambda: gzip.compress(data, 1, mtime=0))
+    response.body = packed
+    response.headers["Content-Length"] = str(len(packed))
+    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
+
+
+def _accepts_gzip(accepted: str) -> bool:
+    for choice in accepted.lower().split(","):
+        name, _, quality = choice.partition(";")
+        if name.strip() == "gzip":
+            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 class BodyError(Exception):

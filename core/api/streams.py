@@ -48,9 +48,9 @@ async def _read_on(backend: Backend, query: Query, method: str) -> AsyncIterator
     plain = _is_true(params.get("plain", ""))
     follow = _is_true(params.get("follow", ""))
     try:
-        offset = int(params.get("offset") or 0)
-    except ValueError:
-        yield Answer(status=400, error=f"offset is not a number: {params['offset']!r}")
+        offset = _count(params, "offset", 0)
+    except ValueError as error:
+        yield Answer(status=400, error=str(error))
         return
     origin = str(params.get("origin") or "start")
     frame = ""
@@ -85,6 +85,19 @@ async def _read_on(backend: Backend, query: Query, method: str) -> AsyncIterator
         is_first = False
 
 
+def _count(params: dict[str, Any], name: str, default: int) -> int:
+    """Return a parameter that counts bytes.
+
+    Raises:
+        ValueError: It is no such number; the text names it.
+    """
+    text = str(params.get(name) or default)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} is not a number: {text!r}") from None
+
+
 def _frame(data: bytes, offset: int, name: str) -> bytes:
     return msgspec.json.encode({"Offset": offset, "Data": data, "File": name})
 
@@ -92,8 +105,11 @@ def _frame(data: bytes, offset: int, name: str) -> bytes:
 async def file_bytes(backend: Backend, query: Query) -> Answer:
     """Return a whole file (`cat`), or the part of it that `readat` asks for, as the body."""
     data = bytearray()
-    offset = int(query.params.get("offset") or 0)
-    wanted = int(query.params.get("limit") or -1)
+    try:
+        offset = _count(query.params, "offset", 0)
+        wanted = _count(query.params, "limit", -1)
+    except ValueError as error:
+        return Answer(status=400, error=str(error))
     while wanted < 0 or len(data) < wanted:
         limit = CHUNK_BYTES if wanted < 0 else min(CHUNK_BYTES, wanted - len(data))
         answer = await backend.request(

@@ -125,6 +125,10 @@ class Requests:
     def _pass_on(self, request_id: int, body: Any) -> None:
         """Let a server answer what this agent's own API was asked."""
         query = msgspec.convert(body, Query)
+        if query.method == "Client.Stats" and not query.params.get("node_id"):
+            # "This agent's machine" means ours, not that of the server that answers.
+            params = {**query.params, "node_id": self._scope.node_id}
+            query = msgspec.structs.replace(query, params=params)
         wait_us = query.wait_us
         if query.min_index and not wait_us:
             wait_us = BLOCKING_DEFAULT_US
