@@ -1,5 +1,5 @@
-# More than one region may hold: what does not fit at home goes to the others, in order,
-# and comes back when there is room again.
+# More than one region may hold: what does not fit at home goes, as a whole, to the first
+# of the others that has room.
 #
 #   serai job plan examples/big-spillover.nomad.hcl
 #   serai job run -var count=40 examples/big-spillover.nomad.hcl
@@ -24,7 +24,6 @@ job "big" {
 
     spillover {
       regions = ["us", "*"]
-      after   = "10s"
     }
   }
 

@@ -47,7 +47,6 @@ job "example" {
   # federation {
   #   spillover {
   #     regions = ["us", "*"]
-  #     after   = "30s"
   #   }
   # }
 

@@ -18,18 +18,15 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("job", "parameterized"): "the job can't be dispatched yet",
     ("job", "periodic"): "the job is not launched by its schedule yet",
     ("job", "secret"): "secrets are not read yet",
-    ("job", "spread"): "spreading over attributes is not part of the score yet",
     ("job", "vault"): _VAULT,
     ("job", "vault_token"): _VAULT,
     ("group", "consul"): _CONSUL,
     ("group", "disconnect"): "a lost client is handled by the defaults yet",
     ("group", "max_client_disconnect"): "a lost client is handled by the defaults yet",
-    ("group", "max_run_duration"): "the group is not stopped after this time yet",
     ("group", "migrate"): "draining moves allocations without this policy yet",
     ("group", "prevent_reschedule_on_lost"): "a lost client is handled by the defaults yet",
     ("group", "scaling"): "there is no autoscaler; min, max and policy are kept",
     ("group", "secret"): "secrets are not read yet",
-    ("group", "spread"): "spreading over attributes is not part of the score yet",
     ("group", "stop_after_client_disconnect"): "a cut-off client keeps its tasks running yet",
     ("group", "vault"): _VAULT,
     ("group", "volume"): _VOLUME,
@@ -39,8 +36,6 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("task", "csi_plugin"): "storage plugins are not carried out",
     ("task", "dispatch_payload"): "the job can't be dispatched yet",
     ("task", "identity"): "workload identities are not issued yet",
-    ("task", "leader"): "the other tasks don't stop with this one yet",
-    ("task", "lifecycle"): "the task starts together with the others yet",
     ("task", "scaling"): "there is no autoscaler; min, max and policy are kept",
     ("task", "schedule"): "task schedules are not carried out",
     ("task", "secret"): "secrets are not read yet",
@@ -52,9 +47,7 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("service", "identity"): "workload identities are not issued yet",
     ("service", "tagged_addresses"): "tagged addresses are not registered",
     ("service", "weights"): "weights are not registered",
-    ("check", "check_restart"): "a failing check does not restart its task yet",
     ("check", "expose"): _CONSUL,
-    ("service", "check_restart"): "a failing check does not restart its task yet",
     ("ephemeral_disk", "migrate"): "the data of an allocation is not moved yet",
     ("ephemeral_disk", "sticky"): "an update may be placed on another node yet",
     ("network", "cni"): "CNI networks are not carried out",
@@ -64,6 +57,7 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("resources", "device"): "devices are not offered by the nodes yet",
     ("resources", "memory_max"): "memory beyond `memory` is not granted yet",
     ("resources", "numa"): "NUMA placement is not carried out",
+    ("spillover", "after"): "a job spills over when it is registered, not later yet",
     ("federation", "affinity"): "affinities between datacenters are not part of the score yet",
 }
 
@@ -84,8 +78,8 @@ def missing_for_value(block: str, name: str, value: Any) -> str:
             return f'network mode "{value}" is not carried out yet: ports are the host\'s'
         case ("check", "type", "script" | "grpc"):
             return f"{value} checks are not carried out yet: the check stays pending"
-        case ("job", "type", "system" | "sysbatch"):
-            return f"jobs of type {value} are not scheduled yet"
+        case ("update", "canary", int()) if value > 0:
+            return "canaries are not carried out yet: the update is a rolling one"
         case ("federation", "partition", "fence"):
             return 'partition = "fence" is refused until it is built'
         case _:
