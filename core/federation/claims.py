@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from core.state.state import State
 
 TABLE: Final = "claims"
+FORMER_KEPT: Final = 8
 
 
 class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -37,6 +38,7 @@ class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
     epoch: int  # of this authority: raised by each new claim, never reused
     origin: str = ""  # region whose claim this one follows; "" = it is the first
     created_us: int = 0  # log time
+    former: tuple[str, ...] = ()  # uids that the home gave up for this one: never again
     is_closed: bool = False
 
 
@@ -91,8 +93,14 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
         if known.home == command.home:
             return CommandResult(value={"Home": known.home, "Epoch": known.epoch})
         return _taken(known.home, command.job_id)
+    former = known.former if known is not None else ()
+    if command.uid in former:
+        return CommandResult(error="this claim was given up", status=409)
     if known is not None and not known.is_closed:
-        return _taken(known.home, command.job_id)
+        if known.home != command.home:
+            return _taken(known.home, command.job_id)
+        # The home's own word: it purged the old job and registers the name anew.
+        former = (*former, known.uid)[-FORMER_KEPT:]
     own = state.jobs.get(command.namespace, command.job_id)
     if own is not None and command.home != state.datacenter_id:
         return _taken(state.datacenter_id, command.job_id)
@@ -107,6 +115,7 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
             epoch=epoch,
             origin=command.origin,
             created_us=context.time_us,
+            former=former,
         ),
     )
     context.changed("claims", "ClaimCreated", command.job_id, command.namespace)

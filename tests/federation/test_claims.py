@@ -1,0 +1,82 @@
+"""Who owns a name: compare and set in the authority's log, tombstones, a purge at the home."""
+
+import pytest
+
+from core.federation.claims import CloseClaim, CreateClaim, find_claim
+from core.state.commands import Bootstrap, Entry
+from core.state.entry import encode_entry
+from core.state.result import CommandResult
+from core.state.state import State
+
+HERE, THERE = "0000000000aa", "0000000000bb"
+
+
+@pytest.fixture
+def state() -> State:
+    state = State()
+    first = Bootstrap(datacenter_id=HERE, region="eu", datacenter="dc1", is_authority=True)
+    state.apply(1, encode_entry(Entry(wall_us=1, commands=[first])))
+    return state
+
+
+def commit(state: State, command: object) -> CommandResult:
+    entry = Entry(wall_us=1_000, commands=[command])
+    return state.apply(state.index + 1, encode_entry(entry)).results[0]
+
+
+def create(uid: str, home: str) -> CreateClaim:
+    return CreateClaim(namespace="default", job_id="web", uid=uid, home=home)
+
+
+def close(uid: str) -> CloseClaim:
+    return CloseClaim(namespace="default", job_id="web", uid=uid)
+
+
+def test_the_first_claim_wins_and_may_be_repeated(state: State) -> None:
+    assert not commit(state, create("u1", THERE)).error
+    assert not commit(state, create("u1", THERE)).error
+    refused = commit(state, create("u2", HERE))
+    assert refused.status == 409 and THERE in refused.error
+    claim = find_claim(state, "default", "web")
+    assert claim is not None and (claim.uid, claim.home) == ("u1", THERE)
+
+
+def test_one_uid_never_gets_two_homes(state: State) -> None:
+    commit(state, create("u1", THERE))
+    assert commit(state, create("u1", HERE)).status == 409
+
+
+def test_a_create_that_comes_after_its_close_fails(state: State) -> None:
+    """Also where no claim existed: the close leaves a tombstone."""
+    commit(state, close("u1"))
+    assert commit(state, create("u1", THERE)).status == 409
+    assert find_claim(state, "default", "web") is None
+    assert not commit(state, create("u2", HERE)).error
+
+
+def test_closing_leaves_another_uids_claim_alone(state: State) -> None:
+    commit(state, create("u1", THERE))
+    commit(state, close("u2"))
+    claim = find_claim(state, "default", "web")
+    assert claim is not None and claim.uid == "u1"
+
+
+def test_the_epoch_rises_with_each_claim(state: State) -> None:
+    first = commit(state, create("u1", THERE)).value["Epoch"]
+    commit(state, close("u1"))
+    assert commit(state, create("u2", THERE)).value["Epoch"] > first
+
+
+def test_a_home_that_purged_a_job_may_claim_its_name_anew(state: State) -> None:
+    commit(state, create("u1", THERE))
+    assert not commit(state, create("u2", THERE)).error
+    claim = find_claim(state, "default", "web")
+    assert claim is not None and claim.uid == "u2"
+    late = commit(state, create("u1", THERE))  # a duplicate of the first, long under way
+    assert late.status == 409
+    assert commit(state, create("u3", HERE)).status == 409
+
+
+def test_a_datacenter_that_is_no_authority_refuses(state: State) -> None:
+    state.is_authority = False
+    assert commit(state, create("u1", THERE)).status == 503
