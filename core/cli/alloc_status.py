@@ -131,7 +131,7 @@ def _addresses(out: Output, alloc: Record) -> None:
     if not ports:
         return
     groups = (alloc.get("Job") or {}).get("TaskGroups") or []
-    asked = next((group for group in groups if group["Name"] == alloc["TaskGroup"]), {})
+    asked: Record = next((group for group in groups if group["Name"] == alloc["TaskGroup"]), {})
     dynamic = {
         port["Label"]
         for network in asked.get("Networks") or []
