@@ -26,7 +26,7 @@ from core.server.config import ServerBoot
 from raft.disk import FolderInUseError
 from raft.records import WalDamagedError
 from raft.snapshots import SnapshotDamagedError, SnapshotGoneError, SnapshotStore
-from raft.wal import DiskFullError, Wal, WalFailedError
+from raft.wal import DiskFullError, Wal
 
 Deliver = Callable[[Event], None]
 _MEMBERS: Final = list[tuple[str, str]]
@@ -58,8 +58,13 @@ class Disk:
             raise DataFolderError(
                 f"{self._folder} is in use by another agent: stop it, or set another data_dir"
             ) from None
-        except (WalDamagedError, SnapshotDamagedError, OSError) as error:
+        except (WalDamagedError, SnapshotDamagedError) as error:
             raise DataFolderError(str(error)) from None
+        except OSError as error:
+            raise DataFolderError(
+                f"{error.filename or self._folder} can't be used: {error.strerror or error}. "
+                "The agent needs a data_dir that it may read and write"
+            ) from None
         if self._recovery.torn:
             log.warning("write-ahead log recovered", detail=self._recovery.torn)
         self._batches: deque[fx.PersistLog] = deque()
@@ -69,7 +74,15 @@ class Disk:
     def _draw_id(self) -> str:
         path = self._folder / "server-id"
         if path.exists():
-            return path.read_text().strip()
+            text = path.read_bytes().decode("ascii", "replace").strip()
+            try:
+                return str(uuid.UUID(text))
+            except ValueError:
+                raise DataFolderError(
+                    f"{path} holds no server id: put the id of this server back (any other "
+                    "server shows it: serai operator raft list-peers), or begin with an empty "
+                    "data_dir"
+                ) from None
         drawn = str(uuid.uuid4())
         _write_durably(path, drawn.encode())
         return drawn
@@ -143,7 +156,7 @@ class Disk:
         failure: Exception | None = None
         try:
             await trio.to_thread.run_sync(self._wal.append, batches)
-        except (DiskFullError, WalFailedError) as error:
+        except Exception as error:  # whatever it was, these batches are not known durable
             failure = error
         for effect in taken:
             if failure is None:
@@ -163,8 +176,7 @@ class Disk:
             case fx.SaveSnapshot(ticket, meta, image):
                 try:
                     saved = self._snapshots.save(meta, image.chunks())
-                except OSError as error:
-                    self._log.error("snapshot not saved", reason=str(error))
+                except Exception as error:  # the image's bytes are drawn here, in the worker
                     return fx.SnapshotFailed(ticket, str(error))
                 return fx.SnapshotSaved(ticket, saved)
             case fx.ReadSnapshot(ticket, snapshot_id, offset, size):
