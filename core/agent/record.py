@@ -28,6 +28,10 @@ FORMAT: Final = 1
 _encoder = msgspec.msgpack.Encoder(enc_hook=lambda value: repr(type(value)))
 
 
+# JSON has integers beyond 64 bits, and a user may send one.
+_UNENCODABLE: Final = (OverflowError, ValueError, TypeError, RecursionError)
+
+
 class EffectsHash:
     """A running hash over all effects of one machine, in order."""
 
@@ -54,7 +58,10 @@ def encode_effect(effect: Effect) -> bytes:
 
 
 class RunRecorder:
-    """Writes one agent's run to a file. A full disk ends the recording, not the agent."""
+    """Writes one agent's run to a file.
+
+    A full disk, or a value that can't be written down, ends the recording, not the agent.
+    """
 
     def __init__(self, file: BinaryIO, log: Any) -> None:
         self._file = file
@@ -70,7 +77,13 @@ class RunRecorder:
         self._write({"format": FORMAT, "roles": roles, "now": list(now)})
 
     def record(self, role: str, event: Event, now: Now, effects: list[Effect]) -> None:
-        self._hashes[role].add(effects)
+        if self._is_broken:
+            return
+        try:
+            self._hashes[role].add(effects)
+        except _UNENCODABLE as error:
+            self._end(error)
+            return
         self._events[role] += 1
         # A solution is computed again in the replay, from the problem that asked for it.
         if isinstance(event, server_effects.Computed):
@@ -86,13 +99,20 @@ class RunRecorder:
                 "state": state_hash,
             }
         )
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what was buffered found no room
+            self._end(error)
 
     def _write(self, value: Any) -> None:
         if self._is_broken:
             return
         try:
             self._file.write(_encoder.encode(value))
-        except OSError as error:
+        except (OSError, *_UNENCODABLE) as error:
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        if not self._is_broken:
             self._is_broken = True
             self._log.error("recording ends here", reason=str(error), file=self._file.name)
