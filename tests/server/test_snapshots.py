@@ -1,8 +1,12 @@
 """Snapshots: taken, restored from, and sent to a server that is far behind."""
 
+import pytest
 from stories import datacenter, leader, register, running, until_running
 
+from core.model.host import Effect, Event, Now
 from core.server.config import LimitsConfig
+from core.server.effects import SnapshotFailed, SnapshotSaved
+from core.server.machine import ServerMachine
 from raft.settings import Settings
 
 SMALL = {
@@ -50,3 +54,28 @@ def test_a_server_far_behind_gets_the_snapshot_and_then_equals_the_others() -> N
     assert again.state.hash() == leader(world).state.hash()
     answer = world.ask(again, "Job.Get", params={"job_id": "web"}, stale=True)
     assert answer.body.id == "web"
+
+
+def test_a_snapshot_that_failed_is_logged_and_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = datacenter(1, 1, **SMALL)
+    asked: list[int] = []
+    handle = ServerMachine.handle
+
+    def no_room(machine: ServerMachine, event: Event, now: Now) -> list[Effect]:
+        """Once, the disk says that it has no room for the snapshot."""
+        if isinstance(event, SnapshotSaved):
+            asked.append(event.meta.index)
+            if len(asked) == 1:
+                event = SnapshotFailed(event.ticket, "No space left on device")
+        return handle(machine, event, now)
+
+    monkeypatch.setattr(ServerMachine, "handle", no_room)
+    register(world)
+    churn(world, 30)
+    assert len(asked) > 1
+    assert asked[1] >= asked[0] + SMALL["limits"].snapshot_entries
+    told = [log for _, log in world.logs if log.message == "a snapshot could not be saved"]
+    assert [log.fields["reason"] for log in told] == ["No space left on device"]
+    assert leader(world).measures.snapshots_saved == len(asked) - 1  # type: ignore[attr-defined]
