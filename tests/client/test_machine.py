@@ -7,9 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.client.effects import DestroyAlloc, ReattachTask, ShutdownComplete, ShutdownRequested
+from core.client.effects import (
+    DestroyAlloc,
+    ReattachTask,
+    ShutdownComplete,
+    ShutdownRequested,
+    TaskExited,
+    TaskFailedToStart,
+)
 from core.model.allocation import AllocDeploymentStatus, ClientStatus
 from core.model.host import (
+    CallDone,
     GossipExchange,
     GossipExchangeReply,
     GossipExchangeRequested,
@@ -697,3 +705,64 @@ def test_a_shutdown_of_dev_ends_tasks_and_reports_it(
     assert world.running() == []
     assert world.last(alloc_id).client_status == ClientStatus.COMPLETE
     assert sum(isinstance(e, ShutdownComplete) for e in world.effects) == 1
+
+
+# --- what comes late ---------------------------------------------------------------------------
+
+
+def test_an_event_of_an_older_run_changes_nothing(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    alloc_id = world.place(make_alloc(make_job(restart_policy=FAST)))
+    world.run(1)
+    world.exit("web", 1)
+    world.run(25)
+    assert world.starts[-1].attempt == 2
+    before = world.messages(alloc_id)
+    world.feed(TaskExited(alloc_id, "web", 1, exit_code=5))
+    world.feed(TaskFailedToStart(alloc_id, "web", 1, "late"))
+    world.run(30)
+    assert world.messages(alloc_id) == before
+    assert len(world.starts) == 2
+
+
+def test_a_stop_holds_over_a_killed_agent_though_no_server_says_it_again(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    world.ignores.add("SIGINT")
+    job = make_job(shutdown_delay_ns=30 * NS)  # the tasks themselves are not told yet
+    alloc_id = world.place(make_alloc(job))
+    world.run(1)
+    world.change(alloc_id, desired_status="stop")
+    world.run(1)
+    world.is_reachable = False
+    world.boot()
+    world.run(60)
+    assert world.running() == []
+    assert len(world.starts) == 1
+
+
+def test_a_break_in_health_starts_the_wait_anew(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    failing = {"from_s": 6, "to_s": 9}
+    world.checks = lambda check: not failing["from_s"] <= world.now_us / 1e6 < failing["to_s"]
+    check = ServiceCheck(name="alive", type="tcp", interval_ns=NS, timeout_ns=NS)
+    service = Service(name="api", port_label="http", checks=[check])
+    job = make_job(services=[service], update=UPDATE)
+    alloc_id = world.place(make_alloc(job, deployment_id="d"))
+    world.run(17)  # healthy for 10 s in all, but never at a stretch
+    assert all(update.deployment_status is None for update in world.updates)
+    world.run(5)
+    assert world.last(alloc_id).deployment_status.healthy is True
+
+
+def test_a_list_older_than_what_was_seen_ends_nothing(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    alloc_id = world.place(make_alloc(make_job()))
+    world.run(1)
+    poll = world._polls.pop()
+    world.feed(CallDone(poll.call_id, "", {"index": 1, "allocs": {}}))
+    world.run(3)
+    assert world.running() == [(alloc_id, "web")]
