@@ -766,3 +766,4 @@ def test_a_list_older_than_what_was_seen_ends_nothing(
     world.feed(CallDone(poll.call_id, "", {"index": 1, "allocs": {}}))
     world.run(3)
     assert world.running() == [(alloc_id, "web")]
+    assert len(world.starts) == 1  # it was not ended and then begun again, either
