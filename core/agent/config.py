@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from core.agent.config_check import check_config, check_safety
+from core.agent.config_check import check_config, check_safety, check_values
 from core.agent.config_records import (
     ACLSection,
     Addresses,
@@ -41,7 +41,7 @@ from core.agent.config_records import (
 )
 from core.agent.config_schema import AGENT, CONFIG_FILE
 from core.jobspec.decode import Decoder
-from core.jobspec.diagnostics import SourceError
+from core.jobspec.diagnostics import Diagnostic, Severity, SourceError
 from core.jobspec.hcl.body import parse_body
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "Telemetry",
     "check_config",
     "check_safety",
+    "check_values",
     "load_config",
     "merge",
     "parse_settings",
@@ -89,7 +90,8 @@ def load_config(
         is_dev: Start from the settings of `-dev` instead of the defaults.
 
     Raises:
-        SourceError: a file can't be read, parsed, or says what the agent does not know.
+        SourceError: a file can't be read, parsed, says what the agent does not know, or
+            gives a key a value that it can't have.
     """
     settings: dict[str, Any] = merge({}, _DEV) if is_dev else {}
     for path in paths:
@@ -101,9 +103,16 @@ def load_config(
             nested = {part: nested}
         settings = merge(settings, nested)
     try:
-        return msgspec.convert(settings, AgentConfig)
+        config = msgspec.convert(settings, AgentConfig)
     except msgspec.ValidationError as error:
+        # Files are checked by the schema, so only a flag can have the wrong type.
         raise SourceError.of_file("command line", str(error)) from None
+    problems = check_values(config)
+    if problems:
+        raise SourceError(
+            [Diagnostic(Severity.ERROR, text, filename="configuration") for text in problems]
+        )
+    return config
 
 
 def parse_settings(text: str, filename: str) -> dict[str, Any]:

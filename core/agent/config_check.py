@@ -1,4 +1,8 @@
-"""Whether a configuration can work, and whether it is safe to start with."""
+"""Whether a configuration means something, can work, and is safe to start with.
+
+`check_values` looks at each value by itself and is part of loading; `check_config` and
+`check_safety` need to know how the agent is started.
+"""
 
 import ipaddress
 import os
@@ -11,12 +15,18 @@ from core.agent.config_records import AgentConfig, split_address
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 _PROTOCOLS: Final = ("http", "rpc", "serf")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_PORT_RANGE = re.compile(r"\d{1,5}(-\d{1,5})?")
 MAX_SERVERS: Final = 7
 
 
 def check_config(config: AgentConfig, *, is_dev: bool) -> list[str]:
     """Return what can't work, each with the key and what to write; [] when all is well."""
-    return [*_roles(config, is_dev), *_names(config), *_addresses(config), *_client(config)]
+    return [*check_values(config), *_roles(config, is_dev), *_advertised(config)]
+
+
+def check_values(config: AgentConfig) -> list[str]:
+    """Return which values are none that their key may have; [] when all are."""
+    return [*_names(config), *_addresses(config), *_client(config)]
 
 
 def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
@@ -30,12 +40,14 @@ def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
     expect = config.server.bootstrap_expect
     if config.server.enabled and not 0 <= expect <= MAX_SERVERS:
         yield f"server.bootstrap_expect is {expect}; a datacenter has 1, 3, 5 or 7 servers"
-    elif config.server.enabled and expect and expect % 2 == 0:
-        yield f"server.bootstrap_expect is {expect}; an even number adds no safety: 1, 3, 5 or 7"
     if config.server.enabled and not expect and not config.server.joins:
         yield "server.bootstrap_expect is not set and there is nobody to join: set it to 1, 3 or 5"
     if config.server.raft_snapshot_threshold < 1:
         yield "server.raft_snapshot_threshold is not positive"
+    client = config.client
+    if client.enabled and not config.server.enabled:
+        if not (client.servers or client.server_join.retry_join or client.server_join.start_join):
+            yield "client.servers is not set: the client knows no server to register with"
     tls = config.tls
     if tls.http or tls.rpc:
         for key in ("ca_file", "cert_file", "key_file"):
@@ -72,7 +84,12 @@ def _addresses(config: AgentConfig) -> Iterable[str]:
             split_address(advertised)
         except ValueError as error:
             yield f"advertise.{protocol}: {error}"
-        if not advertised and _is_wildcard(host):
+
+
+def _advertised(config: AgentConfig) -> Iterable[str]:
+    for protocol in _PROTOCOLS:
+        host, _ = config.bind_address(protocol)
+        if not getattr(config.advertise, protocol) and _is_wildcard(host):
             yield f"advertise.{protocol} is not set, and {host} is nothing that others can dial"
 
 
@@ -84,9 +101,9 @@ def _client(config: AgentConfig) -> Iterable[str]:
     for key in ("cpu_total_compute", "memory_total_mb", "disk_total_mb"):
         if getattr(client, key) < 0:
             yield f"client.{key} is negative"
-    if client.enabled and not config.server.enabled:
-        if not (client.servers or client.server_join.retry_join or client.server_join.start_join):
-            yield "client.servers is not set: the client knows no server to register with"
+    for part in filter(None, client.reserved.reserved_ports.replace(" ", "").split(",")):
+        if not _PORT_RANGE.fullmatch(part):
+            yield f'client.reserved.reserved_ports: "{part}" is no port and no range such as 80-90'
 
 
 def check_safety(config: AgentConfig, *, is_dev: bool, insecure: bool) -> list[str]:

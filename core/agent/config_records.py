@@ -47,7 +47,6 @@ class ServerSection(Section, frozen=True):
     server_join: ServerJoin = ServerJoin()
     retry_join: list[str] = []
     start_join: list[str] = []
-    retry_interval_us: int = 0  # the old place; server_join's counts when this is 0
     encrypt: str = ""
     non_voting_server: bool = False
     authoritative_region: str = ""

@@ -1,10 +1,12 @@
 """The keys of an agent's configuration file, and which of Nomad's are not carried out."""
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from core.jobspec.decode import Dialect
+from core.jobspec.hcl.body import Body
 from core.jobspec.schema import block, by_label, one
+from core.jobspec.shorthand import Findings
 
 # Here the wire names are the field names of core.agent.config.
 _section = partial(block, spell=lambda name: name)
@@ -114,6 +116,14 @@ _CARRIED_OUT: Final = {
 }
 _SECTIONS: Final = (_SERVER, _CLIENT, _RESERVED, _TLS, _ACL, _TELEMETRY, AGENT)
 
+
+def _old_places(findings: Findings, body: Body, wire: dict[str, Any]) -> None:
+    """`retry_interval` of the server block itself, where Nomad had it once."""
+    if "retry_interval_us" in wire:
+        interval = wire.pop("retry_interval_us")
+        wire.setdefault("server_join", {}).setdefault("retry_interval_us", interval)
+
+
 CONFIG_FILE: Final = Dialect(
     AGENT,
     missing={
@@ -122,5 +132,6 @@ CONFIG_FILE: Final = Dialect(
         for key in section.attributes
         if key not in _CARRIED_OUT[section.name].split()
     },
+    shorthands={"server": _old_places},
     duration_unit_ns=1000,
 )

@@ -207,7 +207,7 @@ def test_variables_are_roots() -> None:
     ],
 )
 def test_a_costly_expression_is_stopped(bomb: str) -> None:
-    with pytest.raises(SourceError, match="limit|at most"):
+    with pytest.raises(SourceError, match=r"limit|at most"):
         value_of(bomb)
 
 
