@@ -84,8 +84,8 @@ class Source:
         width = max(1, min(span.end - start, len(shown) - column + 1))
         return Diagnostic(
             severity=severity,
-            message=message,
-            hint=hint,
+            message=_clipped(message),
+            hint=_clipped(hint),
             filename=self.filename,
             line=line,
             column=column,
@@ -98,6 +98,11 @@ class Source:
 
 
 _SHOWN_LINE_LENGTH = 160  # a minified file must not fill the terminal
+_SHOWN_TEXT_LENGTH = 400  # nor a name of a megabyte
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT_LENGTH else text[:_SHOWN_TEXT_LENGTH] + "..."
 
 
 @dataclass(frozen=True, slots=True)
