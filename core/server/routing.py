@@ -209,7 +209,7 @@ class Router:
 
     def _here_again(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
         """The barrier failed, so another server leads by now, or soon will."""
-        self._to_leader(query, respond)
+        self._to_leader_later(query, respond)
 
     def _read(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
         request = Request(query, self._server)
@@ -236,8 +236,13 @@ class Router:
         outcome = self._outcome(endpoint, Request(query, self._server))
         match outcome:
             case Proposal(commands, answer):
+                # Not at once: a leader that was just cut off would ask itself for ever.
                 self._server.consensus.propose_call(
-                    commands, query, answer, respond, lambda: self._to_leader(query, respond)
+                    commands,
+                    query,
+                    answer,
+                    respond,
+                    lambda: self._to_leader_later(query, respond),
                 )
             case Deferred(start):
                 start(respond)
@@ -310,6 +315,9 @@ class Router:
             return on_done
 
         attempt(0)
+
+    def _to_leader_later(self, query: Query, respond: Respond) -> None:
+        self._server.outbox.after(_RETRY_US, lambda: self._to_leader(query, respond))
 
     def _to_leader(self, query: Query, respond: Respond) -> None:
         """Pass the query to the leader, again and again while there is none."""
