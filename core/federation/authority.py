@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.federation.claims import Claim, claim_key, claims_of, next_epoch, open_claims
 from core.federation.digest import Digest
-from core.federation.host import FederationHost
+from core.federation.host import CALL_TIMEOUT_US, FederationHost
 from core.state.commands import Command
 from core.state.entry import register_handler
 from core.state.result import CommandResult
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 LOOK_US: Final = 5_000_000
 QUIESCE_US: Final = 3_000_000
 HAND_OVER_BATCH: Final = 200
-CALL_TIMEOUT_US: Final = 8_000_000
 
 
 class YieldAuthority(Command):

@@ -26,7 +26,7 @@ from core.federation.ask import Judgement, Verdict, asks_of
 from core.federation.authority import AuthorityWatch, best_authority
 from core.federation.choice import Candidate, Debits, Site, judge_all
 from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
-from core.federation.host import Done, FederationHost
+from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.placing import ANY_REGION, Placing
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
@@ -35,7 +35,6 @@ from core.model.ids import datacenter_of
 from core.model.job import Job
 from core.model.query import Answer, Query
 
-CALL_TIMEOUT_US: Final = 8_000_000
 CLOSE_RETRY_US: Final = 5_000_000
 AUDIT_INTERVAL_US: Final = 60_000_000
 AUDIT_AGE_US: Final = 600_000_000  # younger ones may be of registrations under way

@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from core.federation.choice import Site
 from core.model.host import Now
 from core.model.job import Job
 from core.model.query import Answer, Query
 from core.state.state import State
+
+CALL_TIMEOUT_US: Final = 8_000_000  # of a call between datacenters
 
 Respond = Callable[[Answer], None]
 Done = Callable[[Any, str], None]  # (body, error text); "" = answered

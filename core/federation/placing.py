@@ -7,6 +7,7 @@ import msgspec
 
 from core.federation.ask import Verdict
 from core.federation.choice import Candidate, order
+from core.federation.host import CALL_TIMEOUT_US
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Here, Refused, Where
 from core.model.job import Job
@@ -15,7 +16,6 @@ from core.model.query import Answer, Query
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
 
-CALL_TIMEOUT_US: Final = 8_000_000
 ANY_REGION: Final = "*"
 WAITING_PLACES: Final = 3
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from core.federation import digest as digests
 from core.federation.choice import Site
-from core.federation.coordinator import CALL_TIMEOUT_US, Coordinator
+from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest, Nodes
-from core.federation.host import Done
+from core.federation.host import CALL_TIMEOUT_US, Done
 from core.jobspec.canonical import canonicalize
 from core.jobspec.validate import validate
 from core.model.host import CallDone, Now, Peer

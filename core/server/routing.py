@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core.federation.verdicts import as_answer
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
 from core.model.host import Address, CallDone
 from core.model.query import Answer, Query
@@ -400,13 +401,3 @@ def as_query(body: Any) -> Query:
         msgspec.ValidationError: It is none.
     """
     return body if isinstance(body, Query) else msgspec.convert(body, Query)
-
-
-def as_answer(body: Any) -> Answer:
-    """Return the answer of a call's body; one that is none becomes an error that says so."""
-    if isinstance(body, Answer):
-        return body
-    try:
-        return msgspec.convert(body, Answer)
-    except msgspec.ValidationError as error:
-        return Answer(status=500, error=f"the other server's answer is not one: {error}")
