@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench torture clean
+.PHONY: setup test lint demo bench torture mutants clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,11 @@ demo: setup
 SEEDS ?= 300
 torture: setup
 	$(BIN)/serai sim fuzz -seeds $(SEEDS) tests/sim/fuzz.hcl
+
+# Planted bugs: which checker finds each, after how many seeds. PATCH=FILE judges one more.
+WORKERS ?= 1
+mutants: setup
+	$(BIN)/python -m sim.mutants --workers $(WORKERS) $(if $(PATCH),--patch $(PATCH))
 
 # Figures of the shipped agent. REDUCED=1 is a short run that proves nothing (exit 3 there
 # means that it ran).

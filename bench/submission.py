@@ -28,6 +28,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sim.lastline import last_line
+
 FULL = {"serial": 300, "parallel": 2000, "running": 40}
 REDUCED = {"serial": 20, "parallel": 80, "running": 4}
 CONNECTIONS = 8
@@ -161,13 +163,6 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
@@ -195,10 +190,7 @@ def main() -> int:
     }
     for name, value in figures.items():
         print(f"{name:20} {value}")
-    line = {**figures, "commit": commit(), "sizes": sizes, "samples": sum(sizes.values())}
-    if reduced:
-        line["reduced"] = True
-    print(json.dumps(line))
+    print(last_line(figures, sizes=sizes, samples=sum(sizes.values()), is_reduced=reduced))
     if seen != sizes["running"]:
         print(f"{seen} processes instead of {sizes['running']}", file=sys.stderr)
         return 1
