@@ -39,6 +39,7 @@ SYNC_SUMMARY: Final = 6  # stream: hashes of what I know, a bucket each
 SYNC_DIFFERENCE: Final = 7  # answer to a summary: my rows of the buckets that differ
 SYNC_ROWS: Final = 8  # stream: rows you lack; answered by SYNC_DONE
 SYNC_DONE: Final = 9
+KEYS: Final = 10  # stream: a question about the keyring, or its answer; gossip.rotation
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -94,7 +95,7 @@ class Digest(msgspec.Struct, frozen=True, eq=False):
 class Packet(msgspec.Struct, frozen=True, eq=False):
     """One datagram, or one request or answer on a stream."""
 
-    kind: int  # PING .. SYNC_DONE
+    kind: int  # PING .. KEYS
     sequence: int = 0  # pairs an ACK or NACK with its PING
     sender: str = ""  # the sender's name
     target: str = ""  # name: who shall answer a PING; whom to probe for a PING_REQUEST
@@ -102,6 +103,7 @@ class Packet(msgspec.Struct, frozen=True, eq=False):
     digests: tuple[Digest, ...] = ()
     summary: bytes = b""  # SYNC_SUMMARY: 8 bytes a bucket
     buckets: bytes = b""  # SYNC_DIFFERENCE: the numbers of the buckets that differ
+    data: bytes = b""  # KEYS: what gossip.rotation makes of it
 
 
 def utf8_bytes(text: str) -> int:

@@ -60,6 +60,7 @@ PART_SUMMARY: Final = 4  # raw
 PART_BUCKETS: Final = 5  # raw
 PART_UPDATES: Final = 6  # many, each (length, PART_UPDATE): streams only
 PART_DIGESTS: Final = 7  # many, each (length, PART_DIGEST): streams only
+PART_DATA: Final = 8  # raw
 
 _UINT_MAX: Final = 1 << 63
 _KEY_MIN: Final = 1 << STATUS_BITS
@@ -116,6 +117,8 @@ def _encode_payload(packet: Packet, is_stream: bool) -> bytes:
         parts.append((PART_SUMMARY, packet.summary))
     if packet.buckets:
         parts.append((PART_BUCKETS, packet.buckets))
+    if packet.data:
+        parts.append((PART_DATA, packet.data))
     if len(parts) > _PARTS_MAX:
         raise ValueError(f"a packet has at most {_PARTS_MAX} parts, not {len(parts)}")
     chunks = [bytes((SCHEMA, len(parts)))]
@@ -206,7 +209,7 @@ def _decode_payload(payload: bytes) -> Packet:
     envelope: tuple[int, int, str, str] | None = None
     updates: list[Update] = []
     digests: list[Digest] = []
-    summary = buckets = b""
+    summary = buckets = data = b""
     for _ in range(payload[1]):
         if position >= len(payload):
             raise WireError("malformed", "fewer parts than announced")
@@ -226,9 +229,11 @@ def _decode_payload(payload: bytes) -> Packet:
             summary = body
         elif kind == PART_BUCKETS:
             buckets = body
+        elif kind == PART_DATA:
+            data = body
     if envelope is None:
         raise WireError("malformed", "no envelope")
-    return Packet(*envelope, tuple(updates), tuple(digests), summary, buckets)
+    return Packet(*envelope, tuple(updates), tuple(digests), summary, buckets, data)
 
 
 def _rows(body: bytes) -> Iterator[bytes]:
