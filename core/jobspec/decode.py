@@ -4,6 +4,7 @@ Findings are collected, not raised one by one: a file with three mistakes tells 
 What the schema can't say (shorthands, inheritance) stands in shorthand.py.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,8 +54,12 @@ class Decoder:
         if len(self.errors) < MAX_FINDINGS:
             self.errors.append(body.source.diagnostic(span, message, hint=hint))
 
-    def warn(self, body: Body, span: Span, message: str, hint: str = "") -> None:
-        found = body.source.diagnostic(span, message, hint=hint, severity=Severity.WARNING)
+    def warn(
+        self, body: Body, span: Span, message: str, hint: str = "", *, feature: str = ""
+    ) -> None:
+        found = body.source.diagnostic(
+            span, message, hint=hint, severity=Severity.WARNING, feature=feature
+        )
         if found not in self.warnings:
             self.warnings.append(found)
 
@@ -113,7 +118,8 @@ class Decoder:
             value //= self.dialect.duration_unit_ns
         missing = self.dialect.missing_value(schema.name, attribute.name, value)
         if missing:
-            self.warn(body, attribute.value_span, missing)
+            feature = f"{attribute.name} {json.dumps(value, ensure_ascii=False)}"
+            self.warn(body, attribute.value_span, missing, feature=feature)
         result[known.wire] = value
 
     def _check_bare_duration(self, body: Body, attribute: Attribute) -> None:
@@ -129,7 +135,7 @@ class Decoder:
     def _warn_missing(self, body: Body, span: Span, schema: BlockSchema, name: str) -> None:
         missing = self.dialect.missing.get((schema.name, name))
         if missing:
-            self.warn(body, span, f"{name}: {missing}")
+            self.warn(body, span, f"{name}: {missing}", feature=name)
 
     def _unknown_attribute(self, body: Body, attribute: Attribute, schema: BlockSchema) -> None:
         name = attribute.name

@@ -75,7 +75,13 @@ class Source:
         return self.text[span.start : span.end]
 
     def diagnostic(
-        self, span: Span, message: str, *, hint: str = "", severity: Severity = Severity.ERROR
+        self,
+        span: Span,
+        message: str,
+        *,
+        hint: str = "",
+        severity: Severity = Severity.ERROR,
+        feature: str = "",
     ) -> "Diagnostic":
         """Return `message` bound to the place `span`; `hint` says what to do about it."""
         start = max(0, min(span.start, len(self.text)))
@@ -91,6 +97,7 @@ class Source:
             column=column,
             source_line=shown,
             width=width,
+            feature=_clipped(feature),
         )
 
     def error(self, span: Span, message: str, *, hint: str = "") -> "SourceError":
@@ -107,7 +114,10 @@ def _clipped(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding. `line` 0 means that it concerns the file as a whole."""
+    """One finding. `line` 0 means that it concerns the file as a whole.
+
+    `feature` names what a warning says is not carried out: `template`, `driver "docker"`.
+    """
 
     severity: Severity
     message: str
@@ -117,6 +127,7 @@ class Diagnostic:
     column: int = 0
     source_line: str = ""
     width: int = 1
+    feature: str = ""
 
     def summary(self) -> str:
         """Return it as one line, the form that editors can jump from."""
