@@ -37,6 +37,21 @@ class Place(msgspec.Struct, frozen=True):
         return (self.region, f"{self.region}/{self.datacenter}", self.name)
 
 
+class _Station:
+    """One agent's end of all its links."""
+
+    __slots__ = ("is_up", "names", "place")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.names = place.names()
+        self.is_up = True
+
+
+# What a datagram or stream carries on its way: from, to, what to call there, with what.
+_Flight = tuple[_Station, _Station, Callable[[Any], None], Any]
+
+
 class Network:
     """Carries things between named agents over the wheel."""
 
@@ -48,23 +63,22 @@ class Network:
         self.delivered = 0
         self.lost: dict[str, int] = {}
         self._wheel = wheel
-        self._rng = rng
-        self._places: dict[str, Place] = {}
-        self._up: dict[str, bool] = {}
+        self._draw = rng.random
+        self._stations: dict[str, _Station] = {}
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
         self._slow: dict[int, tuple[str, str, int]] = {}
         self._lossy: dict[int, float] = {}
         self._next_fault = 0
 
     def add(self, place: Place) -> None:
-        self._places[place.name] = place
-        self._up[place.name] = True
+        self._stations[place.name] = _Station(place)
 
     def set_up(self, name: str, is_up: bool) -> None:
-        self._up[name] = is_up
+        self._stations[name].is_up = is_up
 
     def is_up(self, name: str) -> bool:
-        return self._up.get(name, False)
+        station = self._stations.get(name)
+        return station is not None and station.is_up
 
     # --- faults -------------------------------------------------------------------------
 
@@ -92,9 +106,10 @@ class Network:
 
     def is_cut(self, source: str, target: str) -> bool:
         """Return whether nothing goes from one agent to another now."""
-        if not self._cuts:
-            return False
-        here, there = self._places[source].names(), self._places[target].names()
+        return bool(self._cuts) and self._is_cut(self._stations[source], self._stations[target])
+
+    def _is_cut(self, source: _Station, target: _Station) -> bool:
+        here, there = source.names, target.names
         for start, end, both_ways in self._cuts.values():
             if _matches(start, here) and _matches(end, there, here, start):
                 return True
@@ -113,17 +128,19 @@ class Network:
         self, source: str, target: str, deliver: Callable[[Any], None], body: Any, kind: str
     ) -> None:
         """Carry something that may be lost, doubled or overtaken."""
-        if target not in self._places or not self._up[source] or self.is_cut(source, target):
+        here, there = self._stations[source], self._stations.get(target)
+        if there is None or not here.is_up or (self._cuts and self._is_cut(here, there)):
             self._lose(kind + "/cut")
             return
-        link = self._link(source, target)
+        link = self._link(here.place, there.place)
         loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
-        if loss and self._rng.random() < loss:
+        if loss and self._draw() < loss:
             self._lose(kind + "/loss")
             return
-        self._schedule(source, target, link, deliver, body)
-        if link.duplication and self._rng.random() < link.duplication:
-            self._schedule(source, target, link, deliver, body)
+        flight = (here, there, deliver, body)
+        self._wheel.after(self._delay_us(here, there, link), self._arrive, flight)
+        if link.duplication and self._draw() < link.duplication:
+            self._wheel.after(self._delay_us(here, there, link), self._arrive, flight)
 
     def stream(
         self,
@@ -134,46 +151,36 @@ class Network:
         body: Any,
     ) -> None:
         """Carry something reliable: it arrives, is refused, or vanishes in a cut."""
-        if target not in self._places or not self._up.get(target, False):
-            delay = 2 * self._delay(source, target) if target in self._places else 1_000
-            self._wheel.after(delay, refused, body)
+        here, there = self._stations[source], self._stations.get(target)
+        if there is None:
+            self._wheel.after(1_000, refused, body)
             return
-        if self.is_cut(source, target):
+        delay_us = self._delay_us(here, there, self._link(here.place, there.place))
+        if not there.is_up:
+            self._wheel.after(2 * delay_us, refused, body)
+        elif self._cuts and self._is_cut(here, there):
             self._lose("stream/cut")
-            return
-        self._schedule(source, target, self._link(source, target), deliver, body)
+        else:
+            self._wheel.after(delay_us, self._arrive, (here, there, deliver, body))
 
-    def _schedule(
-        self,
-        source: str,
-        target: str,
-        link: LinkModel,
-        deliver: Callable[[Any], None],
-        body: Any,
-    ) -> None:
-        delay = self._delay(source, target, link)
+    def _arrive(self, flight: _Flight) -> None:
+        here, there, deliver, body = flight
+        # A cut that fell while it was under way swallows it too.
+        if there.is_up and not (self._cuts and self._is_cut(here, there)):
+            self.delivered += 1
+            deliver(body)
+        else:
+            self._lose("late/cut")
 
-        def arrive(what: Any) -> None:
-            # A cut that fell while it was under way swallows it too.
-            if self._up[target] and not self.is_cut(source, target):
-                self.delivered += 1
-                deliver(what)
-            else:
-                self._lose("late/cut")
-
-        self._wheel.after(delay, arrive, body)
-
-    def _delay(self, source: str, target: str, link: LinkModel | None = None) -> int:
-        link = link or self._link(source, target)
-        delay = link.latency_us + int(self._rng.random() * link.jitter_us)
+    def _delay_us(self, source: _Station, target: _Station, link: LinkModel) -> int:
+        delay = link.latency_us + int(self._draw() * link.jitter_us)
         for start, end, extra_us in self._slow.values():
-            here, there = self._places[source].names(), self._places[target].names()
+            here, there = source.names, target.names
             if (start in here and end in there) or (start in there and end in here):
                 delay += extra_us
         return delay
 
-    def _link(self, source: str, target: str) -> LinkModel:
-        a, b = self._places[source], self._places[target]
+    def _link(self, a: Place, b: Place) -> LinkModel:
         if a.region != b.region:
             pair = (min(a.region, b.region), max(a.region, b.region))
             return self.links.get(pair, self.wan)
