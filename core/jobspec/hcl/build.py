@@ -1,6 +1,6 @@
 """One method per rule of python-hcl2's grammar: children in, a node of tree.py out.
 
-lark calls them bottom-up while it reduces, so no tree of its own is made and nothing
+grammar.py calls them bottom-up while it reduces, so no tree of its own is made and nothing
 recurses. Here too stand the rules that python-hcl2's grammar leaves out: a new line
 between two attributes, a brace on the line of its block, a separator between the
 elements of a map.
@@ -47,7 +47,7 @@ ForIntro = tuple[str | None, str, Node]
 Condition = tuple[Node]
 
 
-# The text that is being parsed: lark's callbacks are handed children and nothing else.
+# The text that is being parsed: the callbacks are handed children and nothing else.
 # A context variable, so that two threads may parse two files.
 CURRENT_SOURCE: Final[ContextVar[Source]] = ContextVar("CURRENT_SOURCE")
 

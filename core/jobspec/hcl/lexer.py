@@ -17,10 +17,9 @@ from core.jobspec.hcl import limits
 
 
 class Token:
-    """One token. The class attributes are what lark reads of a token and we don't need."""
+    """One token. `value` is its text, or the Heredoc it stands for."""
 
     __slots__ = ("end", "start", "type", "value")
-    line = column = end_line = end_column = start_pos = end_pos = 0
 
     def __init__(self, type_: str, value: Any, start: int, end: int) -> None:
         self.type = type_
