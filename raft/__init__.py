@@ -1,6 +1,7 @@
 """A replicated log: Raft as a machine without clock, socket, disk or thread, and its storage.
 
     core       `RaftCore`, the driver's contract: begin reading here
+    engine     the seam behind which other engines stand; pysyncobj_engine is one
     settings   timings and bounds
     messages   what goes over the wire, entries, configurations, snapshot metas
     output     what a host hands in and gets back

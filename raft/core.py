@@ -36,6 +36,7 @@ numbers of sections in comments are its.
 """
 
 import random
+from typing import Any
 
 from raft import election, following, membership, reads, replication, transfer
 from raft.messages import (
@@ -53,6 +54,7 @@ from raft.messages import (
     TimeoutNow,
     VoteAnswer,
     VoteRequest,
+    read,
 )
 from raft.output import (
     FOREVER_US,
@@ -280,6 +282,10 @@ class RaftCore(Replica):
                 transfer.on_answer(self, sender_id, message, now_us)
             case _:
                 self.dropped["unknown message"] += 1
+
+    def read_message(self, data: Any) -> Message:
+        """Return the message that `step` takes; see `raft.messages.read`."""
+        return read(data)
 
     def persisted(self, ticket: int, now_us: int) -> None:
         """The batch is durable."""

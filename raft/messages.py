@@ -10,7 +10,7 @@ Terms and indexes are whole numbers from 1; 0 means "none yet". Rounds count hea
 
 import zlib
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -222,6 +222,23 @@ def decode(data: bytes | memoryview) -> Message:
     try:
         message: Message = _decoder.decode(memoryview(data)[2:])
     except msgspec.DecodeError as error:
+        raise MessageError(f"not a raft message: {error}") from error
+    return message
+
+
+def read(data: Any) -> Message:
+    """Return a message from what a host got: its bytes, plain values, or the struct itself.
+
+    Raises:
+        MessageError: It is none.
+    """
+    if isinstance(data, Message):
+        return data
+    if isinstance(data, bytes | bytearray | memoryview):
+        return decode(memoryview(data))
+    try:
+        message: Message = msgspec.convert(data, AnyMessage)
+    except msgspec.ValidationError as error:
         raise MessageError(f"not a raft message: {error}") from error
     return message
 

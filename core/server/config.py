@@ -76,6 +76,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls_rpc: bool = False
     version: str = "0.1.0"
     raft: Any = None  # raft.core settings; None = their defaults
+    raft_engine: str = "core"  # of raft.engine
     lan_gossip: Any = None  # gossip settings; None = their defaults
     wan_gossip: Any = None
     digest_interval_us: int = 5 * SECOND_US

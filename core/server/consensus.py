@@ -1,6 +1,6 @@
 """The log of this datacenter, driven: proposals in, applied entries out.
 
-`Consensus` owns the `RaftCore` and the `State` that it feeds. Whoever proposes leaves a
+`Consensus` owns the Raft engine and the `State` that it feeds. Whoever proposes leaves a
 continuation, which is called exactly once: with what apply did, or with the reason why
 that is not known. "Lost" does not mean "not done": the entry may still be committed by
 the next leader. So a caller with a token may simply try again (core.server.routing does).
@@ -19,8 +19,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from core.model.host import Address, Halt, MessageReceived, Send
 from core.model.query import Answer, Query
@@ -48,7 +46,6 @@ from raft.core import (
     Configuration,
     InvariantError,
     Output,
-    RaftCore,
     Refusal,
     Role,
     Settings,
@@ -56,7 +53,7 @@ from raft.core import (
 from raft.core import Change as MembershipChange
 from raft.core import Entry as LogEntry
 from raft.core import Kind as EntryKind
-from raft.messages import AnyMessage, Message, MessageError, decode
+from raft.engine import Engine, make
 
 if TYPE_CHECKING:
     from core.server.config import ServerBoot
@@ -89,7 +86,8 @@ class Consensus:
         config = server.config
         self._server = server
         self.state = State() if boot.snapshot is None else State.restore([boot.snapshot])
-        self.raft = RaftCore(
+        self.raft: Engine = make(
+            config.raft_engine,
             replica_id=config.server_id,
             settings=config.raft or Settings(),
             rng=random.Random(rng.getrandbits(64)),
@@ -236,11 +234,8 @@ class Consensus:
         """Take a replica's message; what is none is dropped and logged."""
         try:
             sender, message = event.body
-            if isinstance(message, bytes | bytearray | memoryview):
-                message = decode(bytes(message))
-            elif not isinstance(message, Message):
-                message = msgspec.convert(message, AnyMessage)
-        except (TypeError, ValueError, MessageError, msgspec.ValidationError) as error:
+            message = self.raft.read_message(message)
+        except (TypeError, ValueError) as error:
             self._server.outbox.log(
                 "warning", "a raft message was dropped", source=event.source.address,
                 reason=str(error),
