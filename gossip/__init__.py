@@ -28,6 +28,7 @@ Where things live:
     exchange       push-pull, joining, and finding back after isolation
     digests        a queue of its own for one opaque record per origin
     wire, keyring  bytes: versioned packets, checksums, encryption
+    inbound        what waits for a machine that was too slow: newest first
     endpoint       a trio host for UDP and TCP; nothing else here knows trio
 
 `gossip` imports nothing of `core`, `raft` or `sim`.

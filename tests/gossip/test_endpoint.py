@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from gossip.endpoint import Inbound, Pool, format_address, open_endpoint, parse_address
+from gossip.endpoint import Pool, format_address, open_endpoint, parse_address
+from gossip.inbound import Inbound
 from gossip.keyring import Keyring
 from gossip.machine import GossipMachine
 from gossip.messages import (
