@@ -9,18 +9,14 @@
 Pools are told apart by the label in each packet. What can't be sent, read or believed is
 counted in `endpoint.drops` by reason; nothing that a peer or the network does raises.
 
-Inbound datagrams wait in a bounded queue. When this process was too slow, the newest are
-worth most, so they go first and the oldest are dropped; before all others go those that
-speak for the living (an ALIVE, an ACK, a NACK), for to lose them costs a false suspicion.
-
-Refused: a queue in front of the machine that keeps order. Order means nothing to the
-lattice of gossip, and a backlog of old probes helps nobody.
+Inbound datagrams wait in a bounded queue (gossip.inbound).
 """
 
 import errno
 import ipaddress
+import random
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,8 +24,16 @@ from typing import Final
 
 import trio
 
+from gossip.inbound import INBOUND_MAX, Inbound
+from gossip.key_messages import (
+    KeyQuestion,
+    MemberKeys,
+    apply_question,
+    decode_question,
+    encode_answers,
+)
 from gossip.keyring import Keyring
-from gossip.messages import ACK, ALIVE, NACK, Packet
+from gossip.messages import KEYS, Packet
 from gossip.wire import (
     DATAGRAM_BYTES_MAX,
     STREAM_BYTES_MAX,
@@ -42,9 +46,9 @@ from gossip.wire import (
 
 OnPacket = Callable[[str, str, Packet], None]  # pool, source, packet
 OnExchange = Callable[[str, str, Packet], Awaitable[Packet | None]]
+KeepKeys = Callable[[str, list[bytes]], Awaitable[str]]  # pool, keys; returns why not, or ""
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
-INBOUND_MAX: Final = 1_024
 PROCESS_BATCH: Final = 64  # packets handled before other threads of trio get a turn
 STREAMS_MAX: Final = 128
 STREAM_TIMEOUT_S: Final = 10.0
@@ -63,32 +67,6 @@ class Pool:
     keyring: Keyring | None = None  # None: in clear, with a checksum
 
 
-class Inbound:
-    """Decoded datagrams that wait for the machine: newest first, the living before all."""
-
-    def __init__(self, limit: int = INBOUND_MAX) -> None:
-        self._limit = limit
-        self._urgent: deque[tuple[str, str, Packet]] = deque()
-        self._other: deque[tuple[str, str, Packet]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._urgent) + len(self._other)
-
-    def put(self, pool: str, source: str, packet: Packet) -> bool:
-        """Queue a packet; return False if an older one had to go for it."""
-        is_urgent = packet.kind in (ACK, NACK) or any(
-            update.status == ALIVE for update in packet.updates
-        )
-        (self._urgent if is_urgent else self._other).append((pool, source, packet))
-        if len(self) <= self._limit:
-            return True
-        (self._other or self._urgent).popleft()
-        return False
-
-    def pop(self) -> tuple[str, str, Packet]:
-        return (self._urgent or self._other).pop()
-
-
 class Endpoint:
     """Made by `open_endpoint`."""
 
@@ -100,6 +78,7 @@ class Endpoint:
         pools: Mapping[str, Pool],
         on_packet: OnPacket | None,
         on_exchange: OnExchange | None,
+        keep_keys: KeepKeys | None = None,
     ) -> None:
         self.drops: Counter[str] = Counter()
         self.sent = 0
@@ -110,11 +89,13 @@ class Endpoint:
         self._by_label = {pool.label: name for name, pool in pools.items()}
         self._on_packet = on_packet
         self._on_exchange = on_exchange
+        self._keep_keys = keep_keys
+        self._changing_keys = trio.Lock()
         self._inbound = Inbound()
         self._resolving = 0
         self._streams = 0
-        # text -> (socket address or None if it does not resolve, trio time of that)
-        self._resolved: dict[str, tuple[SocketAddress | None, float]] = {}
+        # text -> (socket addresses, none if it does not resolve; trio time of that)
+        self._resolved: dict[str, tuple[list[SocketAddress], float]] = {}
         host, port = datagrams.getsockname()[:2]
         self.port: int = port
         self.address = format_address(host, port)
@@ -133,9 +114,9 @@ class Endpoint:
         if len(data) > PACKET_BYTES_MAX:
             self.drops["too_large_to_send"] += 1
             return
-        is_known, destination = self._look_up(address)
-        if is_known:
-            self._send_bytes(data, destination)
+        destinations = self._look_up(address)
+        if destinations is not None:
+            self._send_bytes(data, destinations)
         elif self._resolving >= RESOLVING_MAX:
             self.drops["too_many_lookups"] += 1
         else:
@@ -144,12 +125,12 @@ class Endpoint:
     async def _resolve_and_send(self, address: str, data: bytes) -> None:
         self._send_bytes(data, await self._resolve(address))
 
-    def _send_bytes(self, data: bytes, destination: SocketAddress | None) -> None:
-        if destination is None:
+    def _send_bytes(self, data: bytes, destinations: list[SocketAddress]) -> None:
+        if not destinations:
             self.drops["unresolved_address"] += 1
             return
         try:
-            self._socket.sendto(data, destination)
+            self._socket.sendto(data, destinations[0])
             self.sent += 1
         except BlockingIOError:
             self.drops["send_buffer_full"] += 1
@@ -227,21 +208,39 @@ class Endpoint:
     async def _ask(self, pool: str, address: str, packet: Packet) -> Packet | None:
         entry = self._pools[pool]
         data = encode(packet, label=entry.label, keyring=entry.keyring, is_stream=True)
-        is_known, destination = self._look_up(address)
-        if not is_known:
-            destination = await self._resolve(address)
-        if destination is None:
+        destinations = self._look_up(address)
+        if destinations is None:
+            destinations = await self._resolve(address)
+        if not destinations:
             self.drops["unresolved_address"] += 1
             return None
-        connection = trio.socket.socket(self._socket.family, socket.SOCK_STREAM)
-        with connection:
-            if self._source_host:
-                await connection.bind((self._source_host, 0))
-            await connection.connect(destination)
-            stream = trio.SocketStream(connection)
+        stream = await self._connect(destinations)
+        async with stream:
             await _write_frame(stream, data)
             reply = await _read_frame(stream)
             return decode(reply, label=entry.label, keyring=entry.keyring)
+
+    async def _connect(self, destinations: list[SocketAddress]) -> trio.SocketStream:
+        """Return a stream to the first address that takes it; a name may have many.
+
+        In random order: a name that lists all servers lists ourselves too.
+
+        Raises:
+            OSError: none of them does.
+        """
+        order = random.sample(destinations, len(destinations))
+        for number, destination in enumerate(order):
+            connection = trio.socket.socket(self._socket.family, socket.SOCK_STREAM)
+            try:
+                if self._source_host:
+                    await connection.bind((self._source_host, 0))
+                await connection.connect(destination)
+                return trio.SocketStream(connection)
+            except BaseException as error:
+                connection.close()
+                if not isinstance(error, OSError) or number == len(order) - 1:
+                    raise
+        raise OSError(errno.EADDRNOTAVAIL, "no address")
 
     async def serve_stream(self, stream: trio.SocketStream) -> None:
         """Answer the one request of an incoming stream."""
@@ -266,10 +265,16 @@ class Endpoint:
     async def _answer(self, stream: trio.SocketStream) -> None:
         peer = stream.socket.getpeername()
         decoded = self._decode(await _read_frame(stream))
-        if decoded is None or self._on_exchange is None:
+        if decoded is None:
             return
         name, packet = decoded
-        reply = await self._on_exchange(name, format_address(peer[0], peer[1]), packet)
+        question = decode_question(packet) if packet.kind == KEYS else None
+        if question is not None and not question.is_relayed:
+            reply: Packet | None = encode_answers("", [await self.change_keys(name, question)])
+        elif self._on_exchange is None:
+            return
+        else:
+            reply = await self._on_exchange(name, format_address(peer[0], peer[1]), packet)
         if reply is None:
             return
         pool = self._pools[name]
@@ -277,22 +282,43 @@ class Endpoint:
             stream, encode(reply, label=pool.label, keyring=pool.keyring, is_stream=True)
         )
 
+    # -- keys -----------------------------------------------------------------------
+
+    async def change_keys(self, pool: str, question: KeyQuestion) -> MemberKeys:
+        """Do to our own keyring what a question asks, and keep the result durably.
+
+        Only what is kept takes effect: who lost power in between must not come back with
+        a keyring that nobody understands.
+        """
+        keyring = self._pools[pool].keyring
+        if keyring is None:
+            return MemberKeys("", apply_question(None, question), (), pool)
+        async with self._changing_keys:
+            changed = Keyring(keyring.keys)
+            error = apply_question(changed, question)
+            if not error and changed.keys != keyring.keys and self._keep_keys is not None:
+                error = await self._keep_keys(pool, changed.keys)
+            if not error:
+                keyring.replace(changed.keys)
+            return MemberKeys("", error, tuple(keyring.keys), pool)
+
     # -- addresses ------------------------------------------------------------------
 
-    def _look_up(self, address: str) -> tuple[bool, SocketAddress | None]:
-        """Return (whether it is known without asking anybody, what it is)."""
+    def _look_up(self, address: str) -> list[SocketAddress] | None:
+        """Return where it is, [] for nowhere; None when somebody has to be asked."""
         entry = self._resolved.get(address)
         if entry is not None and trio.current_time() - entry[1] < RESOLVED_KEEP_S:
-            return True, entry[0]
+            return entry[0]
         try:
             host, port = parse_address(address)
         except ValueError:
-            return True, None
+            return []
         try:
             literal = ipaddress.ip_address(host)
         except ValueError:
-            return False, None
-        return True, self._as_destination(literal, port)
+            return None
+        destination = self._as_destination(literal, port)
+        return [] if destination is None else [destination]
 
     def _as_destination(
         self, literal: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
@@ -302,17 +328,17 @@ class Endpoint:
             return (mapped, port, 0, 0)
         return (str(literal), port) if literal.version == 4 else None
 
-    async def _resolve(self, address: str) -> SocketAddress | None:
+    async def _resolve(self, address: str) -> list[SocketAddress]:
         """Look up a name in a worker thread; remember the answer for half a minute."""
         host, port = parse_address(address)
         self._resolving += 1
-        destination: SocketAddress | None = None
+        destinations: list[SocketAddress] = []
         try:
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
             for _, _, _, _, sockaddr in found:
                 destination = self._as_destination(ipaddress.ip_address(sockaddr[0]), port)
-                if destination is not None:
-                    break
+                if destination is not None and destination not in destinations:
+                    destinations.append(destination)
         except (OSError, UnicodeError):
             pass
         finally:
@@ -320,8 +346,8 @@ class Endpoint:
         while len(self._resolved) >= 4 * RESOLVING_MAX:
             del self._resolved[next(iter(self._resolved))]
         self._resolved.pop(address, None)
-        self._resolved[address] = (destination, trio.current_time())
-        return destination
+        self._resolved[address] = (destinations, trio.current_time())
+        return destinations
 
 
 @asynccontextmanager
@@ -332,6 +358,7 @@ async def open_endpoint(
     pools: Mapping[str, Pool],
     on_packet: OnPacket | None = None,
     on_exchange: OnExchange | None = None,
+    keep_keys: KeepKeys | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Open UDP and TCP on one port and serve until the block ends.
 
@@ -341,6 +368,8 @@ async def open_endpoint(
         pools: By the name under which the host knows them; labels must differ.
         on_packet: Called for each datagram; must not block.
         on_exchange: Awaited for each request on a stream; returns the reply.
+        keep_keys: Awaited with a pool's keys after they were changed over the pool
+            (gossip.rotation); returns why they could not be kept, or "".
 
     Raises:
         OSError: the address can't be bound.
@@ -361,6 +390,7 @@ async def open_endpoint(
                 pools=pools,
                 on_packet=on_packet,
                 on_exchange=on_exchange,
+                keep_keys=keep_keys,
             )
             streams = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             nursery.start_soon(endpoint.receive_datagrams)

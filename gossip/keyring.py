@@ -1,7 +1,8 @@
 """AES-GCM keys of a pool: several may open a packet, one closes it.
 
 To change the key of a running pool: `install` the new one everywhere, `use` it
-everywhere, `remove` the old one everywhere. Nobody is cut off in between.
+everywhere, `remove` the old one everywhere. Nobody is cut off in between. That is done
+over the pool itself: gossip.rotation.
 """
 
 import os
@@ -71,6 +72,14 @@ class Keyring:
         if key == next(iter(self._ciphers)):
             raise ValueError("the gossip key in use can't be removed; use another one first")
         self._ciphers.pop(key, None)
+
+    def replace(self, keys: Sequence[bytes]) -> None:
+        """Hold exactly these keys, the first in use.
+
+        Raises:
+            ValueError: no key, or one of a wrong length; nothing was changed.
+        """
+        self._ciphers = Keyring(keys)._ciphers
 
     def seal(self, data: bytes, associated: bytes) -> bytes:
         """Return nonce and ciphertext; `associated` is bound to it but not contained."""

@@ -20,6 +20,7 @@ from core.server import effects as sx
 from core.server.config import ServerBoot, ServerConfig
 from core.server.machine import ServerMachine
 from core.state.state import State
+from gossip.key_messages import MemberKeys, apply_question
 from raft.messages import SnapshotMeta
 from sim.disk import DiskModel, SimDisk
 from sim.network import Network, Place
@@ -179,6 +180,7 @@ class SimAgent:
             h.GossipExchangeReply: self._gossip_reply,
             h.SaveMembers: self._save_members,
             sx.Compute: self._compute,
+            sx.AskKeys: self._ask_keys,
         }
 
     def _when_alive(self, delay_us: int, function: Callable[[Any], None], argument: Any) -> None:
@@ -259,6 +261,12 @@ class SimAgent:
 
     def _save_members(self, effect: h.SaveMembers) -> None:
         self.members[effect.pool] = list(effect.members)
+
+    def _ask_keys(self, effect: sx.AskKeys) -> None:
+        """Simulated packets pass as objects: there is no key to speak of."""
+        refusal = apply_question(None, effect.question)
+        answers = [MemberKeys(one.name, refusal, (), one.pool) for one in effect.targets]
+        self._when_alive(1_000, self.deliver, sx.KeysAsked(effect.ticket, answers))
 
     def _compute(self, effect: sx.Compute) -> None:
         solution = effect.problem.solve()

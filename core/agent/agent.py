@@ -23,6 +23,7 @@ from core.agent.config import AgentConfig
 from core.agent.disk import Disk
 from core.agent.execution.executor import Executor
 from core.agent.host import AgentHost, deliver_to
+from core.agent.keyring_file import KeyringFile
 from core.agent.loop import MachineLoop, now
 from core.agent.metrics import HOST_FAMILIES, Exporter, HostMeasures
 from core.agent.options import Options
@@ -36,7 +37,8 @@ from core.model.query import Answer, Query
 from core.server import effects as server_effects
 from core.server.machine import ServerMachine
 from core.server.measures import FAMILIES as SERVER_FAMILIES
-from gossip.endpoint import Endpoint, open_endpoint
+from gossip.endpoint import Endpoint, KeepKeys, open_endpoint
+from gossip.keyring import encode_key
 from gossip.measures import SOCKET
 
 STOP_TIMEOUT_S: Final = 40.0  # a task may take its kill timeout
@@ -254,7 +256,17 @@ class Agent:
 
     async def _run_gossip(self, task_status: trio.TaskStatus[Endpoint]) -> None:
         host, port = self.config.bind_address("serf")
-        pools = build.gossip_pools(self.config)
+        keys = KeyringFile(self.folder)
+        try:
+            kept = keys.load()
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        pools = build.gossip_pools(self.config, kept)
+        if kept and self.config.server.encrypt not in ("", encode_key(kept[0])):
+            self.log.warning(
+                "server.encrypt is not the gossip key in use: keys changed over gossip win",
+                keyring=str(keys.path),
+            )
         try:
             async with open_endpoint(
                 host,
@@ -262,11 +274,23 @@ class Agent:
                 pools=pools,
                 on_packet=self.host.on_gossip_packet,
                 on_exchange=self.host.on_gossip_exchange,
+                keep_keys=self._keep_keys(keys),
             ) as endpoint:
                 task_status.started(endpoint)
                 await trio.sleep_forever()
         except OSError as error:
             raise StartError(_bind_error("gossip", host, port, error)) from None
+
+    def _keep_keys(self, file: KeyringFile) -> KeepKeys:
+        async def keep(pool: str, keys: list[bytes]) -> str:
+            error = await trio.to_thread.run_sync(file.save, keys)
+            if error:
+                self.log.error("gossip keys not changed", reason=error)
+            else:
+                self.log.info("gossip keys changed", keys=len(keys))
+            return error
+
+        return keep
 
     # --- signals and the end ------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ The one place where configuration keys, addresses and measured facts become
 import base64
 import binascii
 import socket
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -139,13 +140,17 @@ async def client_config(
     )
 
 
-def gossip_pools(config: AgentConfig) -> dict[str, Pool]:
+def gossip_pools(config: AgentConfig, kept_keys: Sequence[bytes] = ()) -> dict[str, Pool]:
     """Return the pools of this agent: both for a server, the LAN pool for a client.
+
+    Args:
+        kept_keys: Of an earlier life, the one in use first. They win over `server.encrypt`,
+            which is where the first life got its key: it may have been changed since.
 
     Raises:
         ConfigError: `server.encrypt` is no key.
     """
-    keyring = _keyring(config.server.encrypt)
+    keyring = Keyring(kept_keys) if kept_keys else _keyring(config.server.encrypt)
     pools = {"lan": Pool(f"lan:{config.region}:{config.datacenter}", keyring)}
     if config.server.enabled:
         pools["wan"] = Pool("wan", keyring)

@@ -19,6 +19,7 @@ from core.model.host import LOCAL, Effect, Event, Machine, Peer
 from core.model.query import Answer, Query
 from core.server import effects as server_effects
 from gossip.endpoint import Endpoint
+from gossip.rotation import ask_all
 
 REQUEST_GRACE_S: Final = 30.0
 CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
@@ -94,6 +95,7 @@ class AgentHost:
             h.GossipExchange: lambda e: self._nursery.start_soon(self._gossip_exchange, role, e),
             h.GossipExchangeReply: self._gossip_reply,
             h.SaveMembers: lambda effect: self.on_members(role, effect.pool, effect.members),
+            server_effects.AskKeys: lambda e: self._nursery.start_soon(self._ask_keys, role, e),
             server_effects.Compute: lambda e: self._nursery.start_soon(self._compute, role, e),
         }
 
@@ -234,6 +236,14 @@ class AgentHost:
         loop = self.loop_of(role)
         if loop is not None:
             loop.deliver(h.GossipExchanged(effect.pool, effect.exchange_id, packet))
+
+    async def _ask_keys(self, role: str, effect: server_effects.AskKeys) -> None:
+        answers = []
+        if self.gossip is not None:
+            answers = await ask_all(self.gossip, effect.targets, effect.question)
+        loop = self.loop_of(role)
+        if loop is not None:
+            loop.deliver(server_effects.KeysAsked(effect.ticket, answers))
 
     def gossip_member(self) -> MachineLoop | None:
         """Return the machine that is this agent's member of the pools."""

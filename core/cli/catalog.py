@@ -59,6 +59,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "dev": Entry("core.cli.dev:dev", "Run a whole federation on this machine"),
     "eval list": Entry("core.cli.evaluation:list_", "List evaluations"),
     "eval status": Entry("core.cli.evaluation:status", "Show an evaluation"),
+    "fmt": Entry("core.cli.fmt:fmt", "Lay out HCL files in the canonical way"),
+    "hcl2json": Entry("core.cli.convert:hcl2json", "Make JSON of any HCL file"),
     "job allocs": Entry("core.cli.job_views:allocs", "List a job's allocations"),
     "job deployments": Entry("core.cli.job_views:deployments", "List a job's deployments"),
     "job eval": Entry("core.cli.job_actions:evaluate", "Evaluate a job again"),
@@ -72,6 +74,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "job status": Entry("core.cli.job_status:status", "Show jobs, or one job"),
     "job stop": Entry("core.cli.job_actions:stop", "Stop a job"),
     "job validate": Entry("core.cli.job_run:validate", "Check a job file"),
+    "json2hcl": Entry("core.cli.convert:json2hcl", "Make HCL of any JSON object"),
     "monitor": Entry("core.cli.server:monitor", "Follow an agent's log"),
     "namespace list": Entry("core.cli.server:namespaces", "List namespaces"),
     "node drain": Entry("core.cli.node_actions:drain", "Move a node's work elsewhere"),
@@ -81,6 +84,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "operator gossip keyring generate": Entry(
         "core.cli.operator:generate_key", "Draw a new encryption key"
     ),
+    "operator gossip keyring install": Entry("core.cli.operator:install_key", "Install a key"),
+    "operator gossip keyring list": Entry("core.cli.operator:list_keys", "List the keys in use"),
+    "operator gossip keyring remove": Entry("core.cli.operator:remove_key", "Remove a key"),
+    "operator gossip keyring use": Entry("core.cli.operator:use_key", "Send under another key"),
     "operator raft list-peers": Entry("core.cli.operator:list_peers", "List the Raft peers"),
     "operator raft transfer-leadership": Entry(
         "core.cli.operator:transfer_leadership", "Hand leadership to another server"

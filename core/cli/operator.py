@@ -162,6 +162,62 @@ def set_scheduler_config(
     return 0
 
 
+@api_command()
+@option("-json", "as_json", is_flag=True, help="Write the API's JSON")
+@option("-t", "template", metavar="template", help="Write through a Go template")
+@option("-verbose", is_flag=True, help="Show the keys of every member")
+def list_keys(session: Session, *, as_json: bool, template: str | None, verbose: bool) -> int:
+    """List the gossip keys of the federation and how many members hold each."""
+    found = session.api.get("/v1/agent/keyring/list") or {}
+    if session.out.render(found, as_json=as_json, template=template):
+        return 0
+    total, primary = found.get("NumResp", 0), found.get("PrimaryKeys") or {}
+    rows = [
+        [key, f"{count}/{total}", f"{primary.get(key, 0)}/{total}"]
+        for key, count in sorted((found.get("Keys") or {}).items())
+    ]
+    session.out.table(("Key", "Installed", "In Use"), rows)
+    members = found.get("Members") or []
+    for key, count, _ in rows:
+        if count != f"{total}/{total}":
+            lacking = [m["Name"] for m in members if not m["Error"] and key not in m["Keys"]]
+            session.out.warn(f"{key} is not installed at {', '.join(lacking)}")
+    if verbose:
+        session.out.line()
+        shown = [[m["Name"], m["Error"] or " ".join(m["Keys"])] for m in members]
+        session.out.table(("Member", "Keys, the one in use first"), shown)
+    return _warn_of_failures(session, found)
+
+
+def _key_command(operation: str, done: str, help_text: str) -> Any:
+    """Return the command that asks every member for one change of its keyring."""
+
+    def change(session: Session, *, key: str) -> int:
+        answer = session.api.put(f"/v1/agent/keyring/{operation}", {"Key": key}) or {}
+        count = answer.get("NumResp", 0)
+        session.out.line(f"{done} at {count} of {answer.get('NumNodes', 0)} members")
+        return _warn_of_failures(session, answer)
+
+    change.__doc__ = help_text
+    return api_command()(click.argument("key")(change))
+
+
+def _warn_of_failures(session: Session, answer: dict[str, Any]) -> int:
+    failed = answer.get("Messages") or {}
+    for name, error in sorted(failed.items()):
+        session.out.warn(f"{name}: {error}")
+    return 1 if failed else 0
+
+
+install_key = _key_command(
+    "install", "Key installed", "Let every member accept KEY; nobody sends under it yet."
+)
+use_key = _key_command("use", "Key in use", "Let every member send under KEY.")
+remove_key = _key_command(
+    "remove", "Key removed", "Let every member forget KEY; refused while one still uses it."
+)
+
+
 @command()
 def generate_key() -> int:
     """Draw a new key for gossip encryption."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core.server.draining import DrainWatch
     from core.server.evaluations import SystemJobs
     from core.server.federation_port import Federation
+    from core.server.keyring import Keyring
     from core.server.liveness import Liveness
     from core.server.membership import Membership
     from core.server.nodes import NodeCalls
@@ -41,6 +42,7 @@ class Leading(Protocol):
 
 class Server:
     consensus: Consensus
+    keyring: Keyring
     membership: Membership
     planning: Planning
     deployments: DeploymentWatch

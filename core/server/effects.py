@@ -7,6 +7,7 @@ held by raft until `LogPersisted` returns the ticket.
 from typing import Any
 
 from core.model.host import Effect, Event
+from gossip.key_messages import KeyQuestion, KeyTarget, MemberKeys
 
 
 class PersistLog(Effect, frozen=True):
@@ -97,6 +98,19 @@ class Compute(Effect, frozen=True):
 class Computed(Event, frozen=True):
     ticket: int
     solution: Any
+
+
+class AskKeys(Effect, frozen=True):
+    """Put a question about gossip keys to these members; `KeysAsked` follows, always."""
+
+    ticket: int
+    targets: list[KeyTarget]
+    question: KeyQuestion
+
+
+class KeysAsked(Event, frozen=True):
+    ticket: int
+    answers: list[MemberKeys]
 
 
 class ShutdownRequested(Event, frozen=True):

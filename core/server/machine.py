@@ -8,6 +8,7 @@ Where things live:
     config, effects   what the host gives, carries out and reports
     context, outbox   what the parts share: timers, questions to other agents, effects
     membership        LAN and WAN gossip; who is there
+    keyring           gossip's keys changed while the federation runs
     bootstrap         the birth of a datacenter's log
     consensus         Raft and the state; proposals, barriers, snapshots
     quorum            the leader takes later servers into the quorum
@@ -57,6 +58,7 @@ from core.server.deployments import DeploymentWatch
 from core.server.draining import DrainWatch
 from core.server.effects import (
     Computed,
+    KeysAsked,
     LogPersisted,
     LogPersistFailed,
     ShutdownRequested,
@@ -67,6 +69,7 @@ from core.server.effects import (
 )
 from core.server.evaluations import SystemJobs
 from core.server.federation_host import FederatedDatacenter
+from core.server.keyring import Keyring
 from core.server.liveness import LAN_VIEW, Liveness
 from core.server.measures import Measures, count
 from core.server.membership import Membership
@@ -95,6 +98,7 @@ class ServerMachine:
     ) -> None:
         server = self.server = Server(config, rng, now)
         server.consensus = Consensus(server, boot, rng)
+        server.keyring = Keyring(server)
         server.membership = Membership(server, boot, rng)
         server.planning = Planning(server, rng)
         server.deployments = DeploymentWatch(server)
@@ -162,6 +166,8 @@ class ServerMachine:
                     server.consensus.on_message(event)
             case Computed():
                 server.planning.on_computed(event)
+            case KeysAsked():
+                server.keyring.on_asked(event)
             case ShutdownRequested():
                 self._on_shutdown()
             case _ if isinstance(event, _DISK_EVENTS):

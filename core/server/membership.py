@@ -27,7 +27,7 @@ from core.model.host import (
     SaveMembers,
 )
 from gossip.machine import GossipMachine
-from gossip.messages import Packet
+from gossip.messages import KEYS, Packet
 from gossip.settings import LAN, WAN
 from gossip.views import EventKind, MemberEvent, MemberView, Status
 
@@ -50,6 +50,7 @@ class ServerSite(NamedTuple):
     rpc: Address
     http: Address
     lan: Address  # its address in its datacenter's LAN pool
+    gossip: Address  # in the WAN pool
     expect: int
     is_bootstrapped: bool
     is_alive: bool
@@ -113,7 +114,9 @@ class Membership:
                 if pool in self._pools and isinstance(packet, Packet):
                     self._pools[pool].on_packet(source, packet, now_us)
             case GossipExchangeRequested(pool, exchange_id, source, packet):
-                if pool in self._pools and isinstance(packet, Packet):
+                if isinstance(packet, Packet) and packet.kind == KEYS:
+                    self._server.keyring.on_request(pool, exchange_id, packet)
+                elif pool in self._pools and isinstance(packet, Packet):
                     self._pools[pool].on_exchange_request(exchange_id, source, packet, now_us)
             case GossipExchanged(pool, exchange_id, packet):
                 if pool in self._pools:
@@ -367,6 +370,7 @@ def _site(member: MemberView) -> ServerSite:
         rpc=meta.get("rpc", ""),
         http=meta.get("http", ""),
         lan=meta.get("lan", ""),
+        gossip=member.address,
         expect=int(expect) if expect.isdigit() else 0,
         is_bootstrapped=meta.get("bootstrapped") == "1",
         is_alive=member.status in (Status.ALIVE, Status.SUSPECT),

@@ -73,6 +73,8 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Agent.Nodes | A | | the same of the LAN pool (servers and clients of this datacenter) |
 | Agent.Join | A | address: [gossip address] | {num_joined, error}; needs the node's answer, so it may take 10 s |
 | Agent.ForceLeave | A | node, prune | {} |
+| Agent.Keyring.List | A | | {Keys: {key: members}, PrimaryKeys, Messages: {member: error}, NumNodes, NumResp, NumErr, Members: [{Name, Keys, Error}]} |
+| Agent.Keyring.Install, .Use, .Remove | A | body {Key} | the same; 400 when members would be cut off |
 | Agent.Health | A | type | {server: {ok, message}}; status 500 when not ok |
 | Agent.Servers | A | | [rpc address] |
 | ACL.Bootstrap | W | body {BootstrapSecret} | ACLToken |

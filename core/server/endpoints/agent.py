@@ -1,10 +1,13 @@
 """Agent.*, Status.*, Region.*: what a server says of itself and of those it knows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from core.model.query import Answer
 from core.server.membership import Membership
 from core.server.request import Deferred, Endpoint, Kind, QueryError, Request, Respond
+from gossip.key_messages import KeyOperation, KeyQuestion, MemberKeys
+from gossip.keyring import decode_key, encode_key
 from gossip.machine import GossipMachine
 from gossip.views import MemberView, Status
 
@@ -148,6 +151,69 @@ def agent_force_leave(request: Request) -> Answer:
     return Answer(body={})
 
 
+def keyring_list(request: Request) -> Deferred:
+    return _ask_keys(request, KeyQuestion(KeyOperation.LIST))
+
+
+def keyring_install(request: Request) -> Deferred:
+    return _ask_keys(request, KeyQuestion(KeyOperation.INSTALL, _key(request)))
+
+
+def keyring_use(request: Request) -> Deferred:
+    return _ask_keys(request, KeyQuestion(KeyOperation.USE, _key(request)))
+
+
+def keyring_remove(request: Request) -> Deferred:
+    return _ask_keys(request, KeyQuestion(KeyOperation.REMOVE, _key(request)))
+
+
+def _key(request: Request) -> bytes:
+    text = request.field("Key", str, "") or request.text("key")
+    try:
+        return decode_key(text)
+    except ValueError as error:
+        raise QueryError(400, f"{error}: serai operator gossip keyring generate") from None
+
+
+def _ask_keys(request: Request, question: KeyQuestion) -> Deferred:
+    def start(respond: Respond) -> None:
+        def done(answers: Sequence[MemberKeys], refusal: str) -> None:
+            if refusal:
+                respond(QueryError(400, refusal).answer())
+            elif answers and all(one.error and not one.keys for one in answers):
+                respond(QueryError(500, answers[0].error).answer())
+            else:
+                respond(Answer(body=_keyring(answers), index=1))
+
+        request.server.keyring.ask(question, done)
+
+    return Deferred(start)
+
+
+def _keyring(answers: Sequence[MemberKeys]) -> dict[str, Any]:
+    """Return Nomad's KeyringResponse, and what each member has."""
+    keys: dict[str, int] = {}
+    primary: dict[str, int] = {}
+    for one in answers:
+        for key in map(encode_key, one.keys):
+            keys[key] = keys.get(key, 0) + 1
+        for key in map(encode_key, one.keys[:1]):
+            primary[key] = primary.get(key, 0) + 1
+    failed = {one.name: one.error for one in answers if one.error}
+    return {
+        "Messages": failed,
+        "Keys": keys,
+        "PrimaryKeys": primary,
+        "NumNodes": len(answers),
+        "NumResp": len(answers) - len(failed),
+        "NumErr": len(failed),
+        "Members": [
+            {"Name": one.name, "Keys": [encode_key(key) for key in one.keys], "Error": one.error}
+            for one in sorted(answers, key=lambda one: one.name)
+        ],
+    }
+
+
 def agent_health(request: Request) -> Answer:
     server = request.server
     asked = request.text("type")
@@ -176,6 +242,10 @@ ENDPOINTS = {
     "Agent.Nodes": Endpoint(Kind.AGENT, agent_nodes),
     "Agent.Join": Endpoint(Kind.AGENT, agent_join),
     "Agent.ForceLeave": Endpoint(Kind.AGENT, agent_force_leave),
+    "Agent.Keyring.List": Endpoint(Kind.AGENT, keyring_list),
+    "Agent.Keyring.Install": Endpoint(Kind.AGENT, keyring_install),
+    "Agent.Keyring.Use": Endpoint(Kind.AGENT, keyring_use),
+    "Agent.Keyring.Remove": Endpoint(Kind.AGENT, keyring_remove),
     "Agent.Health": Endpoint(Kind.AGENT, agent_health, is_public=True),
     "Agent.Servers": Endpoint(Kind.AGENT, agent_servers),
 }
