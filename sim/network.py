@@ -8,7 +8,7 @@ refusal after one round trip.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -66,6 +66,9 @@ class Network:
         self._draw = rng.random
         self._stations: dict[str, _Station] = {}
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
+        self._splits: dict[int, tuple[frozenset[str], bool]] = {}  # id -> (side, both ways)
+        self._is_parted = False  # whether there is any cut or split
+        self._blocked: dict[int, str] = {}  # id -> the agent that no datagram reaches
         self._slow: dict[int, tuple[str, str, int]] = {}
         self._lossy: dict[int, float] = {}
         self._next_fault = 0
@@ -86,6 +89,20 @@ class Network:
         """Cut everything from `source` to `target` (a region, datacenter or agent each)."""
         self._next_fault += 1
         self._cuts[self._next_fault] = (source, target, both_ways)
+        self._is_parted = True
+        return self._next_fault
+
+    def split(self, side: Iterable[str], *, both_ways: bool = True) -> int:
+        """Cut these agents off from all others: all that leaves the side, or both ways."""
+        self._next_fault += 1
+        self._splits[self._next_fault] = (frozenset(side), both_ways)
+        self._is_parted = True
+        return self._next_fault
+
+    def block_datagrams(self, target: str) -> int:
+        """Let no datagram reach an agent, as a firewall does; streams pass."""
+        self._next_fault += 1
+        self._blocked[self._next_fault] = target
         return self._next_fault
 
     def slow(self, source: str, target: str, extra_us: int) -> int:
@@ -102,13 +119,20 @@ class Network:
     def heal(self, fault: int) -> None:
         self._lossy.pop(fault, None)
         self._cuts.pop(fault, None)
+        self._splits.pop(fault, None)
+        self._is_parted = bool(self._cuts or self._splits)
+        self._blocked.pop(fault, None)
         self._slow.pop(fault, None)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Return whether nothing goes from one agent to another now."""
-        return bool(self._cuts) and self._is_cut(self._stations[source], self._stations[target])
+        return self._is_cut(self._stations[source], self._stations[target])
 
     def _is_cut(self, source: _Station, target: _Station) -> bool:
+        for side, both_ways in self._splits.values():
+            starts_inside, ends_inside = source.place.name in side, target.place.name in side
+            if starts_inside != ends_inside and (both_ways or starts_inside):
+                return True
         here, there = source.names, target.names
         for start, end, both_ways in self._cuts.values():
             if _matches(start, here) and _matches(end, there, here, start):
@@ -120,7 +144,7 @@ class Network:
     @property
     def is_broken(self) -> bool:
         """Return whether any fault lies on the network now."""
-        return bool(self._cuts or self._slow or self._lossy)
+        return bool(self._cuts or self._splits or self._blocked or self._slow or self._lossy)
 
     # --- carrying -----------------------------------------------------------------------
 
@@ -129,8 +153,11 @@ class Network:
     ) -> None:
         """Carry something that may be lost, doubled or overtaken."""
         here, there = self._stations[source], self._stations.get(target)
-        if there is None or not here.is_up or (self._cuts and self._is_cut(here, there)):
+        if there is None or not here.is_up or (self._is_parted and self._is_cut(here, there)):
             self._lose(kind + "/cut")
+            return
+        if self._blocked and target in self._blocked.values():
+            self._lose(kind + "/blocked")
             return
         link = self._link(here.place, there.place)
         loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
@@ -158,7 +185,7 @@ class Network:
         delay_us = self._delay_us(here, there, self._link(here.place, there.place))
         if not there.is_up:
             self._wheel.after(2 * delay_us, refused, body)
-        elif self._cuts and self._is_cut(here, there):
+        elif self._is_parted and self._is_cut(here, there):
             self._lose("stream/cut")
         else:
             self._wheel.after(delay_us, self._arrive, (here, there, deliver, body))
@@ -166,7 +193,7 @@ class Network:
     def _arrive(self, flight: _Flight) -> None:
         here, there, deliver, body = flight
         # A cut that fell while it was under way swallows it too.
-        if there.is_up and not (self._cuts and self._is_cut(here, there)):
+        if there.is_up and not (self._is_parted and self._is_cut(here, there)):
             self.delivered += 1
             deliver(body)
         else:

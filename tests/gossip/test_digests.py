@@ -2,12 +2,12 @@
 
 import pytest
 from gossip_lone import Lone, S
-from gossip_pool import Pool
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.messages import DIGEST_BYTES_MAX, GOSSIP, Digest, Packet
 from gossip.settings import Settings
+from sim.gossip_world import GossipWorld
 
 
 @given(st.permutations([(1, 1), (1, 2), (2, 1), (1, 9), (2, 1)]))
@@ -69,15 +69,20 @@ def test_packets_hold_their_limit_and_every_record_is_told():
 
 
 def test_all_members_soon_hold_the_newest_with_a_true_age():
-    pool = Pool(seed=4, loss=0.05)
-    names = pool.start(24)
+    world = GossipWorld(seed=4, loss=0.05)
+    names = world.form(24)
     for sequence in range(1, 8):
-        published_us = pool.now_us
-        pool.do("m0000:4648", "publish_digest", "dc1", 3, sequence, bytes(700))
-        pool.run(5)
-    pool.run(5)
+        published_us = world.now_us
+        world.do(
+            "m0000",
+            lambda machine, now_us, sequence=sequence: machine.publish_digest(
+                "dc1", 3, sequence, bytes(700), now_us
+            ),
+        )
+        world.run(5)
+    world.run(5)
     for name in names:
-        (view,) = pool.machine(name).digests(pool.now_us)
+        (view,) = world.machine(name).digests(world.now_us)
         assert view.sequence == 7
-        true_age_us = pool.now_us - published_us
+        true_age_us = world.now_us - published_us
         assert 0 <= true_age_us - view.age_us < S // 10, "only time on the wire is missing"

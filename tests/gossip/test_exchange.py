@@ -1,7 +1,6 @@
 """Push-pull: joining, repair by summaries, finding back, forgetting."""
 
 from gossip_lone import Lone, S, alive, claim
-from gossip_pool import Pool
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from gossip.messages import (
 from gossip.settings import Settings
 from gossip.table import differing_buckets
 from gossip.views import EventKind
+from sim.gossip_world import GossipWorld
 
 SUMMARIES = Settings(full_table_max_members=1)
 
@@ -162,42 +162,39 @@ def test_snapshot_names_the_living():
     assert lone.machine.snapshot() == [("b", "b:1"), ("d", "d:1")]
 
 
-def isolate(pool: Pool, name: str, seconds: float) -> None:
-    alone = f"{name}:4648"
-    pool.is_cut = lambda s, d: (s == alone) != (d == alone)
-    pool.run(seconds)
-
-
 def test_an_isolated_member_finds_back_without_a_storm():
-    pool = Pool(seed=7, loss=0.01)
-    pool.start(32)
-    isolate(pool, "m0007", 300)
-    assert {m.status for m in pool.machine("m0007").members()[:7]} == {"dead"}
-    incarnations = {m.name: m.incarnation for m in pool.machine("m0000").members()}
-    pool.is_cut = None
-    pool.run_until(pool.is_agreed, 60)
-    after = {m.name: m.incarnation for m in pool.machine("m0000").members()}
+    world = GossipWorld(seed=7, loss=0.01)
+    world.form(32)
+    cut = world.isolate("m0007")
+    world.run(300)
+    assert {m.status for m in world.machine("m0007").members()[:7]} == {"dead"}
+    incarnations = {m.name: m.incarnation for m in world.machine("m0000").members()}
+    world.network.heal(cut)
+    world.run_until(world.is_agreed, 60)
+    after = {m.name: m.incarnation for m in world.machine("m0000").members()}
     refuted = {name for name in after if after[name] > incarnations[name]}
     assert refuted <= {"m0007"}, "nobody else had to refute"
 
 
 def test_an_isolated_member_finds_back_after_everybody_was_reaped():
-    pool = Pool(seed=8, settings=Settings(tombstone_us=120 * S))
-    pool.start(8)
-    isolate(pool, "m0003", 600)
-    assert len(pool.machine("m0003").members()) == 1
-    assert "unknown" in pool.statuses("m0003")
-    pool.is_cut = None
-    pool.run_until(pool.is_agreed, 60)
+    world = GossipWorld(seed=8, settings=Settings(tombstone_us=120 * S))
+    world.form(8)
+    cut = world.isolate("m0003")
+    world.run(600)
+    assert len(world.machine("m0003").members()) == 1
+    assert "unknown" in world.statuses("m0003")
+    world.network.heal(cut)
+    world.run_until(world.is_agreed, 60)
 
 
 def test_an_isolated_member_restarted_elsewhere_finds_back():
-    pool = Pool(seed=9)
-    pool.start(16)
-    known = pool.machine("m0003").snapshot()
-    isolate(pool, "m0003", 200)
-    pool.kill("m0003")
-    pool.is_cut = None
-    pool.add("m0003", "elsewhere:9", known=known)
-    pool.run_until(pool.is_agreed, 60)
-    assert pool.machine("m0000").member("m0003").address == "elsewhere:9"
+    world = GossipWorld(seed=9)
+    world.form(16)
+    known = world.machine("m0003").snapshot()
+    cut = world.isolate("m0003")
+    world.run(200)
+    world.kill("m0003")
+    world.network.heal(cut)
+    world.add("m0003", address="elsewhere:9", known=known)
+    world.run_until(world.is_agreed, 60)
+    assert world.machine("m0000").member("m0003").address == "elsewhere:9"

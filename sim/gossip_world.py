@@ -1,0 +1,479 @@
+"""Gossip machines on virtual time: pools of up to 10,000 members, and what befalls them.
+
+A `GossipWorld` is a host as gossip.host is one: it builds `GossipMachine`s, carries out
+their output over the simulated network and ticks them when they are due. Members of one
+pool share a directory of names, as they would share nothing but packets otherwise.
+
+    world = GossipWorld(seed=1)
+    for name in ("a", "b", "c"):
+        world.add(name)
+        world.join(name, "a")
+    world.run(10)
+    world.kill("b")
+
+What may befall a member: `kill`, `restart` (also elsewhere), `pause` and `resume` (as
+SIGSTOP does: packets wait in a bounded queue, streams hang), `slow` (all it does, it does
+late). What may befall packets is `network`'s: `cut`, `split`, `lose`, `slow`, by a
+member's address or its pool's name, until `network.heal`.
+
+With `wire=True` every packet makes the way through its bytes; the events stay the same.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gossip.directory import Directory
+from gossip.inbound import Inbound
+from gossip.machine import GossipMachine
+from gossip.membership import Admit
+from gossip.messages import Packet
+from gossip.settings import LAN, Settings
+from gossip.timers import FOREVER_US
+from gossip.views import MemberEvent, Output, Status
+from gossip.wire import decode, encode
+from sim.network import LinkModel, Network, Place
+from sim.wheel import Wheel
+
+S: Final = 1_000_000
+POOL: Final = "lan"
+PORT: Final = 4648
+REGION: Final = "sim"
+
+# 1 to 5 ms one way, as in a datacenter whose hosts are busy
+LINK: Final = LinkModel(latency_us=1_000, jitter_us=4_000)
+
+OnEvent = Callable[[int, str, MemberEvent], None]  # time, host of the observer, event
+OnDigest = Callable[[int, str, str], None]  # time, host of the observer, origin
+
+
+class Member:
+    """One life of one member: a machine and what its host keeps for it.
+
+    Invariant: the wheel holds one live tick of it, the one at `armed_us`.
+    """
+
+    __slots__ = (
+        "address",
+        "armed_us",
+        "backlog",
+        "exchanges",
+        "host",
+        "is_paused",
+        "is_running",
+        "lag_us",
+        "machine",
+        "missed",
+        "name",
+        "pool",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        host: str,
+        name: str,
+        address: str,
+        pool: str,
+        settings: Settings,
+        machine: GossipMachine,
+    ) -> None:
+        self.host = host
+        self.name = name
+        self.address = address
+        self.pool = pool
+        self.settings = settings
+        self.machine = machine
+        self.armed_us = FOREVER_US
+        self.is_running = True
+        self.is_paused = False
+        self.lag_us = 0
+        self.backlog: Inbound | None = None  # only of one that is paused
+        self.exchanges: set[int] = set()  # ids that await their one answer
+        # ends of exchanges that fell into a pause
+        self.missed: list[tuple[Member, int, Packet | None]] = []
+
+
+class GossipWorld:
+    """Members by their hosts; a host is called as its member, and unique over all pools.
+
+    Args:
+        seed: Equal seeds and equal calls give equal events.
+        settings: Of all members that are added without their own.
+        link: How packets fare between any two members.
+        loss: Share of datagrams lost on every link.
+        wire: Encode and decode every packet.
+        on_event, on_digest: Called as things happen; by default events are kept in
+            `events` and changes of digests in `digest_changes`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        settings: Settings = LAN,
+        link: LinkModel = LINK,
+        loss: float = 0.0,
+        wire: bool = False,
+        on_event: OnEvent | None = None,
+        on_digest: OnDigest | None = None,
+    ) -> None:
+        self.seed = seed
+        self.settings = settings
+        self.wheel = Wheel()
+        self.network = Network(self.wheel, random.Random(f"{seed}/network"))
+        self.network.lan = self.network.region = msgspec.structs.replace(link, loss=loss)
+        self.members: dict[str, Member] = {}  # by host; those that run
+        self.events: list[tuple[int, str, MemberEvent]] = []
+        self.digest_changes: list[tuple[int, str, str]] = []
+        self.packets = 0
+        self.updates = 0  # rumours sent, each time counted
+        self.streams = 0
+        self.bytes = 0  # of datagrams and streams; counted with `wire` only
+        self.largest_bytes = 0  # of a datagram
+        self.directories: dict[str, Directory] = {}  # by pool
+        self._is_wire = wire
+        self._on_event = on_event or (lambda *event: self.events.append(event))
+        self._on_digest = on_digest or (lambda *change: self.digest_changes.append(change))
+        self._by_address: dict[str, Member] = {}
+        self._lives: dict[str, int] = {}
+
+    @property
+    def now_us(self) -> int:
+        return self.wheel.now_us
+
+    # -- members --------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        *,
+        pool: str = POOL,
+        host: str = "",
+        address: str = "",
+        meta: dict[str, str] | None = None,
+        settings: Settings | None = None,
+        known: Sequence[tuple[str, str]] = (),
+        admit: Admit | None = None,
+    ) -> GossipMachine:
+        """Start a member that knows nobody but those of `known`.
+
+        Args:
+            host: What this world calls it, where two members claim one name.
+
+        Raises:
+            ValueError: host or address is taken.
+        """
+        host = host or name
+        address = address or f"{host}:{PORT}"
+        if host in self.members or address in self._by_address:
+            raise ValueError(f"{host} at {address} runs already")
+        settings = settings or self.settings
+        life = self._lives[host] = self._lives.get(host, 0) + 1
+        machine = GossipMachine(
+            name=name,
+            address=address,
+            meta={} if meta is None else meta,
+            settings=settings,
+            rng=random.Random(f"{self.seed}/{host}/{life}"),
+            now_us=self.now_us,
+            known=known,
+            admit=admit,
+            directory=self.directories.setdefault(pool, Directory()),
+        )
+        member = self.members[host] = self._by_address[address] = Member(
+            host, name, address, pool, settings, machine
+        )
+        self.network.add(Place(REGION, pool, address))
+        self._settle(member)
+        return machine
+
+    def machine(self, host: str) -> GossipMachine:
+        return self.members[host].machine
+
+    def address(self, host: str) -> str:
+        return self.members[host].address
+
+    def join(self, host: str, *others: str) -> None:
+        """Let a member exchange tables with others, by their hosts, once."""
+        self.do(host, lambda machine, now_us: machine.join([*map(self.address, others)], now_us))
+
+    def do(self, host: str, action: Callable[[GossipMachine, int], Any]) -> Any:
+        """Call verbs of one machine now and carry out its output."""
+        member = self.members[host]
+        result = action(member.machine, self.now_us)
+        self._settle(member)
+        return result
+
+    def kill(self, host: str) -> list[tuple[str, str]]:
+        """End a member without a word, as kill -9; return what its disk remembers."""
+        member = self.members.pop(host)
+        del self._by_address[member.address]
+        self.network.set_up(member.address, False)
+        member.is_running = False
+        return member.machine.snapshot()
+
+    def restart(self, host: str, *, address: str = "", is_amnesiac: bool = False) -> GossipMachine:
+        """Kill a member and start it again from its disk.
+
+        Args:
+            address: The new one; "" = the old one.
+            is_amnesiac: Its disk is gone as well.
+        """
+        member = self.members[host]
+        meta = member.machine.member(member.name)
+        known = self.kill(host)
+        return self.add(
+            member.name,
+            host=host,
+            pool=member.pool,
+            address=address or member.address,
+            meta=dict(meta.meta) if meta is not None else None,
+            settings=member.settings,
+            known=() if is_amnesiac else known,
+        )
+
+    def form(self, count: int, *, pool: str = POOL, settle_s: float = 10.0) -> list[str]:
+        """Add `count` members that all join the first, and run until they agree.
+
+        Returns:
+            Their names: m0000, m0001, ...; with the pool's name in front if it is another.
+        """
+        prefix = "m" if pool == POOL else f"{pool}-m"
+        names = [f"{prefix}{number:04}" for number in range(count)]
+        for name in names:
+            self.add(name, pool=pool, meta={"role": "client"})
+        for name in names[1:]:
+            self.join(name, names[0])
+        self.run(settle_s)
+        self.run_until(lambda: self.is_agreed(pool), 60)
+        return names
+
+    # -- what befalls members -------------------------------------------------------
+
+    def pause(self, host: str) -> None:
+        """Stop a member; its packets wait, as many as the inbound queue holds."""
+        member = self.members[host]
+        if not member.is_paused:
+            member.is_paused = True
+            member.backlog = Inbound()
+
+    def resume(self, host: str) -> None:
+        """Let it go on: its timers first, then what lay in its queue."""
+        member = self.members[host]
+        backlog, member.backlog = member.backlog, None
+        member.is_paused = False
+        member.armed_us = FOREVER_US
+        self._settle(member)
+        if member.machine.deadline_us <= self.now_us:
+            self._tick_now(member)
+        missed, member.missed = member.missed, []
+        for answer in missed:
+            self._end_exchange(answer)
+        while backlog and member.is_running:
+            _, source, packet = backlog.pop()
+            member.machine.on_packet(source, packet, self.now_us)
+            self._settle(member)
+
+    def slow(self, host: str, lag_us: int) -> None:
+        """Let a member handle all packets and timers so much too late; 0 ends it."""
+        self.members[host].lag_us = lag_us
+
+    def isolate(self, *hosts: str) -> int:
+        """Cut members off from all others, not from each other; `network.heal` ends it."""
+        return self.network.split(map(self.address, hosts))
+
+    # -- time -----------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        self.wheel.run_until(self.now_us + int(seconds * S))
+
+    def run_until(
+        self, condition: Callable[[], bool], within_s: float, step_s: float = 0.1
+    ) -> float:
+        """Run until `condition` holds; return the seconds it took.
+
+        Raises:
+            AssertionError: it did not within `within_s`; the text has the last events.
+        """
+        start_us = self.now_us
+        while not condition():
+            elapsed_s = (self.now_us - start_us) / S
+            assert elapsed_s < within_s, f"not within {within_s} s\n{self.story()}"
+            self.run(step_s)
+        return (self.now_us - start_us) / S
+
+    # -- the host -------------------------------------------------------------------
+
+    def _settle(self, member: Member) -> None:
+        """Carry out what a machine wants, and arm its next tick."""
+        machine = member.machine
+        output = machine.take_output()
+        for address, packet in output.packets:
+            self._send(member, address, packet)
+        if output.events or output.exchanges or output.digest_changes:
+            self._carry_out_rest(member, output)
+        due_us = machine.deadline_us
+        if due_us < member.armed_us:
+            member.armed_us = due_us
+            self.wheel.at(due_us + member.lag_us, self._tick, (member, due_us))
+
+    def _carry_out_rest(self, member: Member, output: Output) -> None:
+        now_us = self.wheel.now_us
+        for event in output.events:
+            self._on_event(now_us, member.host, event)
+        for origin in output.digest_changes:
+            self._on_digest(now_us, member.host, origin)
+        for exchange_id, address, packet, timeout_us in output.exchanges:
+            self._begin_exchange(member, exchange_id, address, packet, timeout_us)
+
+    def _tick(self, armed: tuple[Member, int]) -> None:
+        member, due_us = armed
+        # of an earlier life, or replaced by an earlier one: nothing is cancelled
+        if member.armed_us != due_us or not member.is_running or member.is_paused:
+            return
+        self._tick_now(member)
+
+    def _tick_now(self, member: Member) -> None:
+        member.armed_us = FOREVER_US
+        now_us = self.wheel.now_us
+        if member.machine.deadline_us <= now_us:
+            member.machine.tick(now_us)
+        self._settle(member)
+
+    # -- datagrams ------------------------------------------------------------------
+
+    def _send(self, member: Member, address: str, packet: Packet) -> None:
+        self.packets += 1
+        self.updates += len(packet.updates)
+        body: Any = packet
+        if self._is_wire:
+            body = encode(packet, label=member.pool)
+            self.bytes += len(body)
+            self.largest_bytes = max(self.largest_bytes, len(body))
+        self.network.datagram(
+            member.address, address, self._arrive, (address, member.address, body), "gossip"
+        )
+
+    def _arrive(self, flight: tuple[str, str, Any]) -> None:
+        destination, source, body = flight
+        member = self._by_address.get(destination)
+        if member is None:
+            return
+        packet = decode(body, label=member.pool) if self._is_wire else body
+        if member.backlog is not None:
+            member.backlog.put(member.pool, source, packet)
+        elif member.lag_us:
+            self.wheel.after(member.lag_us, self._handle_late, (member, source, packet))
+        else:
+            member.machine.on_packet(source, packet, self.wheel.now_us)
+            self._settle(member)
+
+    def _handle_late(self, late: tuple[Member, str, Packet]) -> None:
+        member, source, packet = late
+        if member.backlog is not None:
+            member.backlog.put(member.pool, source, packet)
+        elif member.is_running:
+            member.machine.on_packet(source, packet, self.wheel.now_us)
+            self._settle(member)
+
+    # -- streams --------------------------------------------------------------------
+
+    def _begin_exchange(
+        self, member: Member, exchange_id: int, address: str, packet: Packet, timeout_us: int
+    ) -> None:
+        self.streams += 1
+        member.exchanges.add(exchange_id)
+        failure = (member, exchange_id, None)
+        self.wheel.after(timeout_us, self._end_exchange, failure)
+        request = (member, exchange_id, address, self._through_wire(member, packet))
+        self.network.stream(
+            member.address,
+            address,
+            self._answer,
+            lambda _: self._end_exchange(failure),
+            request,
+        )
+
+    def _answer(self, request: tuple[Member, int, str, Packet]) -> None:
+        member = self._by_address.get(request[2])
+        if member is None or member.is_paused:
+            return  # it hangs, until the asker gives up
+        if member.lag_us:
+            self.wheel.after(member.lag_us, self._answer_now, (member, *request))
+        else:
+            self._answer_now((member, *request))
+
+    def _answer_now(self, asked: tuple[Member, Member, int, str, Packet]) -> None:
+        member, asker, exchange_id, _, packet = asked
+        if not member.is_running or member.is_paused:
+            return
+        machine = member.machine
+        machine.on_exchange_request(exchange_id, asker.address, packet, self.wheel.now_us)
+        output = machine.take_output()
+        (_, reply), *rest = output.replies
+        assert not rest, "one request has one reply"
+        answer = (asker, exchange_id, self._through_wire(member, reply))
+        self.network.stream(
+            member.address, asker.address, self._end_exchange, lambda _: None, answer
+        )
+        for address, packet in output.packets:
+            self._send(member, address, packet)
+        self._carry_out_rest(member, output)
+        self._settle(member)
+
+    def _end_exchange(self, answer: tuple[Member, int, Packet | None]) -> None:
+        member, exchange_id, packet = answer
+        if not member.is_running or exchange_id not in member.exchanges:
+            return
+        if member.is_paused:
+            # who was stopped that long has its own timeouts behind it when it goes on
+            member.missed.append(answer)
+            return
+        member.exchanges.remove(exchange_id)
+        member.machine.on_exchanged(exchange_id, packet, self.wheel.now_us)
+        self._settle(member)
+
+    def _through_wire(self, member: Member, packet: Packet) -> Packet:
+        if not self._is_wire:
+            return packet
+        data = encode(packet, label=member.pool, is_stream=True)
+        self.bytes += len(data)
+        return decode(data, label=member.pool)
+
+    # -- looking --------------------------------------------------------------------
+
+    def statuses(self, name: str, pool: str = POOL) -> set[str]:
+        """Return what all running members of a pool believe of `name`."""
+        views = (m.machine.member(name) for m in self.members.values() if m.pool == pool)
+        return {view.status.value if view else "unknown" for view in views}
+
+    def is_agreed(self, pool: str = POOL) -> bool:
+        """Return whether all running members of a pool believe just those alive, alike."""
+        running = sorted((m.name, m.address) for m in self.members.values() if m.pool == pool)
+        first: list[tuple[str, str, int]] | None = None
+        for member in self.members.values():
+            if member.pool != pool:
+                continue
+            alive = [
+                (view.name, view.address, view.incarnation)
+                for view in member.machine.members()
+                if view.status == Status.ALIVE
+            ]
+            if first is None:
+                first = alive
+                if [row[:2] for row in alive] != running:
+                    return False
+            elif alive != first:
+                return False
+        return True
+
+    def story(self, last: int = 30) -> str:
+        """Return the last events as text, for a failed check."""
+        return "\n".join(
+            f"{time_us / S:9.3f} {observer:14} {event.kind:10} {event.member.name} "
+            f"{event.member.status}@{event.member.incarnation}"
+            for time_us, observer, event in self.events[-last:]
+        )
