@@ -67,6 +67,8 @@ ROUTES: Final = (
     Route(READ, "deployment/allocations/{deployment_id}", "Deployment.Allocations"),
     Route(WRITE, "deployment/fail/{deployment_id}", "Deployment.Fail"),
     Route(WRITE, "deployment/pause/{deployment_id}", "Deployment.Pause"),
+    Route(WRITE, "deployment/promote/{deployment_id}", "Deployment.Promote"),
+    Route(WRITE, "deployment/allocation-health/{deployment_id}", "Deployment.SetAllocHealth"),
     Route(READ, "deployment/{deployment_id}", "Deployment.Get"),
     Route(READ, "nodes", "Node.List"),
     Route(READ, "node/pools", "NodePool.List"),

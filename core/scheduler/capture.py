@@ -14,6 +14,7 @@ from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus
 from core.model.node import Node, NodeStatus
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
+from core.state.alloc_columns import FLAG_CANARY
 from core.state.jobs import JobRecord
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _rows(state: "State", rows: Ints, deployment_id: str) -> AllocRows:
         health=health,
         is_deployed=is_deployed,
         is_newest=newest,
+        is_canary=(columns.flags[rows] & FLAG_CANARY) != 0,
         asks=allocs.asks(rows),
         ports={
             at: np.frombuffer(data, "<i4").tolist()
@@ -177,7 +179,8 @@ def _add_details(state: "State", view: JobView, rows: Ints, live: Mask) -> None:
 def _add_versions(state: "State", view: JobView, record: JobRecord, live: Mask) -> None:
     table = view.rows
     failed = (table.desired == Desired.RUN) & (table.client_status == ClientStatus.FAILED)
-    for version in np.unique(table.job_version[live | failed]).tolist():
+    # What is lost may come back in its version, while canaries are tried out.
+    for version in np.unique(table.job_version[live | failed | table.is_newest]).tolist():
         job = state.jobs.version(record.ordinal, version)
         if job is not None:
             view.versions[version] = job

@@ -26,7 +26,7 @@ from core.scheduler.reconcile import GroupChanges, Replacement, is_live, reconci
 from core.scheduler.rollout import Rollout, roll_out
 from core.scheduler.room import Ask, Room
 from core.scheduler.system import reconcile_system
-from core.scheduler.view import Ints, JobView, SchedulerConfig
+from core.scheduler.view import GENERATIONS, Ints, JobView, SchedulerConfig
 from core.scheduler.wish import WishMaker
 
 _SYSTEM = ("system", "sysbatch")
@@ -179,52 +179,93 @@ class _JobWork:
                     deployment_id=self.rollout.deployment_id,
                 )
             )
-        self.queued[group.name] = 0
-        if not one.fresh.size and not one.replacements:
-            return
+        self.queued[group.name] = self.placed[group.name] = 0
+        for portion in self._portions(job, group, one):
+            is_newest = portion.job is job
+            portion_maker = (
+                maker
+                if is_newest
+                else WishMaker(self._view, portion.job, self.changes, self._planner.feasibility)
+            )
+            self._place(portion_maker, portion, is_system=is_system)
+
+    def _portions(self, job: Job, group: TaskGroup, one: GroupChanges) -> list["_Portion"]:
+        # Usually one; canaries and what comes back in an older version have their own.
+        none = np.zeros(0, np.int64)
+        parts = {(-1, False): _Portion(job, group, one.fresh)}
+        if one.canaries.size:
+            parts[-1, True] = _Portion(job, group, one.canaries, is_canary=True)
+        for replacement in one.replacements:
+            key = replacement.version, replacement.is_canary
+            if key not in parts:
+                old = job if replacement.version < 0 else self._view.versions[replacement.version]
+                old_group = next(g for g in old.task_groups or [] if g.name == group.name)
+                parts[key] = _Portion(old, old_group, none, is_canary=replacement.is_canary)
+            parts[key].replacements.append(replacement)
+        return [part for part in parts.values() if part.fresh.size or part.replacements]
+
+    def _place(self, maker: WishMaker, portion: "_Portion", *, is_system: bool) -> None:
+        job, group = portion.job, portion.group
         candidates = self._planner.feasibility.candidates(job, group)
         wish = maker.wish(group, ask_of_group(group), candidates)
         filled = _Filled()
         if is_system:
-            self._on_their_nodes(wish, one, filled)
+            self._on_their_nodes(wish, portion, filled)
         else:
-            self._anywhere(wish, one, filled)
+            self._anywhere(wish, portion, filled)
         pool = job.node_pool or "default"
         if filled.missing:
-            self.queued[group.name] = filled.missing
+            self.queued[group.name] += filled.missing
             self.failed[group.name] = failed_metric(
                 self._room, pool, candidates, wish, filled.missing
             )
             self._candidates.append(candidates)
-        self.placed[group.name] = len(filled.index)
+        self.placed[group.name] += len(filled.index)
         if not filled.index:
             return
         metric = placed_metric(self._room, pool, candidates, wish)
         index = np.array(filled.index, np.int64)
+        is_newest = job is self._view.job
         self._batches.append(
             PlacementBatch(
                 group=group.name,
                 job_version=job.version or 0,
                 index=index.astype("<i4").tobytes(),
-                generation=self._view.next_generations(group.name, index).astype("<u2").tobytes(),
+                generation=self._generations(group.name, index).astype("<u2").tobytes(),
                 node=np.array(filled.node, "<i4").tobytes(),
                 ports=np.array(filled.ports, "<i4").tobytes(),
                 port_asks=port_asks(group),
-                resources=resources,
+                resources=resources_of_group(group, self._planner.config),
                 metrics=metric,
                 scores=np.array(filled.score, "<f4").tobytes(),
                 previous=filled.previous if any(filled.previous) else [],
                 trackers=filled.trackers,
-                deployment_id=self._deployment_of(group.name),
+                deployment_id=self._deployment_of(group.name) if is_newest else "",
+                canary=portion.is_canary,
             )
         )
+
+    def _generations(self, group: str, index: Ints) -> Ints:
+        # A canary and what replaces a lost instance of its index may come in one plan.
+        earlier = np.concatenate(
+            [
+                np.frombuffer(batch.index, "<i4").astype(np.int64)
+                for batch in self._batches
+                if batch.group == group
+            ]
+            or [index[:0]]
+        )
+        given = self._view.next_generations(group, index)
+        if earlier.size:
+            given = (given + np.isin(index, earlier)) % GENERATIONS
+        return given
 
     def _deployment_of(self, group: str) -> str:
         deployment = self.rollout.created or self._view.deployment
         states = (deployment.task_groups if deployment is not None else None) or {}
         return self.rollout.deployment_id if group in states else ""
 
-    def _anywhere(self, wish: Wish, one: GroupChanges, filled: "_Filled") -> None:
+    def _anywhere(self, wish: Wish, one: "_Portion", filled: "_Filled") -> None:
         # Those that keep their old instance when there is no room go one by one, and first
         # those that failed: each avoids its own node.
         plain = [r for r in one.replacements if not r.is_failed and _is_bound_to_stop(r)]
@@ -263,7 +304,7 @@ class _JobWork:
         filled.add(wish, np.array([replacement.index]), placed)
         filled.previous.append(self._view.alloc_id(row))
 
-    def _on_their_nodes(self, wish: Wish, one: GroupChanges, filled: "_Filled") -> None:
+    def _on_their_nodes(self, wish: Wish, one: "_Portion", filled: "_Filled") -> None:
         previous = {replacement.index: replacement for replacement in one.replacements}
         for replacement in one.replacements:
             self._lend(replacement.row)
@@ -334,6 +375,17 @@ class _JobWork:
 
 
 @dataclass(slots=True)
+class _Portion:
+    """What of one group is placed alike: one version, canaries or not."""
+
+    job: Job
+    group: TaskGroup
+    fresh: Ints  # indices without an allocation to replace, ascending
+    replacements: list[Replacement] = field(default_factory=list)
+    is_canary: bool = False
+
+
+@dataclass(slots=True)
 class _Filled:
     """The rows of a placement batch as they come."""
 
@@ -376,7 +428,7 @@ def _desired_updates(one: GroupChanges) -> dict[str, int]:
         "Stop": sum(stop.desired != Desired.RUN for _, stop in one.stops) + reasons.count("lost"),
         "InPlaceUpdate": len(one.in_place),
         "DestructiveUpdate": destructive,
-        "Canary": 0,
+        "Canary": int(one.canaries.size) + sum(r.is_canary for r in one.replacements),
         "Preemptions": 0,
         "RescheduleNow": reasons.count("reschedule"),
         "RescheduleLater": len(one.later),

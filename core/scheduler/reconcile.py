@@ -15,6 +15,9 @@ newest allocation of each index that is wanted here (the share's, below the coun
     complete, batch, this version             keep: the index is done
     complete, otherwise                       place
 
+While a rollout waits for its canaries (canary.py) nothing follows the new version but
+they; what has to be replaced meanwhile is replaced in its old version.
+
 Of an index that is not wanted any more every live allocation stops; that is how scaling
 down takes the highest indices first. Older generations that are still live stop too.
 
@@ -30,6 +33,7 @@ from core.model.allocation import ClientStatus, Desired, RescheduleTracker
 from core.model.evaluation import DeploymentStatus
 from core.model.job import Job, TaskGroup, UpdateStrategy
 from core.model.plan import AllocStop
+from core.scheduler.canary import canaries_wanted, free_indices, fronts, newest_canaries
 from core.scheduler.changes import is_destructive
 from core.scheduler.reschedule import WINDOW_US, next_tracker, next_try_us
 from core.scheduler.view import Ints, JobView, Mask
@@ -58,6 +62,8 @@ class Replacement:
     tracker: RescheduleTracker | None = None
     is_failed: bool = False  # the node of `row` gets a penalty
     stops_anyway: bool = False  # also when there is no room for the new one
+    version: int = -1  # of the new instance; -1 = the newest
+    is_canary: bool = False
 
 
 @dataclass(slots=True)
@@ -81,7 +87,9 @@ class GroupChanges:
     in_place: list[int] = field(default_factory=list)  # rows
     stops: list[tuple[int, AllocStop]] = field(default_factory=list)  # with their rows
     later: list[Later] = field(default_factory=list)
-    waiting_updates: int = 0  # destructive updates that max_parallel holds back
+    waiting_updates: int = 0  # destructive updates that max_parallel or canaries hold back
+    desired_canaries: int = 0  # 0: the rollout does not wait for canaries
+    canaries: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # indices of new ones
     is_complete: bool = False  # nothing left to do, now or later
 
 
@@ -188,6 +196,7 @@ class _GroupReconciler:
         self._is_batch = (view.job.type or "service") in _BATCH
         self._version = view.job.version or 0
         self._destructive: dict[int, bool] = {}  # by older version
+        self._canaries = 0  # that the rollout waits for
         none = np.zeros(0, np.int64)
         self._changes = GroupChanges(group.name, group, none, none)
 
@@ -196,16 +205,25 @@ class _GroupReconciler:
         wanted = wanted_indices(self._view, self._group)
         mine = rows.group == self._ordinal
         live = is_live(self._view) & mine
-        newest = mine & rows.is_newest
+        newest = fronts(self._view, mine, live)
         is_wanted = newest & np.isin(rows.index, wanted)
-        for row in np.flatnonzero(live & ~is_wanted).tolist():
-            self._stop_unwanted(row)
+        for row in np.flatnonzero(live & ~is_wanted & ~rows.is_canary).tolist():
+            self._stop_unwanted(row, is_front=bool(newest[row]))
+        failed = is_wanted & (rows.desired == Desired.RUN)
+        failed &= rows.client_status == ClientStatus.FAILED
+        self._canaries = canaries_wanted(
+            self._view,
+            self._group,
+            has_destructive=any(
+                self._is_destructive(version)
+                for version in np.unique(rows.job_version[is_wanted & (live | failed)]).tolist()
+                if version != self._version
+            ),
+        )
         plain = is_wanted & (self._is_done(newest) | (live & (rows.job_version == self._version)))
         for row in [*self._view.details, *np.flatnonzero(self._on_gone_nodes(live))]:
             plain[row] = False
-        failed = is_wanted & (rows.desired == Desired.RUN)
-        failed &= rows.client_status == ClientStatus.FAILED
-        kept = [np.flatnonzero(plain)]
+        kept = [np.flatnonzero(plain), self._sort_canaries(mine & rows.is_canary, live, wanted)]
         updates: list[int] = []
         for row in np.flatnonzero((live | failed) & is_wanted & ~plain).tolist():
             kept.append(np.array(self._decide(row, updates), np.int64))
@@ -220,8 +238,27 @@ class _GroupReconciler:
             or changes.in_place
             or changes.later
             or changes.waiting_updates
+            or changes.desired_canaries
         )
         return changes
+
+    def _sort_canaries(self, marked: Mask, live: Mask, wanted: Ints) -> Ints:
+        # Returns the rows that stay. A paused rollout keeps its canaries and gets no more.
+        view, rows, changes = self._view, self._view.rows, self._changes
+        changes.desired_canaries = self._canaries
+        ours = marked & rows.is_deployed & (rows.job_version == self._version)
+        ours &= live | ((rows.client_status == ClientStatus.FAILED) & (rows.desired == Desired.RUN))
+        current = newest_canaries(view, ours) if self._canaries else np.zeros(0, np.int64)
+        for row in np.flatnonzero(marked & live).tolist():
+            if row not in current:
+                changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
+        kept: list[int] = []
+        for row in current.tolist():
+            kept += self._decide(row, [])
+        lacking = self._canaries - current.size
+        if lacking > 0 and self._may_grow():
+            changes.canaries = free_indices(wanted, rows.index[current], lacking)
+        return np.array(kept, np.int64)
 
     def _is_done(self, newest: Mask) -> Mask:
         rows = self._view.rows
@@ -242,9 +279,9 @@ class _GroupReconciler:
         result: Mask = live & np.isin(self._view.rows.node, gone)
         return result
 
-    def _stop_unwanted(self, row: int) -> None:
+    def _stop_unwanted(self, row: int, *, is_front: bool) -> None:
         rows = self._view.rows
-        if not rows.is_newest[row]:
+        if not is_front:
             # One on a disconnected node can't hear of it; it stops when the node is back.
             is_away = self._view.node_gone.get(int(rows.node[row])) == "disconnected"
             if is_away and not self._is_overdue(row):
@@ -319,7 +356,7 @@ class _GroupReconciler:
         alloc = view.details.get(row)
         stop = AllocStop(alloc_id=view.alloc_id(row), desired=Desired.STOP, description=RESCHEDULED)
         version = int(view.rows.job_version[row])
-        if version != self._version and self._is_destructive(version):
+        if version != self._version and self._is_destructive(version) and not self._canaries:
             self._replace(row, "update", stop)  # a new version gets a fresh start
             return []
         policy = self._group.reschedule_policy
@@ -351,22 +388,40 @@ class _GroupReconciler:
     ) -> None:
         self._changes.replacements.append(
             Replacement(
-                int(self._view.rows.index[row]), row, reason, stop, tracker, is_failed, stops_anyway
+                int(self._view.rows.index[row]),
+                row,
+                reason,
+                stop,
+                tracker,
+                is_failed,
+                stops_anyway,
+                self._version_of_next(row),
+                bool(self._view.rows.is_canary[row]),
             )
         )
+
+    def _version_of_next(self, row: int) -> int:
+        # While canaries are tried out, what is lost comes back as it was.
+        version = int(self._view.rows.job_version[row])
+        if not self._canaries or version == self._version or not self._is_destructive(version):
+            return -1
+        old = self._view.versions.get(version)
+        groups = (old.task_groups if old is not None else None) or []
+        return version if any(group.name == self._group.name for group in groups) else -1
 
     def _vacant(self, vacant: Ints, ended: Ints) -> None:
         # Indices that never ran are new; the others follow the allocation that ended.
         rows, changes = self._view.rows, self._changes
+        may_grow = self._may_grow() and not self._canaries
         previous = dict(zip(rows.index[ended].tolist(), ended.tolist()))
         if not previous:
-            changes.fresh = vacant if self._may_grow() else vacant[:0]
+            changes.fresh = vacant if may_grow else vacant[:0]
             return
         fresh = [index for index in vacant.tolist() if index not in previous]
-        changes.fresh = np.array(fresh if self._may_grow() else [], np.int64)
+        changes.fresh = np.array(fresh if may_grow else [], np.int64)
         for index in vacant.tolist():
             if index in previous:
-                changes.replacements.append(Replacement(index, previous[index], "ended"))
+                self._replace(previous[index], "ended", None)
 
     def _may_grow(self) -> bool:
         # A failed or paused rollout of this version gets no instances beyond what it had.
@@ -389,7 +444,9 @@ class _GroupReconciler:
     def _update(self, rows: list[int]) -> None:
         changes = self._changes
         limit = update_limit(self._view, self._group)
-        if limit is None:
+        if self._canaries:
+            limit = 0
+        elif limit is None:
             limit = len(rows)
         else:
             away = changes.fresh.size + len(changes.replacements)

@@ -25,6 +25,9 @@ ACTIVE = (
     DeploymentStatus.BLOCKED,
     DeploymentStatus.UNBLOCKING,
 )
+RUNNING = "Deployment is running"
+PROMOTION = "Deployment is running but requires manual promotion"
+AUTO_PROMOTION = "Deployment is running pending automatic promotion"
 SUPERSEDED = "Cancelled due to newer version of job"
 STOPPED = "Cancelled because job is stopped"
 SUCCESSFUL = "Deployment completed successfully"
@@ -99,7 +102,7 @@ def _is_complete(view: JobView, deployment: Deployment, changes: list[GroupChang
             continue
         mine = live & (view.rows.group == ordinals.get(one.name, -1)) & view.rows.is_deployed
         healthy = int((view.rows.health[mine] == 1).sum())
-        if healthy < max(state.desired_total, state.desired_canaries):
+        if healthy < state.desired_total:
             return False
     return True
 
@@ -116,6 +119,7 @@ def _group_states(view: JobView, changes: list[GroupChanges]) -> dict[str, Deplo
                 auto_revert=bool(update.auto_revert),
                 auto_promote=bool(update.auto_promote),
                 progress_deadline_ns=update.progress_deadline_ns or 0,
+                desired_canaries=one.desired_canaries,
                 desired_total=total,
             )
     return states
@@ -138,7 +142,15 @@ def _created(
         job_create_index=job.create_index or 0,
         task_groups=groups,
         eval_priority=evaluation.priority,
+        status_description=_described(groups),
     )
+
+
+def _described(groups: dict[str, DeploymentState]) -> str:
+    waiting = [state for state in groups.values() if state.desired_canaries]
+    if not waiting:
+        return RUNNING
+    return AUTO_PROMOTION if all(state.auto_promote for state in waiting) else PROMOTION
 
 
 def _end(deployment: Deployment, status: DeploymentStatus, description: str) -> Deployment:

@@ -90,6 +90,7 @@ class AllocRows:
     health: Ints  # of its deployment: -1 not said, 0 unhealthy, 1 healthy
     is_deployed: Mask  # belongs to the newest deployment
     is_newest: Mask  # of the generations of its index
+    is_canary: Mask  # of a rollout that is not promoted
     asks: Ints  # [rows, 3]: cpu, memory, disk that it holds
     ports: dict[int, list[int]] = field(default_factory=dict)  # host ports, rows that have any
 
@@ -101,7 +102,7 @@ class AllocRows:
         """Return the rows of a job that has none."""
         none, no = np.zeros(0, np.int64), np.zeros(0, np.bool_)
         asks = none.reshape(0, 3)
-        return AllocRows(none, none, none, none, none, none, none, none, no, no, asks)
+        return AllocRows(none, none, none, none, none, none, none, none, no, no, no, asks)
 
 
 @dataclass(slots=True)

@@ -8,13 +8,21 @@ same entry. A successful deployment marks its job version as stable.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger
+from core.model.evaluation import (
+    Deployment,
+    DeploymentState,
+    DeploymentStatus,
+    EvalTrigger,
+    Evaluation,
+)
 from core.model.instant import ZERO_TIME, ns_of_rfc3339
-from core.server import evaluations
+from core.model.job import Job
+from core.server import evaluations, promotion
 from core.server.outbox import Timer
 from core.state.commands import (
     RegisterJob,
@@ -33,6 +41,71 @@ _LATE: Final = "Failed due to progress deadline"
 _REVERTED: Final = " - rolling back to job version {}"
 
 _Health = tuple[int, int]  # healthy, unhealthy allocations of all groups
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """How a deployment is given up."""
+
+    commands: list[Any]
+    evaluation: Evaluation
+    reverted_to: int | None  # the job version that comes back
+
+
+def failing(
+    server: Server,
+    deployment: Deployment,
+    record: JobRecord,
+    description: str,
+    *,
+    eval_id: str = "",
+) -> Failing:
+    """Return the commands that fail a deployment; `auto_revert` brings back a stable version.
+
+    Args:
+        eval_id: The evaluation's id; "" draws a new one.
+    """
+    target = _revert_target(deployment, record)
+    if target is not None:
+        description += _REVERTED.format(target.version or 0)
+    failed = msgspec.structs.replace(
+        deployment, status=DeploymentStatus.FAILED, status_description=description
+    )
+    due = evaluations.for_job(
+        server, record, EvalTrigger.DEPLOYMENT_WATCHER, deployment_id=deployment.id, id=eval_id
+    )
+    command = UpsertDeployments(deployments=[failed])
+    if target is None:
+        command.evaluations = [due]
+        return Failing([command], due, None)
+    job = msgspec.structs.replace(target, stop=False, submit_time_ns=None)
+    register = RegisterJob(job=job, indices=record.indices, evaluation=due)
+    return Failing([command, register], due, target.version or 0)
+
+
+def _revert_target(deployment: Deployment, record: JobRecord) -> Job | None:
+    """Return the newest older stable version; None = no group asks for it, or none is left."""
+    groups = (deployment.task_groups or {}).values()
+    if deployment.job_version != (record.job.version or 0):
+        return None  # somebody registered another version meanwhile
+    if not any(group.auto_revert for group in groups):
+        return None
+    return next((job for job in record.older if job.stable), None)
+
+
+def _hopeless(deployment: Deployment) -> str:
+    """Return why a deployment without a progress deadline fails now, "" when it goes on."""
+    for name, group in (deployment.task_groups or {}).items():
+        if group.unhealthy_allocs and not group.progress_deadline_ns:
+            return f"Failed due to unhealthy allocations of group {name!r}"
+    return ""
+
+
+def _waits_or_is_done(group: DeploymentState) -> bool:
+    # Canaries that are healthy may wait for their promotion as long as it takes.
+    if promotion.is_waiting(group):
+        return group.healthy_allocs >= group.desired_canaries
+    return group.healthy_allocs >= group.desired_total
 
 
 class DeploymentWatch:
@@ -86,21 +159,26 @@ class DeploymentWatch:
 
     def _evaluate_due(self) -> None:
         due, self._due = self._due, {}
-        found = []
+        commands: list[Any] = []
         for deployment_id in due:
             deployment = self._server.state.deployments.get(deployment_id)
             record = deployment and self._record_of(deployment)
             if deployment and record:
-                found.append(
-                    evaluations.for_job(
-                        self._server, record, EvalTrigger.DEPLOYMENT_WATCHER,
-                        deployment_id=deployment_id,
-                    )
-                )  # fmt: skip
-        if found and self._is_active:
-            self._server.consensus.propose(
-                [UpsertEvaluations(evaluations=found)], lambda outcome: None
-            )
+                commands += self._decided(deployment, record)
+        if commands and self._is_active:
+            self._server.consensus.propose(commands, lambda outcome: None)
+
+    def _decided(self, deployment: Deployment, record: JobRecord) -> list[Any]:
+        server = self._server
+        if reason := _hopeless(deployment):
+            return failing(server, deployment, record, reason).commands
+        due = evaluations.for_job(
+            server, record, EvalTrigger.DEPLOYMENT_WATCHER, deployment_id=deployment.id
+        )
+        if promotion.can_promote_itself(server.state, deployment):
+            going_on = promotion.promoted(server.state, deployment, None, server.now.wall_us)
+            return [UpsertDeployments(deployments=[going_on], evaluations=[due])]
+        return [UpsertEvaluations(evaluations=[due])]
 
     # --- deadlines --------------------------------------------------------------------
 
@@ -109,8 +187,7 @@ class DeploymentWatch:
         moments = [
             ns_of_rfc3339(group.require_progress_by) // 1000
             for group in (deployment.task_groups or {}).values()
-            if group.require_progress_by not in ("", ZERO_TIME)
-            and group.healthy_allocs < group.desired_total
+            if group.require_progress_by not in ("", ZERO_TIME) and not _waits_or_is_done(group)
         ]
         due_us = min(moments, default=0)
         known = self._deadlines.get(deployment.id)
@@ -132,31 +209,8 @@ class DeploymentWatch:
         record = self._record_of(deployment)
         if record is None:
             return
-        target = self._revert_target(deployment, record)
-        description = _LATE + (_REVERTED.format(target.job.version) if target else "")
-        failed = msgspec.structs.replace(
-            deployment, status=DeploymentStatus.FAILED, status_description=description
-        )
-        due = evaluations.for_job(
-            self._server, record, EvalTrigger.DEPLOYMENT_WATCHER, deployment_id=deployment_id
-        )
-        commands: list[Any] = [UpsertDeployments(deployments=[failed])]
-        if target is None:
-            commands[0].evaluations = [due]
-        else:
-            job = msgspec.structs.replace(target.job, stop=False, submit_time_ns=None)
-            commands.append(RegisterJob(job=job, indices=record.indices, evaluation=due))
+        commands = failing(self._server, deployment, record, _LATE).commands
         self._server.consensus.propose(commands, lambda outcome: None)
-
-    def _revert_target(self, deployment: Deployment, record: JobRecord) -> JobRecord | None:
-        """Return the record with its newest older stable version as job; None = no revert."""
-        groups = (deployment.task_groups or {}).values()
-        if not any(group.auto_revert for group in groups):
-            return None
-        for job in record.older:
-            if job.stable:
-                return msgspec.structs.replace(record, job=job)
-        return None
 
     # --- small things -----------------------------------------------------------------
 

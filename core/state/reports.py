@@ -67,11 +67,18 @@ def _take(state: "State", row: int, update: AllocUpdate, context: "Context") -> 
     if update.network_status is not None:
         allocs.change_extras(row, network_status=update.network_status)
     if update.deployment_status is not None:
-        _take_health(state, row, update.deployment_status, context)
+        _take_health(state, row, update, update.deployment_status, context)
 
 
-def _take_health(state: "State", row: int, said: AllocDeploymentStatus, context: "Context") -> None:
+def _take_health(
+    state: "State", row: int, update: AllocUpdate, said: AllocDeploymentStatus, context: "Context"
+) -> None:
     allocs = state.allocs
+    ordinal = int(allocs.columns.deployment[row])
+    if update.deployment_id and (
+        ordinal < 0 or allocs.deployments.get(ordinal) != update.deployment_id
+    ):
+        return  # seen for an earlier deployment: it says nothing of this one
     extras = allocs.extras.get(row)
     old = extras.deployment_status if extras is not None else None
     was = old.healthy if old is not None else None
@@ -85,10 +92,9 @@ def _take_health(state: "State", row: int, said: AllocDeploymentStatus, context:
             modify_index=context.index,
         ),
     )
-    deployment_ordinal = int(allocs.columns.deployment[row])
-    if deployment_ordinal < 0:
+    if ordinal < 0:
         return
-    deployment = state.deployments.get(allocs.deployments.get(deployment_ordinal))
+    deployment = state.deployments.get(allocs.deployments.get(ordinal))
     if deployment is not None and deployment.status in ACTIVE_DEPLOYMENTS:
         group = allocs.job_record(row).groups[allocs.key_of(row).group]
         _count_health(state, deployment, group, was, said, context)

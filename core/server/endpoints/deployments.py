@@ -1,20 +1,26 @@
-"""Deployment.*: rollouts shown, failed, paused."""
+"""Deployment.*: rollouts shown, failed, paused, promoted."""
+
+from collections.abc import Callable
 
 import msgspec
 
-from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger
+from core.model.allocation import AllocDeploymentStatus
+from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger, Evaluation
+from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
-from core.server import evaluations, lookups
+from core.server import evaluations, lookups, promotion
 from core.server.consensus import Applied
+from core.server.deployments import failing
 from core.server.endpoints.allocations import listed_allocs
 from core.server.endpoints.shared import checked, on_namespace
 from core.server.listing import check_prefix, listed, plain
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
-from core.state.commands import UpsertDeployments
+from core.state.commands import AllocUpdate, UpdateAllocations, UpsertDeployments
 
 ENDED = frozenset(
     {DeploymentStatus.FAILED, DeploymentStatus.SUCCESSFUL, DeploymentStatus.CANCELLED}
 )
+_MARKED = "Deployment marked as failed"
 
 
 def deployment_list(request: Request) -> Answer:
@@ -50,8 +56,66 @@ def deployment_fail(request: Request) -> Proposal:
     found = _deployment(request)
     if found.status in ENDED:
         raise QueryError(500, "can't fail terminal deployment")
-    return _changed(
-        request, found, DeploymentStatus.FAILED, "Deployment marked as failed", is_evaluated=True
+    record = request.state.jobs.get(found.namespace, found.job_id)
+    if record is None:
+        return _changed(request, found, DeploymentStatus.FAILED, _MARKED)
+    plan = failing(request.server, found, record, _MARKED, eval_id=request.draw_id())
+    return Proposal(plan.commands, _answer(plan.evaluation.id, reverted_to=plan.reverted_to))
+
+
+def deployment_promote(request: Request) -> Proposal:
+    found = _deployment(request)
+    if found.status in ENDED:
+        raise QueryError(400, "can't promote terminal deployment")
+    names = request.field("Groups", list[str], [])
+    if not names and not request.field("All", bool, False):
+        raise QueryError(400, "say which groups to promote (Groups), or All")
+    now_us = request.server.now.wall_us
+    try:
+        going_on = promotion.promoted(request.state, found, names or None, now_us)
+    except promotion.PromotionError as error:
+        raise QueryError(400, str(error)) from None
+    due = _evaluation(request, found)
+    return Proposal(
+        [UpsertDeployments(deployments=[going_on], evaluations=due)],
+        _answer(due[0].id if due else ""),
+    )
+
+
+def deployment_alloc_health(request: Request) -> Proposal:
+    """Set the health of allocations by hand, for jobs whose health_check is "manual"."""
+    found = _deployment(request)
+    if found.status in ENDED:
+        raise QueryError(400, "can't set health of allocations for a terminal deployment")
+    said = {
+        alloc_id: is_healthy
+        for name, is_healthy in (
+            ("HealthyAllocationIDs", True),
+            ("UnhealthyAllocationIDs", False),
+        )
+        for alloc_id in request.field(name, list[str], [])
+    }
+    if not said:
+        raise QueryError(400, "name at least one allocation as healthy or unhealthy")
+    allocs, updates = request.state.allocs, []
+    mine = set(allocs.rows_of_deployment(found.id).tolist())
+    at = rfc3339_of_ns(request.server.now.wall_us * 1000)
+    for alloc_id, is_healthy in said.items():
+        row = allocs.row_of(alloc_id)
+        if row is None or row not in mine:
+            raise QueryError(404, f"allocation {alloc_id!r} is not part of the deployment")
+        status = AllocDeploymentStatus(healthy=is_healthy, timestamp=at)
+        updates.append(
+            AllocUpdate(
+                alloc_id=alloc_id,
+                client_status=int(allocs.columns.client[row]),
+                deployment_status=status,
+                deployment_id=found.id,
+            )
+        )
+    due = _evaluation(request, found)
+    return Proposal(
+        [UpdateAllocations(updates=updates, evaluations=due)], _answer(due[0].id if due else "")
     )
 
 
@@ -76,33 +140,33 @@ def _changed(
     *,
     is_evaluated: bool = False,
 ) -> Proposal:
-    record = request.state.jobs.get(found.namespace, found.job_id)
-    due = []
-    if is_evaluated and record is not None:
-        due.append(
-            evaluations.for_job(
-                request.server,
-                record,
-                EvalTrigger.DEPLOYMENT_WATCHER,
-                deployment_id=found.id,
-                id=request.draw_id(),
-            )
-        )
+    due = _evaluation(request, found) if is_evaluated else []
     changed = msgspec.structs.replace(found, status=status, status_description=description)
     command = UpsertDeployments(deployments=[changed], evaluations=due)
+    return Proposal([command], _answer(due[0].id if due else ""))
 
+
+def _evaluation(request: Request, found: Deployment) -> list[Evaluation]:
+    record = request.state.jobs.get(found.namespace, found.job_id)
+    if record is None:
+        return []
+    trigger, drawn = EvalTrigger.DEPLOYMENT_WATCHER, request.draw_id()
+    return [evaluations.for_job(request.server, record, trigger, deployment_id=found.id, id=drawn)]
+
+
+def _answer(eval_id: str, *, reverted_to: int | None = None) -> Callable[[Applied], Answer]:
     def answer(applied: Applied) -> Answer:
         checked(applied)
         body = {
-            "EvalID": due[0].id if due else "",
-            "EvalCreateIndex": applied.index if due else 0,
+            "EvalID": eval_id,
+            "EvalCreateIndex": applied.index if eval_id else 0,
             "DeploymentModifyIndex": applied.index,
-            "RevertedJobVersion": None,
+            "RevertedJobVersion": reverted_to,
             "Index": applied.index,
         }
         return Answer(body=body, index=applied.index)
 
-    return Proposal([command], answer)
+    return answer
 
 
 def _deployment(request: Request) -> Deployment:
@@ -140,4 +204,6 @@ ENDPOINTS = {
     ),
     "Deployment.Fail": Endpoint(Kind.WRITE, deployment_fail),
     "Deployment.Pause": Endpoint(Kind.WRITE, deployment_pause),
+    "Deployment.Promote": Endpoint(Kind.WRITE, deployment_promote),
+    "Deployment.SetAllocHealth": Endpoint(Kind.WRITE, deployment_alloc_health),
 }
