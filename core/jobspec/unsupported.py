@@ -78,8 +78,6 @@ def missing_for_value(block: str, name: str, value: Any) -> str:
             return f'network mode "{value}" is not carried out yet: ports are the host\'s'
         case ("check", "type", "script" | "grpc"):
             return f"{value} checks are not carried out yet: the check stays pending"
-        case ("update", "canary", int()) if value > 0:
-            return "canaries are not carried out yet: the update is a rolling one"
         case ("federation", "partition", "fence"):
             return 'partition = "fence" is refused until it is built'
         case _:
