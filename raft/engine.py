@@ -43,16 +43,47 @@ class EngineError(Exception):
 class Engine(Protocol):
     """One replica of a log. See `raft.core` for what each verb means and when to call it."""
 
-    replica_id: str
-    role: Role
-    term: int
-    leader_id: str  # "" = nobody known
-    commit_index: int
-    term_start_index: int  # of this leader's first entry; it serves once that is applied
-    snapshot: SnapshotMeta  # the newest durable one
-    refusal: Refusal  # why the last verb below returned None or False
-    transfer_to: str  # who is being handed leadership, "" = nobody
-    dropped: Counter[str]  # messages not heeded, by reason
+    @property
+    def replica_id(self) -> str: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def leader_id(self) -> str:
+        """Return the leader, "" = nobody known."""
+        ...
+
+    @property
+    def commit_index(self) -> int: ...
+
+    @property
+    def term_start_index(self) -> int:
+        """The leader's first entry of its term; it serves once that is applied."""
+        ...
+
+    @property
+    def snapshot(self) -> SnapshotMeta:
+        """The newest durable one."""
+        ...
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why the last verb returned None or False."""
+        ...
+
+    @property
+    def transfer_to(self) -> str:
+        """Who is being handed leadership, "" = nobody."""
+        ...
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages not heeded, by reason."""
+        ...
 
     @property
     def last_index(self) -> int: ...

@@ -210,6 +210,11 @@ def decode(data: bytes | memoryview) -> Message:
     Raises:
         MessageError: Too long, of another format, or not a message.
     """
+    return decode_as(_decoder, data)
+
+
+def decode_as(decoder: msgspec.msgpack.Decoder[Any], data: bytes | memoryview) -> Message:
+    """Read what `encode` wrote of another engine's messages; see `decode`."""
     if len(data) > MAX_MESSAGE_BYTES:
         raise MessageError(f"raft message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
     if len(data) < 3:
@@ -220,7 +225,7 @@ def decode(data: bytes | memoryview) -> Message:
             "upgrade the older of the two servers"
         )
     try:
-        message: Message = _decoder.decode(memoryview(data)[2:])
+        message: Message = decoder.decode(memoryview(data)[2:])
     except msgspec.DecodeError as error:
         raise MessageError(f"not a raft message: {error}") from error
     return message

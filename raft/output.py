@@ -37,6 +37,7 @@ class Refusal(Enum):
     ALREADY_MEMBER = "this replica is a member already"
     LAST_VOTER = "the last voter can't be removed or demoted"
     TOO_FAR_BEHIND = "this learner has not caught up yet: try again later"
+    UNSUPPORTED = "this engine can't remove its leader: transfer leadership first"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ from raft.core import (
     SnapshotMeta,
     StageChunk,
 )
-from raft.messages import Message, VoteAnswer, decode, encode
+from raft.engine import make
+from raft.messages import Message, VoteAnswer, encode
 
 SECOND_US = 1_000_000
 
@@ -125,7 +126,15 @@ class Host:
 class Cluster:
     """Replicas `a`, `b`, ... under a seed. `faults` scales how bad the network is."""
 
-    def __init__(self, seed: int, size: int = 3, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        size: int = 3,
+        *,
+        settings: Settings | None = None,
+        engine: str = "core",
+    ) -> None:
+        self.engine = engine
         self.rng = random.Random(seed)
         self.settings = settings or Settings(
             trailing_entries=5, chunk_bytes=1500, append_bytes=600, inflight_appends=4
@@ -194,7 +203,8 @@ class Cluster:
         host.life += 1
         host.disk.is_refusing = False
         boot = host.disk.boot()
-        host.core = RaftCore(
+        host.core = make(
+            self.engine,
             replica_id=name,
             settings=self.settings,
             rng=random.Random(self.rng.getrandbits(64)),
@@ -294,7 +304,7 @@ class Cluster:
         for _ in range(copies):
             if host is None or (sender, to) in self.cut or self.rng.random() < self.loss:
                 continue
-            arriving = decode(encode(message))
+            arriving = host.core.read_message(encode(message)) if host.core else message
             self._on(
                 host,
                 self.rng.randint(*self.delay_us),
