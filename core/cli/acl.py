@@ -8,9 +8,9 @@ from core.cli.client import segment
 from core.cli.durations import parse_duration_ns
 from core.cli.errors import CliError
 from core.cli.flags import option
-from core.cli.jobfile import read_text
 from core.cli.output import Output
 from core.cli.session import Session, api_command
+from core.cli.textfile import read_text
 
 Record = dict[str, Any]
 _TYPES = ("client", "management")

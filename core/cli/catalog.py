@@ -31,6 +31,9 @@ GROUPS: Final[dict[str, str]] = {
     "service": "Look up registered services",
     "sim": "Simulate a federation on virtual time",
     "system": "Act on the state store",
+    "tls": "Make and look at certificates",
+    "tls ca": "Make and look at an authority",
+    "tls cert": "Make and look at certificates of agents and people",
 }
 
 COMMANDS: Final[dict[str, Entry]] = {
@@ -109,6 +112,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
     "sim run": Entry("core.cli.sim:run", "Run a scenario"),
     "system gc": Entry("core.cli.server:collect_garbage", "Forget what has ended"),
+    "tls ca create": Entry("core.cli.tls:ca_create", "Create a certificate authority"),
+    "tls ca info": Entry("core.cli.tls:ca_info", "Show an authority's certificate"),
+    "tls cert create": Entry("core.cli.tls:cert_create", "Create a certificate"),
+    "tls cert info": Entry("core.cli.tls:cert_info", "Show a certificate"),
     "version": Entry("core.cli.server:version", "Show the version"),
 }
 

@@ -89,7 +89,9 @@ def _normalise(ctx: click.Context, params: Sequence[click.Parameter], args: list
                 result.extend(itertools.islice(words, 1))
         elif "=" not in word or value.lower() in _TRUE:
             result.append(name)
-        elif value.lower() not in _FALSE:
+        elif value.lower() in _FALSE:
+            result.extend(param.secondary_opts[:1])  # of a flag that is on unless refused
+        else:
             raise click.BadParameter(f"{name} takes true or false, not {value!r}", ctx=ctx)
     return result
 

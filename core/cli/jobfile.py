@@ -3,7 +3,6 @@
 import glob
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,7 @@ from typing import Any, NamedTuple
 from core.cli.errors import CliError
 from core.cli.output import Output
 from core.cli.session import Session
-
-STDIN = "-"
+from core.cli.textfile import read_text, shown_name
 
 
 class JobFile(NamedTuple):
@@ -60,7 +58,7 @@ def read_job(
         CliError: The file can't be read or parsed; the message names the place.
     """
     text = read_text(path)
-    name = "<stdin>" if path == STDIN else path
+    name = shown_name(path)
     if as_json:
         return _read_api_json(text, name)
     import msgspec
@@ -77,6 +75,7 @@ def read_job(
             var_files=texts,
             env=dict(os.environ),
             allow_files=LocalFiles(),
+            entropy=os.urandom,
         )
     except (JobFileError, SourceError) as error:
         raise CliError(f"the job file cannot be used:\n{error}") from error
@@ -112,18 +111,6 @@ def apply_session(session: Session, job: dict[str, Any]) -> dict[str, str]:
 def show_warnings(out: Output, warnings: Sequence[str]) -> None:
     for warning in warnings:
         out.warn(warning)
-
-
-def read_text(path: str) -> str:
-    """Return the text of a file, or of stdin for "-"."""
-    try:
-        if path == STDIN:
-            return sys.stdin.read()
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise CliError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise CliError(f"{path} is not text (UTF-8): byte {error.start}") from error
 
 
 def _split_variable(item: str) -> tuple[str, str]:

@@ -65,6 +65,10 @@ class Output:
         text = f"Warning: {text}"
         print(paint(text, "yellow") if is_colour_wanted(sys.stderr) else text, file=sys.stderr)
 
+    def error(self, text: str) -> None:
+        """Report a failure that does not end the command."""
+        print(style_error(f"Error: {text}"), file=sys.stderr)
+
     def note(self, text: str) -> None:
         print(text, file=sys.stderr)
 
