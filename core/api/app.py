@@ -6,6 +6,7 @@ the agent, which knows who can answer.
 """
 
 import gzip
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote
@@ -145,7 +146,13 @@ class Api:
         try:
             # Parsing is CPU work of up to some 100 ms: not on the loop.
             parsed = await trio.to_thread.run_sync(
-                lambda: parse_job(text, filename="job.hcl", var_files=var_files)
+                lambda: parse_job(
+                    text,
+                    filename="job.hcl",
+                    var_files=var_files,
+                    entropy=os.urandom,
+                    is_strict=False,  # as Nomad's: its UI sends one text of variables for all
+                )
             )
         except JobFileError as error:
             return _text(400, f"Failed to parse job: {error}")

@@ -12,6 +12,7 @@ from core.jobspec.diagnostics import (
     Diagnostic,
     JobFileError,
     Severity,
+    Source,
     SourceError,
     did_you_mean,
 )
@@ -19,11 +20,18 @@ from core.jobspec.hcl import tree
 from core.jobspec.hcl.body import Block
 from core.jobspec.hcl.evaluate import Evaluator
 from core.jobspec.hcl.expand import evaluate_body
-from core.jobspec.hcl.functions import FUNCTIONS, FileReader, file_functions
+from core.jobspec.hcl.functions import (
+    FUNCTIONS,
+    Entropy,
+    FileReader,
+    Function,
+    file_functions,
+    random_functions,
+)
 from core.jobspec.hcl.json_form import parse_any
 from core.jobspec.hcl.parser import check_text, is_json_text
 from core.jobspec.nomad_schema import FILE, JOB
-from core.jobspec.variables import Declarations, check_validations, roots_of
+from core.jobspec.variables import Declarations, Secrets, check_validations, roots_of
 from core.model.job import Job
 
 __all__ = ["FileReader", "Parsed", "parse_job"]
@@ -46,6 +54,8 @@ def parse_job(
     var_files: Sequence[tuple[str, str]] = (),
     env: Mapping[str, str] | None = None,
     allow_files: FileReader | None = None,
+    entropy: Entropy | None = None,
+    is_strict: bool = True,
 ) -> Parsed:
     """Return the job that a text describes.
 
@@ -56,6 +66,8 @@ def parse_job(
         var_files: (name, text) of each `-var-file`, in order.
         env: The environment; `NOMAD_VAR_name` and `SERAI_VAR_name` count, weakest.
         allow_files: Serves `file()` and its kin; None makes them an error.
+        entropy: Gives random bytes to `uuidv4()` and `bcrypt()`; None makes them an error.
+        is_strict: A value for a variable the file doesn't know is an error, else a warning.
 
     Raises:
         JobFileError: with every finding that could be collected.
@@ -66,7 +78,13 @@ def parse_job(
             api = _api_json(checked)
             if api is not None:
                 return Parsed(_job_of_api(api, filename))
-        return _parse_hcl(text, filename, variables or {}, var_files, env or {}, allow_files)
+        given = _Given(variables or {}, var_files, env or {}, is_strict)
+        functions = dict(FUNCTIONS)
+        if allow_files is not None:
+            functions |= file_functions(allow_files)
+        if entropy is not None:
+            functions |= random_functions(entropy)
+        return _parse_hcl(text, filename, given, functions)
     except JobFileError:
         raise
     except SourceError as error:
@@ -95,17 +113,50 @@ def _job_of_api(value: dict[str, Any], filename: str) -> Job:
         raise SourceError.of_file(filename, f"this is not a job of Nomad's API: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Where variables may get their values from, see `parse_job`."""
+
+    options: Mapping[str, str]
+    files: Sequence[tuple[str, str]]
+    env: Mapping[str, str]
+    is_strict: bool
+
+
 def _parse_hcl(
-    text: str,
-    filename: str,
-    variables: Mapping[str, str],
-    var_files: Sequence[tuple[str, str]],
-    env: Mapping[str, str],
-    reader: FileReader | None,
+    text: str, filename: str, given: _Given, functions: Mapping[str, Function]
 ) -> Parsed:
     source, root = parse_any(text, filename, FILE)
-    functions = {**FUNCTIONS, **file_functions(reader)} if reader is not None else FUNCTIONS
     constant = Evaluator(source, {}, functions=functions)
+    declarations, job_node = _outline(source, root, constant)
+    roots = roots_of(
+        source,
+        declarations,
+        options=given.options,
+        files=given.files,
+        env=given.env,
+        is_strict=given.is_strict,
+    )
+    evaluator = Evaluator(source, roots.scope(), functions=functions, budget=constant.budget)
+    secrets = Secrets(declarations.variables, roots.var)
+    try:
+        roots.local.evaluator = evaluator
+        check_validations(evaluator, declarations.variables)
+        roots.local.evaluate_all()
+        body = evaluate_body(evaluator, job_node.body)
+        labels = [label for label, _ in job_node.labels]
+        spans = [span for _, span in job_node.labels]
+        parsed = _decode(Block("job", labels, body, job_node.type_span, spans), filename)
+    except SourceError as error:
+        raise JobFileError(secrets.hidden(error.diagnostics)) from None
+    parsed.warnings[:0] = roots.warnings
+    return parsed
+
+
+def _outline(
+    source: Source, root: tree.BodyNode, constant: Evaluator
+) -> tuple[Declarations, tree.BlockNode]:
+    """Return what the file declares, and its job."""
     declarations = Declarations()
     job_node: tree.BlockNode | None = None
     for item in root.items:
@@ -129,17 +180,8 @@ def _parse_hcl(
         else:
             job_node = item
     if job_node is None:
-        raise SourceError.of_file(filename, 'the file holds no job: job "name" { ... }')
-    roots, known_locals = roots_of(
-        source, declarations, options=variables, files=var_files, env=env
-    )
-    evaluator = Evaluator(source, roots, functions=functions, budget=constant.budget)
-    known_locals.evaluator = evaluator
-    check_validations(evaluator, declarations.variables)
-    body = evaluate_body(evaluator, job_node.body)
-    labels = [label for label, _ in job_node.labels]
-    spans = [span for _, span in job_node.labels]
-    return _decode(Block("job", labels, body, job_node.type_span, spans), filename)
+        raise SourceError.of_file(source.filename, 'the file holds no job: job "name" { ... }')
+    return declarations, job_node
 
 
 def _hint_outside(type_: str) -> str:

@@ -2,34 +2,39 @@
 
 Weakest first: the default, the environment (`SERAI_VAR_x`, `NOMAD_VAR_x`), variable
 files in order, `-var`. Locals may stand in any order; each is evaluated when it is
-first needed, and one that needs itself is an error.
+first needed, and one that needs itself is an error. What a sensitive variable holds is
+taken out of every message (`Secrets`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from core.jobspec.diagnostics import Source, SourceError, Span, did_you_mean
+from core.jobspec.diagnostics import Diagnostic, Severity, Source, SourceError, Span, did_you_mean
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.evaluate import Evaluator
 from core.jobspec.hcl.expand import evaluate_text
 from core.jobspec.hcl.parser import parse_expression
-from core.jobspec.hcl.types import ANY, Type, convert, parse_type
-from core.jobspec.hcl.values import ValueProblem
+from core.jobspec.hcl.types import ANY, Type, convert, parse_type, type_of
+from core.jobspec.hcl.values import ValueProblem, to_string
 
 ENVIRONMENT_PREFIXES: Final = ("NOMAD_VAR_", "SERAI_VAR_")
-_KEYS: Final = ("type", "default", "description", "sensitive", "validation")
+_KEYS: Final = ("type", "default", "description", "sensitive", "nullable", "validation")
+_MAX_MISSING: Final = 30
+_SHORT_SECRET: Final = 4  # a shorter one is only taken out where it stands in quotes
 
 
 @dataclass(slots=True)
 class Declaration:
-    """`variable "name" { ... }`. `type` is None where none is written."""
+    """`variable "name" { ... }`. `type` is None where neither it nor a default is written."""
 
     name: str
     span: Span
     type: Type | None = None
     default: Any = None
     has_default: bool = False
+    is_sensitive: bool = False
+    is_nullable: bool = True
     validations: list[tree.BodyNode] = field(default_factory=list)
 
 
@@ -55,7 +60,7 @@ class Declarations:
                 self._check_new(evaluator.source, item.name, item.name_span, self.variables)
                 default = evaluator.value(item.value)
                 self.variables[item.name] = Declaration(
-                    item.name, item.name_span, None, default, has_default=True
+                    item.name, item.name_span, type_of(default), default, has_default=True
                 )
 
     def _check_new(self, source: Source, name: str, span: Span, known: Mapping[str, Any]) -> None:
@@ -78,6 +83,10 @@ class Declarations:
                 made.type = parse_type(source, item.value)
             elif item.name == "default":
                 made.default, made.has_default = evaluator.value(item.value), True
+            elif item.name == "sensitive":
+                made.is_sensitive = evaluator.boolean(item.value)
+            elif item.name == "nullable":
+                made.is_nullable = evaluator.boolean(item.value)
             elif item.name not in _KEYS:
                 hint = did_you_mean(item.name, _KEYS)
                 raise source.error(
@@ -85,6 +94,8 @@ class Declarations:
                 )
         if made.has_default and made.type is not None:
             made.default = _converted(source, span, made, made.default, "the default")
+        elif made.has_default:
+            made.type = type_of(made.default)
         self.variables[name] = made
 
 
@@ -100,6 +111,9 @@ def _converted(source: Source, span: Span, declaration: Declaration, value: Any,
     try:
         return convert(value, declaration.type or ANY)
     except ValueProblem as problem:
+        if declaration.is_sensitive:
+            message = f'{what} of variable "{declaration.name}" is not a {declaration.type}'
+            raise SourceError.of_file(source.filename, message) from None
         raise source.error(
             span, f'{what} of variable "{declaration.name}": {problem}', hint=problem.hint
         ) from None
@@ -108,9 +122,13 @@ def _converted(source: Source, span: Span, declaration: Declaration, value: Any,
 class VariableValues:
     """Decides the value of each declared variable."""
 
-    def __init__(self, source: Source, declared: Mapping[str, Declaration]) -> None:
+    def __init__(
+        self, source: Source, declared: Mapping[str, Declaration], *, is_strict: bool
+    ) -> None:
         self.source = source
         self.declared = declared
+        self.is_strict = is_strict
+        self.warnings: list[Diagnostic] = []
         self.values = {n: d.default for n, d in declared.items() if d.has_default}
 
     def take_environment(self, env: Mapping[str, str]) -> None:
@@ -120,28 +138,36 @@ class VariableValues:
                     self._take_text(name, env[prefix + name], prefix + name)
 
     def take_file(self, filename: str, text: str) -> None:
-        body = evaluate_text(text, filename, {}, None)
+        body = evaluate_text(text, filename, {}, None, is_closed=True)
         for block in body.blocks:
             raise body.error(block.span, "a variable file holds attributes only")
         for attribute in body.attributes.values():
             declaration = self.declared.get(attribute.name)
             if declaration is None:
                 hint = did_you_mean(attribute.name, self.declared)
-                raise body.error(
+                error = body.error(
                     attribute.span, f'the job has no variable "{attribute.name}"', hint=hint
                 )
-            self.values[attribute.name] = _converted(
-                body.source, attribute.value_span, declaration, attribute.value, "the value"
-            )
+                self._unknown(error)
+                continue
+            self._set(declaration, attribute.value, body.source, attribute.value_span)
 
     def take_options(self, options: Mapping[str, str]) -> None:
         for name, text in options.items():
             if name not in self.declared:
                 hint = did_you_mean(name, self.declared)
-                raise SourceError.of_file(
-                    self.source.filename, f"-var {name}: the job has no such variable", hint
+                self._unknown(
+                    SourceError.of_file(
+                        self.source.filename, f"-var {name}: the job has no such variable", hint
+                    )
                 )
+                continue
             self._take_text(name, text, f"-var {name}")
+
+    def _unknown(self, error: SourceError) -> None:
+        if self.is_strict:
+            raise error
+        self.warnings += [replace(d, severity=Severity.WARNING) for d in error.diagnostics]
 
     def _take_text(self, name: str, text: str, where: str) -> None:
         declaration = self.declared[name]
@@ -149,8 +175,21 @@ class VariableValues:
         source = Source(text, where)
         whole = Span(0, len(text))
         if declaration.type is not None and not declaration.type.is_text:
-            value = Evaluator(source, {}).value(parse_expression(source, whole))
-        self.values[name] = _converted(source, whole, declaration, value, "the value")
+            try:
+                node = parse_expression(source, whole)
+                value = Evaluator(source, {}, is_closed=True).value(node)
+            except SourceError as error:
+                if declaration.is_sensitive:
+                    raise SourceError.of_file(where, "the value is no expression of HCL") from None
+                raise error
+        self._set(declaration, value, source, whole)
+
+    def _set(self, declaration: Declaration, value: Any, source: Source, span: Span) -> None:
+        if value is None and not declaration.is_nullable:
+            if not declaration.has_default:
+                raise source.error(span, f'variable "{declaration.name}" may not be null')
+            value = declaration.default
+        self.values[declaration.name] = _converted(source, span, declaration, value, "the value")
 
     def finish(self) -> dict[str, Any]:
         """Return every variable's value.
@@ -168,7 +207,7 @@ class VariableValues:
                         hint=f"give it by -var {d.name}=..., NOMAD_VAR_{d.name}, "
                         "a -var-file or a default",
                     )
-                    for d in missing
+                    for d in missing[:_MAX_MISSING]
                 ]
             )
         return self.values
@@ -217,6 +256,11 @@ class Locals(Mapping[str, Any]):
             self.pending.pop()
         return self.known[name]
 
+    def evaluate_all(self) -> None:
+        """Evaluate those nobody asked for too: a mistake in one is a mistake of the file."""
+        for name in self.nodes:
+            self[name]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.nodes)
 
@@ -224,19 +268,73 @@ class Locals(Mapping[str, Any]):
         return len(self.nodes)
 
 
+@dataclass(slots=True)
+class Roots:
+    """What job files may refer to. The caller gives the Locals their evaluator."""
+
+    var: Mapping[str, Any]
+    local: Locals
+    warnings: list[Diagnostic]
+
+    def scope(self) -> dict[str, Any]:
+        return {"var": self.var, "local": self.local}
+
+
 def roots_of(
-    evaluator_source: Source,
+    source: Source,
     declarations: Declarations,
     *,
     options: Mapping[str, str],
     files: Sequence[tuple[str, str]],
     env: Mapping[str, str],
-) -> tuple[dict[str, Any], Locals]:
-    """Return the roots `var` and `local`; the caller gives the Locals their evaluator."""
-    values = VariableValues(evaluator_source, declarations.variables)
+    is_strict: bool,
+) -> Roots:
+    """Return the roots `var` and `local`.
+
+    Raises:
+        SourceError: a variable has no value, or one that its type doesn't take.
+    """
+    values = VariableValues(source, declarations.variables, is_strict=is_strict)
     values.take_environment(env)
     for filename, text in files:
         values.take_file(filename, text)
     values.take_options(options)
-    known = Locals(declarations.locals)
-    return {"var": values.finish(), "local": known}, known
+    return Roots(values.finish(), Locals(declarations.locals), values.warnings)
+
+
+class Secrets:
+    """What sensitive variables hold, taken out of messages."""
+
+    def __init__(self, declared: Mapping[str, Declaration], values: Mapping[str, Any]) -> None:
+        self.texts: list[str] = []
+        pending = [values[name] for name, d in declared.items() if d.is_sensitive]
+        while pending:
+            value = pending.pop()
+            if isinstance(value, (list, dict)):
+                pending += value.values() if isinstance(value, dict) else value
+            elif value is not None and not isinstance(value, bool) and value != "":
+                self.texts.append(to_string(value))
+        self.texts.sort(key=len, reverse=True)  # one may hold another
+
+    def hide(self, text: str) -> str:
+        for secret in self.texts:
+            for line in {secret, *secret.splitlines()}:
+                if len(line) >= _SHORT_SECRET:
+                    text = text.replace(line, "(sensitive)")
+                elif line:
+                    text = text.replace(f'"{line}"', "(sensitive)")
+        return text
+
+    def hidden(self, diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+        """Return the diagnostics without what is secret."""
+        if not self.texts:
+            return diagnostics
+        return [
+            replace(
+                d,
+                message=self.hide(d.message),
+                hint=self.hide(d.hint),
+                source_line=self.hide(d.source_line),
+            )
+            for d in diagnostics
+        ]

@@ -481,7 +481,6 @@ def test_all_mistakes_of_a_file_are_told() -> None:
         (inside_task('volume_mount { volume = "v" }'), 4, "volumes are not mounted"),
         (inside_task("kill_timeout = 30"), 4, 'write a unit: kill_timeout = "30s"'),
         ('job "j" {\nperiodic { cron = "@daily" }\n}', 2, "not launched by its schedule"),
-        ('job "j" { update {\ncanary = 1\n} }', 2, "canaries are not carried out"),
         (
             'job "j" { group "g" { network {\nmode = "bridge"\n} } }', 2, 'network mode "bridge"',
         ),

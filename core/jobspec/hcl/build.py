@@ -33,6 +33,7 @@ from core.jobspec.hcl.tree import (
     TupleNode,
     Unary,
 )
+from core.jobspec.hcl.values import ValueProblem, number_of_text
 
 _WORDS: Final = {"true": True, "false": False, "null": None}
 Children = list[Any]
@@ -41,7 +42,7 @@ Pair = tuple[Node, Node]
 Term = tuple[Token, Node]
 Arguments = tuple[list[Node], bool]
 AttrAccess = tuple[str, str, Span]
-IndexAccess = tuple[str, Node, Span]
+IndexAccess = tuple[str, Node, Span, bool]  # whether in brackets
 Steps = tuple[list[Any], Span]
 ForIntro = tuple[str | None, str, Node]
 Condition = tuple[Node]
@@ -149,10 +150,10 @@ class Builder:
 
     def float_lit(self, children: Children) -> Literal:
         token: Token = children[0]
-        value = float(token.value)
-        if value in {float("inf"), float("-inf")}:
-            raise _error(token.span, "this number is too large")
-        return Literal(token.span, 1, int(value) if value.is_integer() else value)
+        try:
+            return Literal(token.span, 1, number_of_text(token.value))
+        except ValueProblem as problem:
+            raise _error(token.span, str(problem)) from None
 
     def string(self, children: Children) -> Node:
         from core.jobspec.hcl.template import parse_template
@@ -257,11 +258,11 @@ class Builder:
     def short_index(self, children: Children) -> IndexAccess:
         dot, number = children
         span = Span(dot.start, number.end)
-        return "index", Literal(number.span, 1, int(number.value)), span
+        return "index", Literal(number.span, 1, int(number.value)), span, False
 
     def braces_index(self, children: Children) -> IndexAccess:
         opening, key, closing = _present(children)
-        return "index", key, Span(opening.start, closing.end)
+        return "index", key, Span(opening.start, closing.end), True
 
     def get_attr_expr_term(self, children: Children) -> GetAttr:
         node, (_, name, end) = children
@@ -269,23 +270,32 @@ class Builder:
         return GetAttr(span, _deepen(span, node), node, name)
 
     def index_expr_term(self, children: Children) -> Index:
-        node, (_, key, end) = children
+        node, (_, key, end, _) = children
         span = Span(node.span.start, end.end)
         return Index(span, _deepen(span, node, key), node, key)
 
-    def attr_splat(self, children: Children) -> Steps:
+    def full_splat(self, children: Children) -> Steps:
         token, *steps = children
-        end = steps[-1][2].end if steps else token.end
-        return [step[1] for step in steps], Span(token.start, end)
+        return steps, token.span
 
-    full_splat = attr_splat
+    attr_splat = full_splat
 
-    def attr_splat_expr_term(self, children: Children) -> Splat:
-        node, (steps, end) = children
-        span = Span(node.span.start, end.end)
-        return Splat(span, _deepen(span, node, *_nodes(steps)), node, steps)
+    def full_splat_expr_term(self, children: Children) -> Splat:
+        node, (accesses, last) = children
+        return _splat(node, accesses, last)
 
-    full_splat_expr_term = attr_splat_expr_term
+    def attr_splat_expr_term(self, children: Children) -> Node:
+        """`x.*.a[0]` is `x[*].a` and then its first item; the other splat goes on inside."""
+        node, (accesses, last) = children
+        inside = next(
+            (n for n, step in enumerate(accesses) if step[0] == "index" and step[3]),
+            len(accesses),
+        )
+        made: Node = _splat(node, accesses[:inside], last)
+        for step in accesses[inside:]:
+            access = self.index_expr_term if step[0] == "index" else self.get_attr_expr_term
+            made = access([made, step])
+        return made
 
     # --- for ------------------------------------------------------------------------
 
@@ -326,6 +336,12 @@ class Builder:
         condition: Node | None = conditions[0] if conditions else None
         depth = _deepen(span, *[n for n in (collection, key, value, condition) if n is not None])
         return For(span, depth, key_name, value_name, collection, key, value, condition, is_grouped)
+
+
+def _splat(node: Node, accesses: list[Any], last: Span) -> Splat:
+    steps = [access[1] for access in accesses]
+    span = Span(node.span.start, accesses[-1][2].end if accesses else last.end)
+    return Splat(span, _deepen(span, node, *_nodes(steps)), node, steps)
 
 
 def _word(node: Node) -> str:

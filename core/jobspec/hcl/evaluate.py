@@ -9,13 +9,14 @@ is shared by the whole file (limits.EVALUATION_STEPS).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from core.jobspec.diagnostics import Source, SourceError, Span, did_you_mean
 from core.jobspec.hcl import limits, tree
 from core.jobspec.hcl.functions import FUNCTIONS, UNAVAILABLE, Function
 from core.jobspec.hcl.values import (
+    SetValue,
     ValueProblem,
     check_size,
     is_equal,
@@ -74,11 +75,14 @@ class Evaluator:
         *,
         functions: Mapping[str, Function] = FUNCTIONS,
         budget: Budget | None = None,
+        is_closed: bool = False,
     ) -> None:
+        """`is_closed`: nothing is left for the client, so an unknown reference is an error."""
         self.source = source
         self.roots = roots
         self.functions = functions
         self.budget = budget or Budget()
+        self.is_closed = is_closed
 
     def value(self, node: tree.Node, scope: Scope | None = None) -> Any:
         """Return the value of an expression; `scope` holds names beside the roots.
@@ -117,6 +121,11 @@ class Evaluator:
         return self._runtime(node)
 
     def _runtime(self, node: tree.Node) -> str:
+        if self.is_closed:
+            name = self.source.slice(node.span)
+            raise self.source.error(
+                node.span, f"{name} is not known here", hint=f'a text takes quotes: "{name}"'
+            )
         return "${" + self.source.slice(node.span) + "}"
 
     def _is_runtime(self, node: tree.Node, scope: Scope) -> bool:
@@ -161,6 +170,8 @@ class Evaluator:
         return self._item(owner, key)
 
     def _item(self, owner: Any, key: Any) -> Any:
+        if isinstance(owner, SetValue):
+            raise ValueProblem("the items of a set have no numbers", "sort() makes a list of it")
         if not isinstance(owner, list):
             raise ValueProblem(f"a {type_name(owner)} can't be indexed")
         number = to_number(key)
@@ -221,8 +232,23 @@ class Evaluator:
             raise self.source.error(node.span, str(problem), hint=problem.hint) from None
 
     def conditional(self, node: tree.Conditional, scope: Scope) -> Any:
-        chosen = node.if_true if self.boolean(node.condition, scope) else node.if_false
-        return self.value(chosen, scope)
+        chosen, other = node.if_true, node.if_false
+        if not self.boolean(node.condition, scope):
+            chosen, other = other, chosen
+        value = self.value(chosen, scope)
+        # Both sides are of one type: where one is a string, so is the other.
+        if isinstance(value, (int, float)) and isinstance(self._other_side(other, scope), str):
+            return to_string(value)
+        return value
+
+    def _other_side(self, node: tree.Node, scope: Scope) -> Any:
+        """Return the value of the side that was not chosen, None when it has none."""
+        try:
+            return self.value(node, scope)
+        except BudgetExhausted:
+            raise
+        except SourceError:
+            return None
 
     # --- collections ----------------------------------------------------------------
 
@@ -266,13 +292,12 @@ class Evaluator:
         return items if node.key is None else result
 
     def _pairs(self, collection: Any, node: tree.Node) -> list[tuple[Any, Any]]:
-        if isinstance(collection, Mapping):
-            return sorted(collection.items())
-        if isinstance(collection, list):
-            return list(enumerate(collection))
-        raise self.source.error(
-            node.span, f"a list or a map is needed here, this is a {type_name(collection)}"
-        )
+        pairs = pairs_of(collection)
+        if pairs is None:
+            raise self.source.error(
+                node.span, f"a list or a map is needed here, this is a {type_name(collection)}"
+            )
+        return pairs
 
     # --- templates ------------------------------------------------------------------
 
@@ -281,8 +306,21 @@ class Evaluator:
         if len(parts) == 1 and node.is_quoted and isinstance(parts[0], tree.Node):
             if not isinstance(parts[0], (tree.TemplateIf, tree.TemplateFor)):
                 return self.value(parts[0], scope)
-        texts = [p if isinstance(p, str) else self.string(p, scope) for p in parts]
-        return check_size("".join(texts))
+        return self._joined(self._text(part, scope) for part in parts)
+
+    def _text(self, part: str | tree.Node, scope: Scope) -> str:
+        return part if isinstance(part, str) else self.string(part, scope)
+
+    def _joined(self, texts: Iterable[str]) -> str:
+        """Return the texts in one; a text that grows too long is an error while it grows."""
+        gathered: list[str] = []
+        size = 0
+        for text in texts:
+            gathered.append(text)
+            size += len(text)
+            if size > limits.STRING_CHARS:
+                break
+        return str(check_size("".join(gathered)))
 
     def template_if(self, node: tree.TemplateIf, scope: Scope) -> str:
         if self.boolean(node.condition, scope):
@@ -290,17 +328,14 @@ class Evaluator:
         return self.string(node.if_false, scope) if node.if_false is not None else ""
 
     def template_for(self, node: tree.TemplateFor, scope: Scope) -> str:
-        texts: list[str] = []
-        size = 0
-        for key, value in self._pairs(self.value(node.collection, scope), node.collection):
-            inner = {**scope, node.value_name: value}
-            if node.key_name is not None:
-                inner[node.key_name] = key
-            texts.append(self.string(node.body, inner))
-            size += len(texts[-1])
-            if size > limits.STRING_CHARS:
-                break
-        return str(check_size("".join(texts)))
+        def bodies() -> Iterator[str]:
+            for key, value in self._pairs(self.value(node.collection, scope), node.collection):
+                inner = {**scope, node.value_name: value}
+                if node.key_name is not None:
+                    inner[node.key_name] = key
+                yield self.string(node.body, inner)
+
+        return self._joined(bodies())
 
     # --- calls ----------------------------------------------------------------------
 
@@ -325,6 +360,8 @@ class Evaluator:
             arguments += last
         function.check_count(node.name, len(arguments))
         self.budget.weigh(self.source, node.span, arguments)
+        if function.steps is not None:
+            self.budget.spend(self.source, node.span, function.steps(*arguments))
         try:
             return check_size(function.call(*arguments))
         except ValueProblem as problem:
@@ -348,6 +385,15 @@ class Evaluator:
             return self.source.error(node.span, f"{node.name}(): {UNAVAILABLE[node.name]}")
         hint = did_you_mean(node.name, [*self.functions, "try", "can", "convert"])
         return self.source.error(node.span, f'there is no function "{node.name}"', hint=hint)
+
+
+def pairs_of(collection: Any) -> list[tuple[Any, Any]] | None:
+    """Return keys and values in the order of a loop, None for what is no collection."""
+    if isinstance(collection, Mapping):
+        return sorted(collection.items())
+    if isinstance(collection, SetValue):
+        return [(item, item) for item in collection]
+    return list(enumerate(collection)) if isinstance(collection, list) else None
 
 
 _ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {

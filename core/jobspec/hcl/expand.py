@@ -6,9 +6,9 @@ from typing import Any
 from core.jobspec.diagnostics import Source, SourceError
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.body import Attribute, Block, Body
-from core.jobspec.hcl.evaluate import Evaluator, Scope
+from core.jobspec.hcl.evaluate import Evaluator, Scope, pairs_of
 from core.jobspec.hcl.json_form import parse_any
-from core.jobspec.hcl.values import ValueProblem, to_string, type_name
+from core.jobspec.hcl.values import ValueProblem, to_string, type_name, without_sets
 from core.jobspec.schema import BlockSchema
 
 
@@ -43,7 +43,8 @@ def _add_attribute(
         )
     value = evaluator.value(item.value, scope)
     evaluator.budget.weigh(evaluator.source, item.value.span, value)
-    body.attributes[item.name] = Attribute(item.name, value, item.name_span, item.value.span)
+    plain = without_sets(value) if isinstance(value, (list, dict)) else value
+    body.attributes[item.name] = Attribute(item.name, plain, item.name_span, item.value.span)
 
 
 def _unfold(evaluator: Evaluator, body: Body, block: tree.BlockNode, scope: Scope | None) -> None:
@@ -59,11 +60,8 @@ def _unfold(evaluator: Evaluator, body: Body, block: tree.BlockNode, scope: Scop
         missing = "for_each attribute" if parts.for_each is None else "content block"
         raise source.error(block.type_span, f'dynamic "{type_}" has no {missing}')
     collection = evaluator.value(parts.for_each, scope)
-    if isinstance(collection, Mapping):
-        pairs: list[tuple[Any, Any]] = sorted(collection.items())
-    elif isinstance(collection, list):
-        pairs = list(enumerate(collection))
-    else:
+    pairs = pairs_of(collection)
+    if pairs is None:
         raise source.error(
             parts.for_each.span,
             f"for_each takes a list or a map, this is a {type_name(collection)}",
@@ -120,11 +118,16 @@ class _DynamicParts:
 
 
 def evaluate_text(
-    text: str, filename: str, variables: Mapping[str, Any], schema: BlockSchema | None
+    text: str,
+    filename: str,
+    variables: Mapping[str, Any],
+    schema: BlockSchema | None,
+    *,
+    is_closed: bool = False,
 ) -> Body:
-    """See core.jobspec.hcl.body.parse_body."""
+    """See core.jobspec.hcl.body.parse_body; `is_closed`: unknown references are errors."""
     source, root = parse_any(text, filename, schema)
     try:
-        return evaluate_body(Evaluator(source, variables), root)
+        return evaluate_body(Evaluator(source, variables, is_closed=is_closed), root)
     except RecursionError:
         raise SourceError.of_file(filename, "expressions refer to each other too deeply") from None

@@ -70,7 +70,7 @@ def build() -> dict[str, Any]:
     """Return the tables, as the module's text describes them."""
     text = grammar_text()
     built = lark.Lark(text, parser="lalr", lexer=_NoLexer, start=list(STARTS))
-    table: Any = built.parser.parser._parse_table  # type: ignore[attr-defined]
+    table: Any = built.parser.parser._parse_table
     numbers: dict[Any, int] = {}
     rules: dict[Any, int] = {}
     pending = [state for start in STARTS for state in _ends(table, start)]

@@ -79,7 +79,8 @@ def parse_tokens(source: Source, tokens: list[Token], end: int, *, is_expression
     """
     starts, rules, states = _tables()
     state, complete = starts[_START_EXPRESSION if is_expression else _START_FILE]
-    path, values = [state], []
+    path: list[int] = [state]
+    values: list[Any] = []
     last = Token("$END", "", end, end)
     for index, token in enumerate([*tokens, last]):
         row = states[path[-1]]

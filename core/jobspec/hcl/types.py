@@ -7,7 +7,7 @@ from core.jobspec.diagnostics import Source, did_you_mean
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.values import (
     ValueProblem,
-    is_equal,
+    set_of,
     to_bool,
     to_number,
     to_string,
@@ -29,8 +29,8 @@ class Type:
 
     @property
     def is_text(self) -> bool:
-        """Whether `-var name=text` is taken literally: strings, numbers and untyped ones."""
-        return self.name in {"string", "number", "bool"}
+        """Whether `-var name=text` is taken literally, and not as an expression."""
+        return self.name in {"string", "number"}
 
     def __str__(self) -> str:
         return f"{self.name}({self.item})" if self.item is not None else self.name
@@ -120,13 +120,7 @@ def _convert_items(values: list[Any], wanted: Type) -> list[Any]:
             raise ValueProblem(f"{len(wanted.items)} items are needed here, {len(values)} given")
         return [convert(v, t) for v, t in zip(values, wanted.items, strict=True)]
     items = [convert(value, wanted.item or ANY) for value in values]
-    if wanted.name == "list":
-        return items
-    distinct: list[Any] = []
-    for item in items:
-        if not any(is_equal(item, other) for other in distinct):
-            distinct.append(item)
-    return sorted(distinct) if all(isinstance(item, str) for item in distinct) else distinct
+    return items if wanted.name == "list" else set_of(items)
 
 
 def _convert_object(value: dict[str, Any], wanted: Type) -> dict[str, Any]:
@@ -135,10 +129,22 @@ def _convert_object(value: dict[str, Any], wanted: Type) -> dict[str, Any]:
         if name not in value or (value[name] is None and default is not None):
             if not is_optional:
                 raise ValueProblem(f'the object lacks "{name}"')
-            result[name] = default
+            result[name] = _convert_member(name, default, inner)
         else:
-            try:
-                result[name] = convert(value[name], inner)
-            except ValueProblem as problem:
-                raise ValueProblem(f'in "{name}": {problem}', problem.hint) from None
+            result[name] = _convert_member(name, value[name], inner)
     return result
+
+
+def _convert_member(name: str, value: Any, wanted: Type) -> Any:
+    try:
+        return convert(value, wanted)
+    except ValueProblem as problem:
+        raise ValueProblem(f'in "{name}": {problem}', problem.hint) from None
+
+
+def type_of(value: Any) -> Type:
+    """Return the type that an untyped variable has from its default."""
+    if isinstance(value, (list, dict)):
+        return Type("any")
+    names = {"string": "string", "number": "number", "bool": "bool"}
+    return Type(names.get(type_name(value), "any"))

@@ -1,10 +1,12 @@
 """The values of HCL as Python's, and HCL's conversions between them.
 
-str, int, float, bool, None, list (also for sets and tuples) and dict (maps, objects).
+str, int, float, bool, None, list (also for tuples), SetValue and dict (maps, objects).
 What only the client knows is the str of its own text: `${attr.x}`.
 """
 
 import math
+import re
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from core.jobspec.hcl import limits
@@ -18,10 +20,15 @@ class ValueProblem(Exception):
         self.hint = hint
 
 
+class SetValue(list[Any]):
+    """A set: no two items are equal, and none has a number. Loops give each as its own key."""
+
+
 _TYPE_NAMES: Final = {
     str: "string", bool: "bool", int: "number", float: "number", list: "list", dict: "map",
-    type(None): "null",
+    SetValue: "set", type(None): "null",
 }  # fmt: skip
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _NUMBER_LIMIT: Final = 10**limits.NUMBER_CHARS
 
 
@@ -68,18 +75,28 @@ def to_number(value: Any) -> int | float:
 
 
 def _parse_number(text: str) -> int | float:
-    if len(text) <= limits.NUMBER_CHARS and text.isascii() and "_" not in text:
-        try:
-            return int(text) if text.strip() == text else int("?")
-        except ValueError:
-            pass
-        try:
-            if text.strip() == text and text.lower().strip("+-") not in {"nan", "inf", "infinity"}:
-                return tidy(float(text))
-        except ValueError:
-            pass
+    if len(text) <= limits.NUMBER_CHARS and _NUMBER.fullmatch(text):
+        return number_of_text(text)
     hint = "a reference such as ${attr.x} is known only where the task runs" * ("${" in text)
     raise ValueProblem(f'a number is needed here, this is the string "{text[:60]}"', hint)
+
+
+def number_of_text(text: str) -> int | float:
+    """Return the number that digits with a fraction or an exponent spell; whole ones exactly.
+
+    Raises:
+        ValueProblem: it has more than limits.NUMBER_CHARS digits.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent beyond even Decimal's range
+        raise ValueProblem("this number is too large") from None
+    if number and number.adjusted() >= limits.NUMBER_CHARS:
+        raise ValueProblem("this number is too large")
+    if number and number.adjusted() < -limits.NUMBER_CHARS:
+        return 0
+    whole = int(number)
+    return whole if whole == number else tidy(float(number))
 
 
 def to_int(value: Any) -> int:
@@ -123,13 +140,47 @@ def tidy(number: int | float) -> int | float:
 
 def is_equal(left: Any, right: Any) -> bool:
     """Return HCL's `==`: values of different types are never equal."""
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(is_equal, left, right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(is_equal(left[k], right[k]) for k in left)
-    return bool(left == right)
+    return bool(identity(left) == identity(right))
+
+
+def identity(value: Any) -> Any:
+    """Return something hashable that is equal for exactly the values HCL takes as equal."""
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, SetValue):
+        return frozenset(map(identity, value))
+    if isinstance(value, list):
+        return "list", tuple(map(identity, value))
+    if isinstance(value, dict):
+        return "map", frozenset((key, identity(item)) for key, item in value.items())
+    return value
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Return the values in their order, the first of equal ones."""
+    first: dict[Any, Any] = {}
+    for value in values:
+        first.setdefault(identity(value), value)
+    return list(first.values())
+
+
+def set_of(values: list[Any]) -> SetValue:
+    """Return a set, in the order in which HCL walks it where it has one."""
+    items = distinct(values)
+    if all(isinstance(item, str) for item in items) or all(
+        isinstance(item, (int, float)) and not isinstance(item, bool) for item in items
+    ):
+        items.sort()
+    return SetValue(items)
+
+
+def without_sets(value: Any) -> Any:
+    """Return the value as an attribute has it, where a set is a list like any other."""
+    if isinstance(value, list):
+        return [without_sets(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_sets(item) for key, item in value.items()}
+    return value
 
 
 def check_size(value: Any) -> Any:

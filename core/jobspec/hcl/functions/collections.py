@@ -1,12 +1,16 @@
-"""Functions on lists, maps and sets. A set is a list without doubles, in order."""
+"""Functions on lists, maps and sets."""
 
 from typing import Any, Final
 
 from core.jobspec.hcl import limits
 from core.jobspec.hcl.functions.function import Function, as_list, as_map
 from core.jobspec.hcl.values import (
+    SetValue,
     ValueProblem,
+    distinct,
+    identity,
     is_equal,
+    set_of,
     to_bool,
     to_int,
     to_number,
@@ -16,23 +20,7 @@ from core.jobspec.hcl.values import (
 
 
 def _distinct(values: Any) -> list[Any]:
-    items = as_list(values)
-    if all(isinstance(item, str) for item in items):
-        return list(dict.fromkeys(items))
-    if len(items) > 5000:
-        raise ValueProblem("at most 5000 items that are not strings can be compared")
-    result: list[Any] = []
-    for item in items:
-        if not any(is_equal(item, other) for other in result):
-            result.append(item)
-    return result
-
-
-def _ordered(values: list[Any]) -> list[Any]:
-    try:
-        return sorted(values)
-    except TypeError:
-        return values
+    return distinct(as_list(values))
 
 
 def _chunklist(values: Any, size: Any) -> list[list[Any]]:
@@ -142,25 +130,24 @@ def _range(*arguments: Any) -> list[int | float]:
     return values
 
 
-def _setintersection(first: Any, *others: Any) -> list[Any]:
-    result = _distinct(first)
-    for other in others:
-        result = [item for item in result if _contains(other, item)]
-    return _ordered(result)
+def _setintersection(first: Any, *others: Any) -> SetValue:
+    known = [set(map(identity, as_list(other))) for other in others]
+    return set_of([v for v in as_list(first) if all(identity(v) in one for one in known)])
 
 
-def _setunion(*sets: Any) -> list[Any]:
-    return _ordered(_distinct(_concat(*sets)))
+def _setunion(*sets: Any) -> SetValue:
+    return set_of(_concat(*sets))
 
 
 def _setproduct(*sets: Any) -> list[list[Any]]:
     product: list[list[Any]] = [[]]
     for one in sets:
         items = as_list(one)
-        if len(product) * len(items) > limits.COLLECTION_ITEMS:
-            raise ValueProblem(f"the product has more than {limits.COLLECTION_ITEMS} items")
+        count = len(product) * len(items)
+        if count * len(sets) > limits.COLLECTION_ITEMS:
+            raise ValueProblem(f"the product has more than {limits.COLLECTION_ITEMS} values")
         product = [[*left, right] for left in product for right in items]
-    return product
+    return SetValue(product) if all(isinstance(one, SetValue) for one in sets) else product
 
 
 def _slice(values: Any, start: Any, end: Any) -> list[Any]:
@@ -226,8 +213,8 @@ FUNCTIONS: Final = {
     "slice": Function(_slice, 3, 3),
     "sort": Function(_sort, 1, 1),
     "sum": Function(_sum, 1, 1),
-    "tolist": Function(as_list, 1, 1),
-    "toset": Function(lambda values: _ordered(_distinct(values)), 1, 1),
+    "tolist": Function(lambda values: list(as_list(values)), 1, 1),
+    "toset": Function(lambda values: set_of(as_list(values)), 1, 1),
     "values": Function(_values, 1, 1),
     "zipmap": Function(_zipmap, 2, 2),
 }

@@ -4,14 +4,14 @@ import base64
 import binascii
 import csv
 import hashlib
+import io
 import json
-import re
 import urllib.parse
 import uuid
 from typing import Any, Final
 
 from core.jobspec.hcl.functions.function import Function
-from core.jobspec.hcl.values import ValueProblem, to_string
+from core.jobspec.hcl.values import ValueProblem, number_of_text, to_string
 
 _NAMESPACES: Final = {
     "dns": uuid.NAMESPACE_DNS,
@@ -24,14 +24,42 @@ _NAMESPACES: Final = {
 def encode_json(value: Any) -> str:
     """Return JSON without spaces, keys sorted, as Go writes it."""
     text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
 
 
 def decode_json(text: Any) -> Any:
     try:
-        return json.loads(to_string(text))
-    except (ValueError, RecursionError) as error:
+        value = json.loads(
+            to_string(text),
+            parse_int=number_of_text,
+            parse_float=number_of_text,
+            parse_constant=_no_number,
+        )
+        return without_lone_surrogates(value)
+    except RecursionError:
+        raise ValueProblem("this JSON is nested too deeply") from None
+    except ValueError as error:
         raise ValueProblem(f"this is not JSON: {error}") from None
+
+
+def without_lone_surrogates(value: Any) -> Any:
+    """Return the value with U+FFFD for halves of characters, as Go decodes them."""
+    if isinstance(value, list):
+        return [without_lone_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            without_lone_surrogates(key): without_lone_surrogates(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return value
+
+
+def _no_number(word: str) -> Any:
+    raise ValueProblem(f"this is not JSON: {word} is no number")
 
 
 def _base64decode(text: Any) -> str:
@@ -50,12 +78,14 @@ def _digest(algorithm: str) -> Function:
 
 def _csvdecode(text: Any) -> list[dict[str, str]]:
     try:
-        rows = list(csv.reader(to_string(text).splitlines(), strict=True))
+        rows = [row for row in csv.reader(io.StringIO(to_string(text), newline="")) if row]
     except csv.Error as error:
         raise ValueProblem(f"this is not CSV: {error}") from None
     if not rows:
         raise ValueProblem("the first line of CSV names the columns; there is none")
     header, *lines = rows
+    if len(set(header)) < len(header):
+        raise ValueProblem("two columns of the CSV have one name")
     for number, line in enumerate(lines, 2):
         if len(line) != len(header):
             raise ValueProblem(f"line {number} has {len(line)} fields, the header {len(header)}")
@@ -75,53 +105,6 @@ def _uuidv5(namespace: Any, name: Any) -> str:
     return str(uuid.uuid5(root, to_string(name)))
 
 
-_PLAIN_YAML = re.compile(r"^[A-Za-z_/][A-Za-z0-9_./-]*$")
-_YAML_WORDS: Final = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-
-
-def encode_yaml(value: Any) -> str:
-    """Return block-style YAML, keys sorted; strings are quoted unless they are plain words."""
-    lines: list[str] = []
-    _yaml_lines(value, 0, lines, "")
-    return "\n".join(lines) + "\n"
-
-
-def _yaml_lines(value: Any, indent: int, lines: list[str], lead: str) -> None:
-    pad = " " * indent
-    if isinstance(value, dict) and value:
-        for number, key in enumerate(sorted(value)):
-            start = lead if number == 0 and lead else pad
-            _yaml_member(f"{start}{_yaml_scalar(key)}:", value[key], indent, lines)
-    elif isinstance(value, list) and value:
-        for number, item in enumerate(value):
-            start = lead if number == 0 and lead else pad
-            if isinstance(item, (dict, list)) and item:
-                _yaml_lines(item, indent + 2, lines, f"{start}- ")
-            else:
-                lines.append(f"{start}- {_yaml_scalar(item)}")
-    else:
-        lines.append((lead or pad) + _yaml_scalar(value))
-
-
-def _yaml_member(head: str, value: Any, indent: int, lines: list[str]) -> None:
-    if isinstance(value, (dict, list)) and value:
-        lines.append(head)
-        _yaml_lines(value, indent + 2, lines, "")
-    else:
-        lines.append(f"{head} {_yaml_scalar(value)}")
-
-
-def _yaml_scalar(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, (dict, list)):
-        return "{}" if isinstance(value, dict) else "[]"
-    if isinstance(value, str):
-        is_plain = _PLAIN_YAML.match(value) and value.lower() not in _YAML_WORDS
-        return value if is_plain else json.dumps(value, ensure_ascii=False)
-    return to_string(value)
-
-
 FUNCTIONS: Final = {
     "base64decode": Function(_base64decode, 1, 1),
     "base64encode": Function(
@@ -136,5 +119,4 @@ FUNCTIONS: Final = {
     "sha512": _digest("sha512"),
     "urlencode": Function(_urlencode, 1, 1),
     "uuidv5": Function(_uuidv5, 2, 2),
-    "yamlencode": Function(encode_yaml, 1, 1),
 }

@@ -12,6 +12,8 @@ class Function:
     call: Callable[..., Any]
     least: int
     most: int | None = None  # None: any number
+    # What a call costs beside looking at its arguments, in steps of evaluation.
+    steps: Callable[..., int] | None = None
 
     def check_count(self, name: str, count: int) -> None:
         """Raise ValueProblem unless `count` arguments will do."""

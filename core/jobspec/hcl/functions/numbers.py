@@ -7,6 +7,9 @@ from core.jobspec.hcl import limits
 from core.jobspec.hcl.functions.function import Function
 from core.jobspec.hcl.values import ValueProblem, tidy, to_int, to_number, to_string
 
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MAX_DIGITS: Final = 4 * limits.NUMBER_CHARS
+
 
 def _log(value: Any, base: Any) -> int | float:
     number, of = to_number(value), to_number(base)
@@ -28,12 +31,17 @@ def _pow(value: Any, exponent: Any) -> int | float:
 
 def _parseint(text: Any, base: Any) -> int:
     digits, radix = to_string(text), to_int(base)
-    if not 2 <= radix <= 62 or radix > 36:
-        raise ValueProblem("the base is between 2 and 36")
-    try:
-        return int(tidy(int(digits[: limits.NUMBER_CHARS], radix)))
-    except ValueError:
-        raise ValueProblem(f'"{digits[:40]}" is not a number of base {radix}') from None
+    if not 2 <= radix <= 62:
+        raise ValueProblem("the base is between 2 and 62")
+    unsigned = digits[1:] if digits[:1] in {"+", "-"} else digits
+    # Beyond 36 a letter's case tells: a is 10, A is 36.
+    values = [_DIGITS.find(c if radix > 36 else c.lower()) for c in unsigned[:_MAX_DIGITS]]
+    if not values or len(unsigned) > _MAX_DIGITS or not all(0 <= v < radix for v in values):
+        raise ValueProblem(f'"{digits[:40]}" is not a number of base {radix}')
+    number = 0
+    for value in values:
+        number = number * radix + value
+    return int(tidy(-number if digits[0] == "-" else number))
 
 
 def _max(*values: Any) -> int | float:
