@@ -40,6 +40,7 @@ from core.server.measures import FAMILIES as SERVER_FAMILIES
 from gossip.endpoint import Endpoint, KeepKeys, open_endpoint
 from gossip.keyring import encode_key
 from gossip.measures import SOCKET
+from raft.engine import WARNINGS
 
 STOP_TIMEOUT_S: Final = 40.0  # a task may take its kill timeout
 LEAVE_TIMEOUT_S: Final = 2.0
@@ -139,6 +140,7 @@ class Agent:
             log=self.log,
             client_tls=outgoing,
             server_tls=incoming,
+            verifies_server=self.config.tls.verify_server_hostname,
         )
         self.host.gossip = endpoint
         started = now()
@@ -183,6 +185,8 @@ class Agent:
         config = build.server_config(
             self.config, addresses, disk.server_id, is_dev=self.options.is_dev
         )
+        if warning := WARNINGS.get(config.raft_engine):
+            self.log.warning(f"the raft engine is {config.raft_engine}", reason=warning)
         boot = disk.boot()
         seed = secrets.randbits(64)
         self._server = ServerMachine(config=config, boot=boot, rng=random.Random(seed), now=started)

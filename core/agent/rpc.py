@@ -30,7 +30,7 @@ from core.agent.frames import (
     FrameReader,
     encode_frame,
 )
-from core.agent.tls import peer_of_certificate
+from core.agent.tls import TLSError, peer_of_certificate, proven_names
 from core.model.host import Address, Peer
 
 RECEIVE_BYTES: Final = 1 << 18
@@ -114,7 +114,14 @@ class RpcEndpoint:
         log: Any,
         client_tls: ssl.SSLContext | None = None,
         server_tls: ssl.SSLContext | None = None,
+        verifies_server: bool = False,
     ) -> None:
+        """Prepare both sides.
+
+        Args:
+            source_host: The address that outgoing connections are bound to.
+            verifies_server: Whoever a client calls must hold a server's certificate.
+        """
         self.identity = identity
         self.counters = RpcCounters()
         self._nursery = nursery
@@ -124,6 +131,7 @@ class RpcEndpoint:
         self._log = log
         self._client_tls = client_tls
         self._server_tls = server_tls
+        self._verifies_server = verifies_server
         self._links: dict[tuple[Address, str], _Link] = {}
         self._call_ids = itertools.count(1)
         self._incoming = 0
@@ -173,7 +181,11 @@ class RpcEndpoint:
     def _link(self, address: Address, purpose: str) -> "_Link":
         link = self._links.get((address, purpose))
         if link is None:
-            link = _Link(self, address)
+            # Only servers get one-way messages; a client calls nobody but servers.
+            needs_server = purpose == "send" or (
+                self._verifies_server and self.identity.role == "client"
+            )
+            link = _Link(self, address, needs_server=needs_server)
             self._links[address, purpose] = link
             self._nursery.start_soon(self._run_link, (address, purpose), link)
         return link
@@ -185,8 +197,10 @@ class RpcEndpoint:
             if self._links.get(key) is link:
                 del self._links[key]
 
-    async def dial(self, address: Address) -> trio.abc.Stream:
+    async def dial(self, address: Address, *, needs_server: bool = False) -> trio.abc.Stream:
         """Open a connection and introduce ourselves.
+
+        With TLS and `needs_server` the other side must hold a server's certificate.
 
         Raises:
             OSError, ValueError, ssl.SSLError, trio.TooSlowError: It did not come about.
@@ -199,7 +213,7 @@ class RpcEndpoint:
             tcp = await trio.open_tcp_stream(host, int(port), local_address=self._source())
             try:
                 _notice_silence(tcp)
-                return await self._introduce_ourselves(tcp, host)
+                return await self._introduce_ourselves(tcp, host, needs_server=needs_server)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(tcp)
@@ -209,13 +223,18 @@ class RpcEndpoint:
         """Return what outgoing connections are bound to; a wildcard leaves it to the kernel."""
         return None if self._source_host in ("", "0.0.0.0", "::") else self._source_host
 
-    async def _introduce_ourselves(self, tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
+    async def _introduce_ourselves(
+        self, tcp: trio.SocketStream, host: str, *, needs_server: bool
+    ) -> trio.abc.Stream:
         stream: trio.abc.Stream = tcp
         if self._client_tls is not None:
             tls_stream = trio.SSLStream(
                 tcp, self._client_tls, server_hostname=host, https_compatible=True
             )
             await tls_stream.do_handshake()
+            role = proven_names(tls_stream.getpeercert()).role
+            if needs_server and role != "server":
+                raise ssl.SSLError(f"its certificate is a {role or 'nameless'} one, no server's")
             stream = tls_stream
         me = self.identity
         said = {
@@ -300,7 +319,10 @@ class RpcEndpoint:
             )
         said = {key: str(frame.body.get(key, "")) for key in _HELLO_FIELDS}
         if isinstance(stream, trio.SSLStream):
-            return peer_of_certificate(stream.getpeercert(), said)
+            try:
+                return peer_of_certificate(stream.getpeercert(), said)
+            except TLSError as error:
+                raise FrameError(str(error)) from None
         return Peer(**said, is_proven=False)
 
     async def _answer(self, outgoing: "_Outgoing", frame: Frame, peer: Peer) -> None:
@@ -367,9 +389,10 @@ class _Outgoing:
 class _Link:
     """One outgoing connection: dialled when needed, dialled again when it broke."""
 
-    def __init__(self, endpoint: RpcEndpoint, address: Address) -> None:
+    def __init__(self, endpoint: RpcEndpoint, address: Address, *, needs_server: bool) -> None:
         self.endpoint = endpoint
         self.address = address
+        self._needs_server = needs_server
         self.waiters: dict[int, _Waiter] = {}
         self._outgoing = _Outgoing(None)
 
@@ -386,7 +409,7 @@ class _Link:
             if not self._outgoing.queue and not self.waiters:
                 return
             try:
-                stream = await self.endpoint.dial(self.address)
+                stream = await self.endpoint.dial(self.address, needs_server=self._needs_server)
             except DIAL_ERRORS as error:
                 self._fail_waiters(f"unreachable: {self.address}: {_reason(error)}")
                 self._drop_queue()

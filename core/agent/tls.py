@@ -1,12 +1,13 @@
 """TLS contexts, and who a certificate says its holder is.
 
 A certificate names its holder in DNS entries of the form `ROLE.REGION.serai` (or
-`.nomad`, so that certificates made for Nomad work) and, for a server of a known
-datacenter, `DATACENTER_ID.datacenter.serai`.
+`.nomad`, so that certificates made for Nomad work) and, where it is meant for one
+datacenter or one agent alone, `DATACENTER_ID.datacenter.serai` and `NAME.agent.serai`.
+core.agent.certificates makes them.
 """
 
 import ssl
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from core.model.host import Peer
 
@@ -51,26 +52,55 @@ def _load(context: ssl.SSLContext, ca_file: str, cert_file: str, key_file: str) 
         ) from None
 
 
-def peer_of_certificate(certificate: Any, said: dict[str, str]) -> Peer:
-    """Return who called: role and datacenter id as proven, name and address as said.
+class ProvenNames(NamedTuple):
+    """What a certificate proves of its holder; "" where it says nothing."""
 
-    A certificate that names no role proves just that: its holder is no server.
-    """
-    role = ""
-    datacenter_id = ""
-    for kind, name in (certificate or {}).get("subjectAltName", ()):
+    role: str
+    datacenter_id: str
+    name: str
+
+
+def proven_names(certificate: Any) -> ProvenNames:
+    """Read a certificate as `ssl.SSLSocket.getpeercert` returns it."""
+    role = datacenter_id = name = ""
+    for kind, entry in (certificate or {}).get("subjectAltName", ()):
         if kind != "DNS":
             continue
-        words = name.split(".")
-        if len(words) == 3 and words[2] in _DOMAINS:
-            if words[1] == "datacenter":
-                datacenter_id = words[0]
-            elif words[0] in ("server", "client", "cli"):
-                role = words[0]
+        words = entry.split(".")
+        if words[-1] not in _DOMAINS or len(words) < 3:
+            continue
+        if words[-2] == "agent":
+            name = ".".join(words[:-2])
+        elif len(words) == 3 and words[1] == "datacenter":
+            datacenter_id = words[0]
+        elif words[0] in ("server", "client", "cli"):
+            role = words[0]
+    return ProvenNames(role, datacenter_id, name)
+
+
+def peer_of_certificate(certificate: Any, said: dict[str, str]) -> Peer:
+    """Return who called: what the certificate proves, and the rest as said.
+
+    A certificate that names no role proves just that: its holder is no server.
+
+    Raises:
+        TLSError: The caller says to be another than its certificate is for.
+    """
+    proven = proven_names(certificate)
+    if proven.name and said["name"] != proven.name:
+        raise TLSError(
+            f"the certificate is for agent {proven.name!r}, the caller says to be "
+            f"{said['name']!r}: give each agent a certificate of its own"
+        )
+    if proven.datacenter_id and said["datacenter_id"] not in ("", proven.datacenter_id):
+        raise TLSError(
+            f"the certificate is for datacenter {proven.datacenter_id}, the caller says to be "
+            f"of {said['datacenter_id']}"
+        )
     return Peer(
         name=said["name"],
-        role=role,
-        datacenter_id=datacenter_id or said["datacenter_id"],
+        role=proven.role,
+        datacenter_id=proven.datacenter_id or said["datacenter_id"],
         address=said["address"],
         is_proven=True,
     )

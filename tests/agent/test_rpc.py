@@ -346,11 +346,41 @@ def guarded(authority: Authority) -> dict[str, Any]:
 
 async def test_role_and_datacenter_come_from_the_certificate(authority: Authority) -> None:
     async with pair(**guarded(authority)) as (_, server, nursery, _):
-        files = authority.files("c", ["client.global.serai", "001122334455.datacenter.serai"])
+        files = authority.files("c", ["client.global.serai", "0123456789ab.datacenter.serai"])
         caller = Agent(nursery, "liar", client_tls=client_context(*files))
         assert await caller.rpc.call(server.identity.address, "Echo", 1, 3) == 1
         (peer,) = server.callers
-        assert (peer.role, peer.datacenter_id, peer.is_proven) == ("client", "001122334455", True)
+        assert (peer.role, peer.datacenter_id, peer.is_proven) == ("client", "0123456789ab", True)
+
+
+async def test_who_says_to_be_another_than_its_certificate_is_refused(
+    authority: Authority,
+) -> None:
+    names = {
+        "elsewhere": ["server.global.serai", "001122334455.datacenter.serai"],
+        "another": ["server.global.serai", "s7.agent.serai"],
+    }
+    async with pair(**guarded(authority)) as (_, server, nursery, _):
+        for label, said in names.items():
+            files = authority.files(label, said)
+            liar = Agent(nursery, "liar", client_tls=client_context(*files))
+            with pytest.raises(CallFailed, match="unreachable"):
+                await liar.rpc.call(server.identity.address, "Echo", 1, 1)
+        assert server.callers == []
+        assert server.rpc.counters.refused == {"garbage": 2}
+
+
+async def test_a_message_is_sent_to_a_servers_certificate_alone(authority: Authority) -> None:
+    """What listens there may be a client that took over the address of a server."""
+    files = authority.files("node", ["client.global.serai"])
+    impostor = {"server_tls": server_context(*files, requires_client_certificate=True)}
+    own = authority.files("own", ["server.global.serai"])
+    async with pair(**impostor) as (_, server, nursery, _):
+        caller = Agent(nursery, "caller", client_tls=client_context(*own))
+        caller.rpc.send(server.identity.address, "raft", b"secret")
+        await until(lambda: caller.rpc.counters.dropped)
+        assert caller.rpc.counters.dropped == {"unreachable": 1}
+        assert server.messages == []
 
 
 async def test_without_a_certificate_nobody_is_heard(authority: Authority) -> None:
