@@ -83,6 +83,7 @@ def server_config(
         is_dev=is_dev,
         is_client=config.client.enabled,
         tls_rpc=config.tls.rpc,
+        raft_engine=config.raft.engine,
         version=VERSION,
         # One server alone has nobody to be compared with: it may judge sooner.
         liveness=LivenessConfig(

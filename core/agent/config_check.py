@@ -44,6 +44,8 @@ def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
         yield "server.bootstrap_expect is not set and there is nobody to join: set it to 1, 3 or 5"
     if config.server.raft_snapshot_threshold < 1:
         yield "server.raft_snapshot_threshold is not positive"
+    if config.server.enabled:
+        yield from _raft(config)
     client = config.client
     if client.enabled and not config.server.enabled:
         if not (client.servers or client.server_join.retry_join or client.server_join.start_join):
@@ -53,6 +55,15 @@ def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
         for key in ("ca_file", "cert_file", "key_file"):
             if not getattr(tls, key):
                 yield f"tls.{key} is not set, but tls is switched on"
+
+
+def _raft(config: AgentConfig) -> Iterable[str]:
+    from raft import engine  # a client does without
+
+    try:
+        engine.check(config.raft.engine)
+    except engine.EngineError as error:
+        yield str(error)
 
 
 def _names(config: AgentConfig) -> Iterable[str]:

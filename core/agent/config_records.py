@@ -106,6 +106,10 @@ class TLSSection(Section, frozen=True):
     verify_https_client: bool = False
 
 
+class RaftSection(Section, frozen=True):
+    engine: str = "core"  # of raft.engine; every server of a datacenter the same
+
+
 class ACLSection(Section, frozen=True):
     enabled: bool = False
     token_ttl_us: int = 30 * SECOND_US
@@ -149,6 +153,7 @@ class AgentConfig(Section, frozen=True):
     client: ClientSection = ClientSection()
     plugin: dict[str, Plugin] = {}
     tls: TLSSection = TLSSection()
+    raft: RaftSection = RaftSection()
     acl: ACLSection = ACLSection()
     telemetry: Telemetry = Telemetry()
     limits: Limits = Limits()

@@ -53,6 +53,7 @@ _TLS: Final = _section(
     "verify_https_client:bool rpc_upgrade_mode:bool tls_cipher_suites tls_min_version "
     "tls_prefer_server_cipher_suites:bool",
 )
+_RAFT: Final = _section("raft", "engine")
 _ACL: Final = _section(
     "acl",
     "enabled:bool token_ttl=token_ttl_us:duration policy_ttl=policy_ttl_us:duration "
@@ -94,6 +95,7 @@ AGENT: Final = _section(
         "plugin": by_label(_PLUGIN, "plugin"),
         "tls": one(_TLS, "tls"),
         "acl": one(_ACL, "acl"),
+        "raft": one(_RAFT, "raft"),
         "telemetry": one(_TELEMETRY, "telemetry"),
         "limits": one(_LIMITS, "limits"),
     },

@@ -47,6 +47,7 @@ class DevGroup(Group):
 @option("-keep", is_flag=True, help="Keep the temporary folder at the end")
 @option("-log-level", default="INFO", metavar="level", help="Of the agents (INFO)")
 @option("-no-color", is_flag=True, help="Never colour")
+@option("-raft-engine", default="core", help="Of the servers: core, or pysyncobj to compare")
 @option("-regions", default="eu,us", metavar="names", help="Regions, by comma (eu,us)")
 @option("-servers", default="3", help="Servers of each datacenter (3): 1, 3, 5 or 7")
 @click.pass_context
@@ -69,6 +70,7 @@ def dev(ctx: click.Context, /, **given: Any) -> int | None:
 def _planner(given: dict[str, Any]) -> "Callable[[int], Plan]":
     """Return a function that lays the federation out on a loopback network."""
     from core.devcluster.layout import PerRegion, Plan
+    from raft import engine
 
     regions = [name.strip() for name in given["regions"].split(",") if name.strip()]
     wrong = [name for name in regions if not name.replace("-", "").replace("_", "").isalnum()]
@@ -90,11 +92,18 @@ def _planner(given: dict[str, Any]) -> "Callable[[int], Plan]":
     }
 
     def build(net: int) -> Plan:
-        return Plan.build(regions, net=net, base_port=given["base_port"], **numbers)
+        return Plan.build(
+            regions,
+            net=net,
+            base_port=given["base_port"],
+            raft_engine=given["raft_engine"],
+            **numbers,
+        )
 
     try:
+        engine.check(given["raft_engine"])
         build(20)
-    except ValueError as error:
+    except (ValueError, engine.EngineError) as error:
         raise CliError(str(error)) from error
     return build
 
@@ -165,7 +174,7 @@ def _run_detached(named: str, given: dict[str, Any]) -> int:
     words = [sys.executable, "-P", "-m", "core.cli.main", "dev", "-dir", str(folder)]
     for flag in (
         "base_port", "client_cpu", "client_memory", "clients", "datacenters", "log_level",
-        "regions", "servers",
+        "raft_engine", "regions", "servers",
     ):  # fmt: skip
         words += [f"-{flag.replace('_', '-')}", str(given[flag])]
     log_path = folder / "supervisor.log"

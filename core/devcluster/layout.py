@@ -96,6 +96,7 @@ class Plan:
 
     agents: tuple[AgentSpec, ...]
     net: int
+    raft_engine: str = "core"
 
     @classmethod
     def build(
@@ -109,6 +110,7 @@ class Plan:
         cpu_mhz: PerRegion,
         memory_mib: PerRegion,
         base_port: int = 4646,
+        raft_engine: str = "core",
     ) -> "Plan":
         """Lay out a federation; `servers` and `clients` are per datacenter.
 
@@ -160,7 +162,7 @@ class Plan:
                         )
                     )
                     client_count += not is_server
-        return cls(tuple(agents), net)
+        return cls(tuple(agents), net, raft_engine)
 
     @property
     def regions(self) -> list[str]:
@@ -226,6 +228,10 @@ def _config_lines(plan: Plan, agent: AgentSpec, data_dir: Path, log_level: str) 
         yield f"    retry_join     = {_list(plan.joins_of(agent))}"
         yield '    retry_interval = "2s"'
         yield "  }"
+        yield "}"
+        yield ""
+        yield "raft {"
+        yield f"  engine = {_text(plan.raft_engine)}"
         yield "}"
         return
     assert agent.resources is not None

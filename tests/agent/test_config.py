@@ -238,6 +238,13 @@ def test_a_configuration_that_can_not_work_is_told(flags: dict[str, Any], messag
     assert any(message in problem for problem in problems), problems
 
 
+def test_a_raft_engine_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    config = load(tmp_path, 'raft { engine = "paxos" }', flags={"server": {"enabled": True}})
+    assert any("want one of core, pysyncobj" in line for line in check_config(config, is_dev=True))
+    assert load(tmp_path, 'raft { engine = "pysyncobj" }').raft.engine == "pysyncobj"
+    assert load(tmp_path, "").raft.engine == "core"
+
+
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.hcl")
     with pytest.raises(SourceError, match=r"none\.hcl: error: can't be read"):

@@ -8,12 +8,12 @@ import random
 import sys
 
 import pytest
+from raft_cluster import SECOND_US, Cluster, torment
 
 from raft.engine import ENGINES, EngineError, check, make
 from raft.messages import Configuration, Heartbeat, Kind, MessageError, encode
 from raft.output import Boot, Change, ChangeKind, InvariantError, Refusal, Role
 from raft.settings import Settings
-from raft_cluster import SECOND_US, Cluster, torment
 
 
 def lost(reason: str) -> list[object]:
@@ -346,9 +346,14 @@ def test_nothing_reaches_the_librarys_pickle(extra: dict[str, object]) -> None:
     body = {"type": "append_entries", "term": leader.term + 5, "commit_index": 0, **extra}
     leader.step("b", LibraryMessage(leader.term + 5, body), cluster.now_us)
     assert leader.dropped["message that the library would unpickle"] == 1
-    version = [[b"\x03pickle", leader.last_index + 1, leader.term + 5]]
-    body = {"type": "append_entries", "term": leader.term + 5, "commit_index": 0,
-            "entries": version, "prevLogIdx": leader.last_index, "prevLogTerm": leader.term}  # fmt: skip
+    body = {
+        "type": "append_entries",
+        "term": leader.term + 5,
+        "commit_index": 0,
+        "entries": [[b"\x03pickle", leader.last_index + 1, leader.term + 5]],
+        "prevLogIdx": leader.last_index,
+        "prevLogTerm": leader.term,
+    }
     leader.step("b", LibraryMessage(leader.term + 5, body), cluster.now_us)
     assert leader.dropped["message that the library can't read"] == 1
 
