@@ -7,6 +7,7 @@ thousand times. Sharing leaks nothing: a machine looks a number up only for memb
 has heard of itself, and keeps an identity of its own where it believes another one.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from gossip.messages import Identity
@@ -50,6 +51,11 @@ class Directory:
         if self._uses[ordinal] == 0:
             del self.ordinals[self.identities[ordinal].name]
             self._free.append(ordinal)
+
+    def share(self, ordinals: Iterable[int], machines: int) -> None:
+        """So many machines more know all these members."""
+        for ordinal in ordinals:
+            self._uses[ordinal] += machines
 
     def __len__(self) -> int:
         """The numbers ever given out: the length a table must have."""

@@ -148,7 +148,7 @@ class Exchanger:
         if table.active <= 1:
             # We bring nothing but ourselves and take all; the dead of an isolated
             # member are no news to anybody.
-            rows: tuple[Update, ...] = (self._row(local.me),)
+            rows: tuple[Update, ...] = (self.own_row(),)
             packet = self._table_packet(rows, now_us)
         elif table.size <= local.settings.full_table_max_members:
             packet = self._table_packet(self._rows(), now_us)
@@ -156,7 +156,7 @@ class Exchanger:
             packet = Packet(
                 SYNC_SUMMARY,
                 sender=local.name,
-                updates=(self._row(local.me),),
+                updates=(self.own_row(),),
                 digests=self._digests.all(now_us),
                 summary=table.summary(),
             )
@@ -177,6 +177,9 @@ class Exchanger:
         """
         local = self._local
         kind = packet.kind
+        if not self._membership.is_welcome(packet.sender, packet.updates):
+            # our own row alone: the other shall see with whom it has to do
+            return Packet(SYNC_TABLE, sender=local.name, updates=(self.own_row(),))
         if kind == SYNC_SUMMARY:
             if len(packet.summary) != SUMMARY_BYTES:
                 local.counters.drop("bad_summary")
@@ -211,6 +214,9 @@ class Exchanger:
         if packet.kind not in (SYNC_TABLE, SYNC_DIFFERENCE, SYNC_DONE):
             self._local.counters.drop("unexpected_reply")
             return
+        if not self._membership.is_welcome(packet.sender, packet.updates):
+            self._remembered.pop(address, None)
+            return
         if address in self._remembered and packet.sender:
             self._remembered[address] = packet.sender
         self._absorb(packet, now_us)
@@ -240,6 +246,9 @@ class Exchanger:
 
     # -- rows -----------------------------------------------------------------------
 
+    def own_row(self) -> Update:
+        return self._row(self._local.me)
+
     def _row(self, ordinal: int) -> Update:
         table = self._local.table
         identity = table.identity(ordinal)
@@ -249,7 +258,7 @@ class Exchanger:
         """All we believe, our own row first: it introduces us as an accuser."""
         me = self._local.me
         others = (o for o in self._local.table.ordinals() if o != me)
-        return (self._row(me), *(self._row(ordinal) for ordinal in others))
+        return (self.own_row(), *(self._row(ordinal) for ordinal in others))
 
     def _rows_of(self, buckets: bytes) -> tuple[Update, ...]:
         if not buckets:
@@ -273,6 +282,10 @@ class Exchanger:
         )
 
     # -- memory of addresses --------------------------------------------------------
+
+    def answered_by(self, address: str) -> str:
+        """Return the name of who last answered at an address we joined by, or ""."""
+        return self._remembered.get(address, "")
 
     def remember(self, identities: list[Identity]) -> None:
         """Keep the addresses of members that failed and are now forgotten otherwise."""

@@ -38,20 +38,19 @@ from gossip.messages import (
     PING_REQUEST,
     STATUS_MASK,
     SUSPECT,
+    SYNC_TABLE,
     Identity,
     Packet,
-    Update,
     meta_bytes,
     utf8_bytes,
 )
 from gossip.probe import Prober
 from gossip.settings import Settings
 from gossip.table import Table
-from gossip.views import Counters, DigestView, MemberView, Output
+from gossip.views import NOTHING, Counters, DigestView, MemberView, Output
 
 REAP_INTERVAL_US: Final = 60_000_000
 SNAPSHOT_MEMBERS_MAX: Final = 64
-_NOTHING: Final = Output()
 
 
 class GossipMachine:
@@ -174,18 +173,11 @@ class GossipMachine:
             local.counters.drop("wrong_target")
             return
         updates = local.rumours_beside(packet.sender)
-        accused = self._accusation_of(packet.sender)
-        if accused is not None:
-            updates = (accused, *updates)
+        sender = local.table.find(packet.sender)
+        if sender >= 0 and local.table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
+            # evidently it lives: let it hear what we hold against it, and refute
+            updates = (local.accusation(sender), *updates)
         local.send(source, Packet(ACK, packet.sequence, local.name, updates=updates))
-
-    def _accusation_of(self, sender: str) -> Update | None:
-        """Return what we hold against one who evidently lives, so that it may refute."""
-        table = self._local.table
-        ordinal = table.find(sender)
-        if ordinal < 0 or table.key(ordinal) & STATUS_MASK not in (SUSPECT, DEAD):
-            return None
-        return self._local.accusation(ordinal)
 
     def on_exchange_request(
         self, exchange_id: int, source: str, packet: Packet, now_us: int
@@ -208,9 +200,9 @@ class GossipMachine:
 
     def tick(self, now_us: int) -> None:
         """Do all that is due."""
-        pop_due = self._local.timers.pop_due
-        while (due := pop_due(now_us)) is not None:
-            due_us, timer, argument = due
+        armed = self._local.timers
+        while armed.deadline_us <= now_us:
+            due_us, timer, argument = armed.pop()
             if timer == timers.PROBE_TIMEOUT:
                 self._prober.on_timeout(argument, now_us)
             elif timer == timers.PROBE:
@@ -273,10 +265,22 @@ class GossipMachine:
         table = self._local.table
         return sorted((table.view(o) for o in table.ordinals()), key=lambda m: m.name)
 
+    @property
+    def member_count(self) -> int:
+        """How many members are believed alive or suspect, this one included."""
+        return self._local.table.active
+
     def member(self, name: str) -> MemberView | None:
         """Return one member, or None if it was never heard of or is forgotten."""
         ordinal = self._local.table.find(name)
         return None if ordinal < 0 else self._local.table.view(ordinal)
+
+    def answered_by(self, address: str) -> str:
+        """Return the name of who answered at an address given to `join`, "" while nobody did.
+
+        The address may be a DNS name, and the name our own.
+        """
+        return self._exchanger.answered_by(address)
 
     def digests(self, now_us: int) -> list[DigestView]:
         """Return the newest record of every origin, ordered by origin."""
@@ -296,8 +300,8 @@ class GossipMachine:
         """Return what the host shall do since the last call; the host does not change it."""
         local = self._local
         output = local.output
-        if not output.packets and not output:
-            return _NOTHING
+        if not output:
+            return NOTHING
         local.output = Output()
         return output
 
@@ -320,6 +324,24 @@ class GossipMachine:
         local = self._local
         is_told = local.name not in local.rumours.current
         return local.is_leaving and (is_told or local.table.active == 0)
+
+
+def settle(machines: Sequence[GossipMachine], now_us: int) -> None:
+    """Make machines that were just built know each other, as if they had joined long ago.
+
+    For hosts of whole pools: ten thousand joins are a hundred million rows to compare.
+    The machines must share one directory and know nobody yet.
+    """
+    first, *others = machines
+    rows = tuple(machine._exchanger.own_row() for machine in machines)
+    first._exchanger.answer(Packet(SYNC_TABLE, updates=rows), now_us)
+    table = first._local.table
+    for machine in others:
+        machine._local.table.adopt(table)
+        machine._local.rumours.resize(table.active)
+    table.directory.share(table.ordinals(), len(others))
+    for machine in machines:
+        machine.take_output()
 
 
 def _checked_identity(name: str, address: str, meta: dict[str, str]) -> Identity:

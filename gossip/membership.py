@@ -154,7 +154,7 @@ class Membership:
             local.counters.drop("unknown_subject")
         elif local.table.size >= local.settings.members_max:
             local.counters.drop("table_full")
-        elif self._is_admitted(identity):
+        elif self.is_admitted(identity):
             ordinal = local.table.add(identity, update.key, now_us)
             self._on_active_changed(now_us)
             self.spread(update, now_us)
@@ -197,7 +197,7 @@ class Membership:
         if identity.address != believed.address and known & STATUS_MASK < DEAD:
             self._on_conflict(identity.name)
             return False
-        return self._is_admitted(identity)
+        return self.is_admitted(identity)
 
     def _compare(self, ordinal: int, update: Update) -> None:
         """An ALIVE of the known incarnation: from another address it is an impostor's."""
@@ -224,10 +224,27 @@ class Membership:
                 return ordinal
         return -1
 
-    def _is_admitted(self, identity: Identity) -> bool:
-        if self._admit is not None and self._admit(identity):
+    def is_admitted(self, identity: Identity) -> bool:
+        """Ask the owner; a refusal is counted and told."""
+        reason = "" if self._admit is None else self._admit(identity)
+        if reason:
             self._local.counters.drop("not_admitted")
-            return False
+            self._local.output.refusals.append((identity, reason))
+        return not reason
+
+    def is_welcome(self, sender: str, rows: tuple[Update, ...]) -> bool:
+        """Return whether we take what `sender` tells: not if we refuse itself.
+
+        Who is not admitted must not bring its friends along either.
+        """
+        if self._admit is None:
+            return True
+        table = self._local.table
+        for row in rows:
+            if row.name == sender and row.identity is not None:
+                ordinal = table.find(sender)
+                is_known = ordinal >= 0 and table.identity(ordinal) == row.identity
+                return is_known or self.is_admitted(row.identity)
         return True
 
     # -- suspicion ------------------------------------------------------------------

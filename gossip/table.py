@@ -104,6 +104,21 @@ class Table:
         self.put(ordinal, key, now_us)
         return ordinal
 
+    def adopt(self, other: "Table") -> None:
+        """Believe all that `other` believes. For `gossip.machine.settle`, which keeps the
+        directory's count of uses: this table must know nobody but its own member.
+        """
+        assert self.size == 1 and self.directory is other.directory, "not a table just built"
+        me = self.keys.index(1 << STATUS_BITS)
+        assert other.keys[me] == self.keys[me], "what is known of us is not what we say"
+        self.directory.release(me)
+        self.keys = bytearray(other.keys)
+        self._large = dict(other._large)
+        self._identities = dict(other._identities)
+        self._summary = other._summary[:]
+        self.gone_us = dict(other.gone_us)
+        self.size, self.active, self.dead = other.size, other.active, other.dead
+
     def put(self, ordinal: int, key: int, now_us: int) -> None:
         """Set a member's key; counts, times and summary follow."""
         old = self.key(ordinal)

@@ -33,12 +33,11 @@ class Timers:
 
     def arm(self, due_us: int, timer: int, argument: int = 0) -> None:
         heappush(self._heap, (due_us, timer, argument))
-        self.deadline_us = min(self.deadline_us, due_us)
+        if due_us < self.deadline_us:  # noqa: PLR1730 -- min() costs as much as the push
+            self.deadline_us = due_us
 
-    def pop_due(self, now_us: int) -> tuple[int, int, int] | None:
-        """Return the oldest (due_us, timer, argument) that is due, or None."""
-        if self.deadline_us > now_us:
-            return None
+    def pop(self) -> tuple[int, int, int]:
+        """Return the oldest (due_us, timer, argument); there must be one."""
         heap = self._heap
         due = heappop(heap)
         self.deadline_us = heap[0][0] if heap else FOREVER_US

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from gossip.messages import Packet
+from gossip.messages import Identity, Packet
 
 
 class Status(StrEnum):
@@ -61,7 +61,7 @@ class DigestView(NamedTuple):
 class Output:
     """What the host shall do, in order; taken after every call of the machine."""
 
-    __slots__ = ("digest_changes", "events", "exchanges", "packets", "replies")
+    __slots__ = ("digest_changes", "events", "exchanges", "packets", "refusals", "replies")
 
     def __init__(self) -> None:
         self.packets: list[tuple[str, Packet]] = []
@@ -70,11 +70,20 @@ class Output:
         self.replies: list[tuple[int, Packet]] = []
         self.events: list[MemberEvent] = []
         self.digest_changes: list[str] = []  # origins with a newer record
+        self.refusals: list[tuple[Identity, str]] = []  # whom `admit` refused, and why
 
     def __bool__(self) -> bool:
         return bool(
-            self.packets or self.exchanges or self.replies or self.events or self.digest_changes
+            self.packets
+            or self.exchanges
+            or self.replies
+            or self.events
+            or self.digest_changes
+            or self.refusals
         )
+
+
+NOTHING: Final = Output()  # what an idle machine puts out; nobody changes it
 
 
 @dataclass(slots=True)

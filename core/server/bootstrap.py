@@ -45,6 +45,8 @@ class Birth:
         server = self._server
         if self._is_asking or not server.consensus.is_empty or self._is_pledged_to_another():
             return
+        if not server.membership.has_tried_joins:
+            return  # whoever answers may say that all has begun already
         founders = self._founders()
         if not founders or founders[0].id != server.config.server_id:
             return
@@ -120,6 +122,7 @@ class Birth:
         server = self._server
         config = server.config
         datacenter_id = new_datacenter_id(server.rng)
+        is_authority = self._takes_authority()
         server.outbox.log(
             "info",
             "bootstrapping the datacenter",
@@ -134,7 +137,8 @@ class Birth:
                 datacenter_id=datacenter_id,
                 region=config.region,
                 datacenter=config.datacenter,
-                is_authority=self._takes_authority(),
+                is_authority=is_authority,
+                region_origin=server.origin.at_birth(datacenter_id, is_authority=is_authority),
             ),
         )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core.server.liveness import Liveness
     from core.server.membership import Membership
     from core.server.nodes import NodeCalls
+    from core.server.origin import Origin
     from core.server.planning import Planning
     from core.server.routing import Router
     from core.state.result import Change
@@ -44,6 +45,7 @@ class Server:
     consensus: Consensus
     keyring: Keyring
     membership: Membership
+    origin: Origin
     planning: Planning
     deployments: DeploymentWatch
     nodes: NodeCalls

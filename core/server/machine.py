@@ -8,6 +8,7 @@ Where things live:
     config, effects   what the host gives, carries out and reports
     context, outbox   what the parts share: timers, questions to other agents, effects
     membership        LAN and WAN gossip; who is there
+    origin            two regions that share a name only refuse each other
     keyring           gossip's keys changed while the federation runs
     bootstrap         the birth of a datacenter's log
     consensus         Raft and the state; proposals, barriers, snapshots
@@ -74,6 +75,7 @@ from core.server.liveness import LAN_VIEW, Liveness
 from core.server.measures import Measures, count
 from core.server.membership import Membership
 from core.server.nodes import NodeCalls
+from core.server.origin import Origin
 from core.server.planning import Planning
 from core.server.quorum import Quorum
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
@@ -99,6 +101,7 @@ class ServerMachine:
         server = self.server = Server(config, rng, now)
         server.consensus = Consensus(server, boot, rng)
         server.keyring = Keyring(server)
+        server.origin = Origin(server)
         server.membership = Membership(server, boot, rng)
         server.planning = Planning(server, rng)
         server.deployments = DeploymentWatch(server)
@@ -111,6 +114,7 @@ class ServerMachine:
         server.leading = [
             server.system_jobs, server.planning, server.deployments, server.liveness,
             server.draining, Collection(server), Quorum(server), server.federation,
+            server.origin,
         ]  # fmt: skip
         self._birth = Birth(server)
         self._is_leaving = False

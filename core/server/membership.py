@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SAVE_INTERVAL_US: Final = 10_000_000
 _JOIN_CHECK_US: Final = 100_000
+_SELF_TRIES: Final = 16
 
 
 class ServerSite(NamedTuple):
@@ -56,6 +57,7 @@ class ServerSite(NamedTuple):
     is_alive: bool
     build: str
     is_authority: bool = False  # its datacenter is the authority of its region
+    origin: str = ""  # of its region (core.server.origin); "" = not settled
 
 
 class Datacenter(NamedTuple):
@@ -68,8 +70,8 @@ class Membership:
     def __init__(self, server: Server, boot: ServerBoot, rng: random.Random) -> None:
         config = server.config
         self._server = server
-        self._is_bootstrapped = False
-        self._is_authority = False
+        # of our datacenter: whether it is an authority, its region's origin; None: not born
+        self._told: tuple[bool, str] | None = None
         self.lan = GossipMachine(
             name=config.name,
             address=config.gossip_addr,
@@ -78,6 +80,7 @@ class Membership:
             rng=random.Random(rng.getrandbits(64)),
             now_us=server.now.mono_us,
             known=boot.lan_members,
+            admit=server.origin.admit_lan,
         )
         self.wan = GossipMachine(
             name=self.wan_name,
@@ -87,12 +90,18 @@ class Membership:
             rng=random.Random(rng.getrandbits(64)),
             now_us=server.now.mono_us,
             known=boot.wan_members,
+            admit=server.origin.admit_wan,
         )
         self._pools: dict[str, GossipMachine] = {"lan": self.lan, "wan": self.wan}
         self._saved: dict[str, list[tuple[str, Address]]] = {}
         self._sites: dict[str, ServerSite] | None = None
         self._digest_sequence = 0
         self.on_change: list[Callable[[], None]] = []  # called when a server came or went
+        # who we were told of has answered or failed to: a newborn waits for it
+        self.has_tried_joins = False
+        self._first_tries: set[int] = set()  # exchanges under way, until then
+        self._met_self = 0  # answers of our own to our own joins
+        self._joiners: list[list[str]] = []  # reasons of refusals, for each `join` under way
         server.outbox.after(0, self._retry_join)
         server.outbox.after(SAVE_INTERVAL_US, self._save)
 
@@ -122,6 +131,11 @@ class Membership:
                 if pool in self._pools:
                     answer = packet if isinstance(packet, Packet) else None
                     self._pools[pool].on_exchanged(exchange_id, answer, now_us)
+                if pool == "wan" and not self.has_tried_joins:
+                    self._first_tries.discard(exchange_id)
+                    # who answers knows what all others would say
+                    if not self._first_tries or self.wan.member_count > 1:
+                        self._end_first_joins()
 
     def tick(self) -> None:
         now_us = self._server.now.mono_us
@@ -139,8 +153,14 @@ class Membership:
                 emit(GossipSend(pool, address, packet))
             for exchange_id, address, packet, timeout_us in output.exchanges:
                 emit(GossipExchange(pool, exchange_id, address, packet, timeout_us))
+                if pool == "wan" and not self.has_tried_joins:
+                    self._first_tries.add(exchange_id)
             for exchange_id, packet in output.replies:
                 emit(GossipExchangeReply(pool, exchange_id, packet))
+            for identity, reason in output.refusals:
+                self._server.origin.on_refused(pool, identity, reason)
+                for reasons in self._joiners:
+                    reasons.append(f"{identity.name} is refused: {reason}")
             for event in output.events:
                 has_changed = True
                 self._on_member(pool, event)
@@ -169,10 +189,10 @@ class Membership:
     def set_bootstrapped(self) -> None:
         """Tell the pools that this server's datacenter exists, its id and its authority."""
         is_authority = self._server.state.is_authority
-        if self._is_bootstrapped and self._is_authority == is_authority:
+        told = (is_authority, self._server.state.region_origin)
+        if self._told == told:
             return
-        self._is_bootstrapped = True
-        self._is_authority = is_authority
+        self._told = told
         self._sites = None
         for machine in self._pools.values():
             machine.set_meta(self._tags(), self._server.now.mono_us)
@@ -190,11 +210,12 @@ class Membership:
             "expect": str(config.bootstrap_expect),
             "build": config.version,
         }
-        if self._is_bootstrapped:
+        if self._told is not None:
             tags["bootstrapped"] = "1"
             tags["dc_id"] = self._server.datacenter_id
-        if self._is_authority:
-            tags["authority"] = "1"
+            tags["origin"] = self._server.state.region_origin
+            if self._server.state.is_authority:
+                tags["authority"] = "1"
         return tags
 
     # --- what is known of others --------------------------------------------------------
@@ -269,21 +290,34 @@ class Membership:
 
     # --- joining ------------------------------------------------------------------------
 
-    def join(self, addresses: list[Address], timeout_us: int, then: Callable[[int], None]) -> None:
-        """Join the WAN pool through `addresses`; `then` gets how many of them answered."""
+    def join(
+        self, addresses: list[Address], timeout_us: int, then: Callable[[int, list[str]], None]
+    ) -> None:
+        """Join the WAN pool through `addresses`.
+
+        `then` gets how many of them answered, and why any was refused.
+        """
         outbox = self._server.outbox
         give_up_us = outbox.now.mono_us + timeout_us
+        refusals: list[str] = []
+        self._joiners.append(refusals)
         self.wan.join(addresses, outbox.now.mono_us)
 
         def check() -> None:
-            known = {m.address for m in self.wan.members() if m.status is Status.ALIVE}
-            joined = sum(address in known for address in addresses)
-            if joined == len(addresses) or outbox.now.mono_us >= give_up_us:
-                then(joined)
+            joined = sum(self._is_answered(address) for address in addresses)
+            if joined + len(refusals) >= len(addresses) or outbox.now.mono_us >= give_up_us:
+                self._joiners.remove(refusals)
+                then(joined, refusals)
             else:
                 outbox.after(_JOIN_CHECK_US, check)
 
         check()
+
+    def _is_answered(self, address: Address) -> bool:
+        """Whether somebody answered at an address we joined by, and is in the pool."""
+        name = self.wan.answered_by(address)
+        member = self.wan.member(name) if name else None
+        return member is not None and member.status in (Status.ALIVE, Status.SUSPECT)
 
     def join_lan(self) -> None:
         """Bring the servers of this datacenter together in the LAN pool."""
@@ -297,13 +331,42 @@ class Membership:
             self.lan.join(missing, self._server.now.mono_us)
 
     def _retry_join(self) -> None:
+        """Join by each address that leads to nobody in the pool now, for ever."""
         config = self._server.config
-        alive = {m.address for m in self.wan.members() if m.status is Status.ALIVE}
-        missing = [a for a in config.retry_join if a not in alive and a != config.wan_addr]
+        wait_us = config.retry_interval_us
+        missing = []
+        for address in config.retry_join:
+            if address == config.wan_addr:
+                continue
+            if self.wan.answered_by(address) == self.wan_name:
+                # A name that lists many servers, of which we met ourselves; or a spelling of
+                # our own address, which leads nowhere else however often we try.
+                if self._met_self < _SELF_TRIES:
+                    self._met_self += 1
+                    missing.append(address)
+                    wait_us = min(wait_us, _JOIN_CHECK_US * 5)
+            elif not self._is_answered(address):
+                missing.append(address)
         if missing:
             self.wan.join(missing, self._server.now.mono_us)
         if config.retry_join:
-            self._server.outbox.after(config.retry_interval_us, self._retry_join)
+            self._server.outbox.after(wait_us, self._retry_join)
+        if not self.has_tried_joins and not missing:
+            self._end_first_joins()
+
+    @property
+    def are_joins_answered(self) -> bool:
+        """Whether everybody this server was told of has answered once in its life."""
+        config = self._server.config
+        return all(
+            address == config.wan_addr or self.wan.answered_by(address)
+            for address in config.retry_join
+        )
+
+    def _end_first_joins(self) -> None:
+        self.has_tried_joins = True
+        for action in self.on_change:
+            action()
 
     def force_leave(self, name: str) -> None:
         """Declare a failed member left, in whichever pool knows it."""
@@ -376,4 +439,5 @@ def _site(member: MemberView) -> ServerSite:
         is_alive=member.status in (Status.ALIVE, Status.SUSPECT),
         build=meta.get("build", ""),
         is_authority=meta.get("authority") == "1",
+        origin=meta.get("origin", ""),
     )

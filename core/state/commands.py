@@ -29,6 +29,13 @@ class Bootstrap(Command):
     region: str
     datacenter: str
     is_authority: bool  # first datacenter of its region
+    region_origin: str = ""  # id of the region's first datacenter; "" = settled later
+
+
+class SettleOrigin(Command):
+    """What Bootstrap left open: the id of the region's first datacenter. Never changed after."""
+
+    origin: str
 
 
 class Barrier(Command):

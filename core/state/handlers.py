@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from core.state import commands
 from core.state.access import bootstrap_acl, delete_token, put_token, set_scheduler_config
 from core.state.collecting import collect_garbage
-from core.state.commands import Barrier, Bootstrap, RaiseSchema
+from core.state.commands import Barrier, Bootstrap, RaiseSchema, SettleOrigin
 from core.state.entry import SCHEMA, UnknownCommand, register_handler
 from core.state.job_commands import deregister_job, register_job, set_job_stability
 from core.state.node_commands import (
@@ -34,7 +34,16 @@ def bootstrap(state: "State", command: Bootstrap, context: "Context") -> Command
             status=409,
         )
     state.become(command.datacenter_id, command.region, command.datacenter, command.is_authority)
+    state.region_origin = command.region_origin
     context.changed("datacenter", "Bootstrap", command.datacenter_id)
+    return CommandResult()
+
+
+def settle_origin(state: "State", command: SettleOrigin, context: "Context") -> CommandResult:
+    """Settle the origin of the region; what is settled stays."""
+    if not state.region_origin:
+        state.region_origin = command.origin
+        context.changed("datacenter", "OriginSettled", command.origin)
     return CommandResult()
 
 
@@ -57,6 +66,7 @@ def raise_schema(state: "State", command: RaiseSchema, context: "Context") -> Co
 def register_all() -> None:
     """Make every command of core.state.commands part of the log."""
     register_handler(Bootstrap, bootstrap)
+    register_handler(SettleOrigin, settle_origin)
     register_handler(Barrier, barrier)
     register_handler(RaiseSchema, raise_schema)
     register_handler(commands.RegisterNode, register_node)

@@ -62,6 +62,7 @@ class Meta(msgspec.Struct, kw_only=True):
     acl_bootstrap_index: int
     scheduler_config: dict[str, Any]
     table_indexes: dict[str, int]
+    region_origin: str = ""
 
 
 class StateImage:

@@ -76,6 +76,7 @@ class State:
         self.region = ""
         self.datacenter = ""
         self.is_authority = False
+        self.region_origin = ""  # id of the region's first datacenter; "" = not settled yet
         self.acl_bootstrap_index = 0
         self.scheduler_config: dict[str, Any] = {}
         self.nodes = NodeTable()
@@ -161,6 +162,7 @@ class State:
             region=self.region,
             datacenter=self.datacenter,
             is_authority=self.is_authority,
+            region_origin=self.region_origin,
             next_job_ordinal=self.jobs.next_ordinal,
             acl_bootstrap_index=self.acl_bootstrap_index,
             scheduler_config=self.scheduler_config,
@@ -206,6 +208,7 @@ class State:
         self.log_time_us = meta.log_time_us
         self.schema = meta.schema
         self.become(meta.datacenter_id, meta.region, meta.datacenter, meta.is_authority)
+        self.region_origin = meta.region_origin
         self.jobs.next_ordinal = meta.next_job_ordinal
         self.acl_bootstrap_index = meta.acl_bootstrap_index
         self.scheduler_config = meta.scheduler_config

@@ -38,8 +38,10 @@ from core.model.host import (
 from core.model.query import Answer, Query
 from core.server.config import LivenessConfig, ServerBoot, ServerConfig
 from core.server.effects import (
+    AskKeys,
     Compute,
     Computed,
+    KeysAsked,
     LogPersisted,
     PersistLog,
     ReadSnapshot,
@@ -50,6 +52,8 @@ from core.server.effects import (
     StageSnapshot,
 )
 from core.server.machine import ServerMachine
+from gossip.key_messages import MemberKeys, apply_question, decode_answers, encode_question
+from gossip.keyring import Keyring
 from raft.core import Boot, SnapshotMeta
 
 NETWORK_US = 1_000
@@ -101,6 +105,8 @@ class World:
         self._sequence = 0
         self._calls: dict[int, tuple[Any, int, Any]] = {}  # request id -> caller, call id, called
         self._streams: dict[int, tuple[Any, int]] = {}
+        self.keyrings: dict[str, Keyring] = {}  # by agent; the others are not encrypted
+        self._relays: dict[int, Callable[[Any], None]] = {}
 
     # --- time -------------------------------------------------------------------------
 
@@ -241,6 +247,10 @@ class World:
                     self._later(target, GossipReceived(pool, self._gossip_addr(agent), packet))
             case GossipExchange(pool, exchange_id, address, packet):
                 self._exchange(agent, pool, exchange_id, address, packet)
+            case GossipExchangeReply(_, exchange_id, packet) if exchange_id in self._relays:
+                self._relays.pop(exchange_id)(decode_answers(packet))
+            case AskKeys():
+                self._ask_keys(agent, effect)
             case GossipExchangeReply(pool, exchange_id, packet):
                 asker, own_id = self._streams.pop(exchange_id)
                 self._later(asker, GossipExchanged(pool, own_id, packet))
@@ -281,6 +291,36 @@ class World:
                 self._later(agent, SnapshotStaged(ticket, offset, image), DISK_US)
             case _:
                 raise AssertionError(f"unknown effect {effect!r}")
+
+    def _ask_keys(self, agent: Any, effect: AskKeys) -> None:
+        """Ask the keyring of each target's host; a relay's machine asks its own."""
+        answers: list[MemberKeys] = []
+        waiting = len(effect.targets)
+
+        def add(found: list[MemberKeys]) -> None:
+            nonlocal waiting
+            answers.extend(found)
+            waiting -= 1
+            if not waiting:
+                self._later(agent, KeysAsked(effect.ticket, answers))
+
+        for target in effect.targets:
+            address = target.addresses[0] if target.addresses else ""
+            asked = self.by_gossip.get((target.pool, address)) if address else agent
+            if asked is None or (asked is not agent and not self._hears(agent, asked)):
+                add([MemberKeys(target.name, "no answer", (), target.pool)])
+            elif target.is_relay:
+                number = self.next_id()
+                self._relays[number] = add
+                question = msgspec.structs.replace(effect.question, is_relayed=True)
+                packet = encode_question(question)
+                event = GossipExchangeRequested(target.pool, number, "", packet)
+                self._later(asked, event)
+            else:
+                keyring = self.keyrings.get(asked.name)
+                error = apply_question(keyring, effect.question)
+                keys = tuple(keyring.keys) if keyring is not None else ()
+                add([MemberKeys(target.name, error, keys, target.pool)])
 
     def _call(self, agent: Any, effect: Call) -> None:
         target = self.agents.get(effect.address)

@@ -397,6 +397,7 @@ def test_the_hash_changes_with_any_field_of_any_record(kit):
         "region",
         "datacenter",
         "is_authority",
+        "region_origin",
     ],
 )
 def test_the_hash_covers_what_is_in_no_table(kit, field):

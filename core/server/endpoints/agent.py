@@ -129,8 +129,10 @@ def agent_join(request: Request) -> Deferred:
     completed = [_with_port(request.server.membership, address) for address in addresses]
 
     def start(respond: Respond) -> None:
-        def done(joined: int) -> None:
-            error = "" if joined else f"no answer from {', '.join(completed)}"
+        def done(joined: int, refusals: list[str]) -> None:
+            error = "; ".join(dict.fromkeys(refusals))
+            if not joined and not error:
+                error = f"no answer from {', '.join(completed)}"
             respond(Answer(body={"num_joined": joined, "error": error}, index=1))
 
         request.server.membership.join(completed, _JOIN_TIMEOUT_US, done)
