@@ -20,6 +20,7 @@ With `wire=True` every packet makes the way through its bytes; the events stay t
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -27,12 +28,12 @@ import msgspec
 
 from gossip.directory import Directory
 from gossip.inbound import Inbound
-from gossip.machine import GossipMachine
+from gossip.machine import GossipMachine, settle
 from gossip.membership import Admit
 from gossip.messages import Packet
 from gossip.settings import LAN, Settings
 from gossip.timers import FOREVER_US
-from gossip.views import MemberEvent, Output, Status
+from gossip.views import NOTHING, MemberEvent, Output, Status
 from gossip.wire import decode, encode
 from sim.network import LinkModel, Network, Place
 from sim.wheel import Wheel
@@ -41,6 +42,10 @@ S: Final = 1_000_000
 POOL: Final = "lan"
 PORT: Final = 4648
 REGION: Final = "sim"
+
+NEVER_US: Final = -1  # a tick armed for then is not due ever
+COUNTED: Final = ("packets_sent", "packets_received", "updates_received", "exchanges")
+META: Final = {"role": "client"}
 
 # 1 to 5 ms one way, as in a datacenter whose hosts are busy
 LINK: Final = LinkModel(latency_us=1_000, jitter_us=4_000)
@@ -52,7 +57,8 @@ OnDigest = Callable[[int, str, str], None]  # time, host of the observer, origin
 class Member:
     """One life of one member: a machine and what its host keeps for it.
 
-    Invariant: the wheel holds one live tick of it, the one at `armed_us`.
+    Invariant: the wheel holds a tick of it at `armed_us`, unless that is FOREVER_US, or
+    NEVER_US because it is paused or was killed; ticks at other times mean nothing.
     """
 
     __slots__ = (
@@ -128,11 +134,9 @@ class GossipWorld:
         self.members: dict[str, Member] = {}  # by host; those that run
         self.events: list[tuple[int, str, MemberEvent]] = []
         self.digest_changes: list[tuple[int, str, str]] = []
-        self.packets = 0
-        self.updates = 0  # rumours sent, each time counted
-        self.streams = 0
         self.bytes = 0  # of datagrams and streams; counted with `wire` only
         self.largest_bytes = 0  # of a datagram
+        self.departed = Counter(dict.fromkeys(COUNTED, 0))  # what the killed had counted
         self.directories: dict[str, Directory] = {}  # by pool
         self._is_wire = wire
         self._on_event = on_event or (lambda *event: self.events.append(event))
@@ -143,6 +147,12 @@ class GossipWorld:
     @property
     def now_us(self) -> int:
         return self.wheel.now_us
+
+    def count(self, name: str) -> int:
+        """Return one number of `gossip.views.Counters` over all members, also the killed."""
+        machines = (member.machine for member in self.members.values())
+        running: int = sum(getattr(machine.counters, name) for machine in machines)
+        return self.departed[name] + running
 
     # -- members --------------------------------------------------------------------
 
@@ -187,7 +197,7 @@ class GossipWorld:
             host, name, address, pool, settings, machine
         )
         self.network.add(Place(REGION, pool, address))
-        self._settle(member)
+        self._carry_out(member)
         return machine
 
     def machine(self, host: str) -> GossipMachine:
@@ -204,7 +214,7 @@ class GossipWorld:
         """Call verbs of one machine now and carry out its output."""
         member = self.members[host]
         result = action(member.machine, self.now_us)
-        self._settle(member)
+        self._carry_out(member)
         return result
 
     def kill(self, host: str) -> list[tuple[str, str]]:
@@ -213,6 +223,9 @@ class GossipWorld:
         del self._by_address[member.address]
         self.network.set_up(member.address, False)
         member.is_running = False
+        member.armed_us = NEVER_US
+        for name in self.departed:
+            self.departed[name] += getattr(member.machine.counters, name)
         return member.machine.snapshot()
 
     def restart(self, host: str, *, address: str = "", is_amnesiac: bool = False) -> GossipMachine:
@@ -235,16 +248,27 @@ class GossipWorld:
             known=() if is_amnesiac else known,
         )
 
+    def form_at_once(self, count: int, *, pool: str = POOL) -> list[str]:
+        """Add `count` members that know each other from long ago; return their names."""
+        names = self._names(count, pool)
+        settle([self.add(name, pool=pool, meta=META) for name in names], self.now_us)
+        for name in names:
+            self._carry_out(self.members[name])
+        return names
+
+    def _names(self, count: int, pool: str) -> list[str]:
+        prefix = "m" if pool == POOL else f"{pool}-m"
+        return [f"{prefix}{number:04}" for number in range(count)]
+
     def form(self, count: int, *, pool: str = POOL, settle_s: float = 10.0) -> list[str]:
         """Add `count` members that all join the first, and run until they agree.
 
         Returns:
             Their names: m0000, m0001, ...; with the pool's name in front if it is another.
         """
-        prefix = "m" if pool == POOL else f"{pool}-m"
-        names = [f"{prefix}{number:04}" for number in range(count)]
+        names = self._names(count, pool)
         for name in names:
-            self.add(name, pool=pool, meta={"role": "client"})
+            self.add(name, pool=pool, meta=META)
         for name in names[1:]:
             self.join(name, names[0])
         self.run(settle_s)
@@ -258,6 +282,7 @@ class GossipWorld:
         member = self.members[host]
         if not member.is_paused:
             member.is_paused = True
+            member.armed_us = NEVER_US
             member.backlog = Inbound()
 
     def resume(self, host: str) -> None:
@@ -266,16 +291,15 @@ class GossipWorld:
         backlog, member.backlog = member.backlog, None
         member.is_paused = False
         member.armed_us = FOREVER_US
-        self._settle(member)
-        if member.machine.deadline_us <= self.now_us:
-            self._tick_now(member)
+        member.machine.tick(self.now_us)
+        self._carry_out(member)
         missed, member.missed = member.missed, []
         for answer in missed:
             self._end_exchange(answer)
         while backlog and member.is_running:
             _, source, packet = backlog.pop()
             member.machine.on_packet(source, packet, self.now_us)
-            self._settle(member)
+            self._carry_out(member)
 
     def slow(self, host: str, lag_us: int) -> None:
         """Let a member handle all packets and timers so much too late; 0 ends it."""
@@ -307,18 +331,22 @@ class GossipWorld:
 
     # -- the host -------------------------------------------------------------------
 
-    def _settle(self, member: Member) -> None:
-        """Carry out what a machine wants, and arm its next tick."""
+    def _carry_out(self, member: Member) -> None:
+        """Do what a machine wants, and arm its next tick."""
         machine = member.machine
         output = machine.take_output()
-        for address, packet in output.packets:
-            self._send(member, address, packet)
-        if output.events or output.exchanges or output.digest_changes:
-            self._carry_out_rest(member, output)
-        due_us = machine.deadline_us
-        if due_us < member.armed_us:
-            member.armed_us = due_us
-            self.wheel.at(due_us + member.lag_us, self._tick, (member, due_us))
+        if output is not NOTHING:
+            for address, packet in output.packets:
+                self._send(member, address, packet)
+            if output.events or output.exchanges or output.digest_changes:
+                self._carry_out_rest(member, output)
+        self._arm(member, machine.deadline_us)
+
+    def _arm(self, member: Member, due_us: int) -> None:
+        at_us = due_us + member.lag_us
+        if at_us < member.armed_us:
+            member.armed_us = at_us = max(at_us, self.wheel.now_us)
+            self.wheel.at(at_us, self._tick, member)
 
     def _carry_out_rest(self, member: Member, output: Output) -> None:
         now_us = self.wheel.now_us
@@ -329,25 +357,21 @@ class GossipWorld:
         for exchange_id, address, packet, timeout_us in output.exchanges:
             self._begin_exchange(member, exchange_id, address, packet, timeout_us)
 
-    def _tick(self, armed: tuple[Member, int]) -> None:
-        member, due_us = armed
-        # of an earlier life, or replaced by an earlier one: nothing is cancelled
-        if member.armed_us != due_us or not member.is_running or member.is_paused:
-            return
-        self._tick_now(member)
-
-    def _tick_now(self, member: Member) -> None:
-        member.armed_us = FOREVER_US
+    def _tick(self, member: Member) -> None:
         now_us = self.wheel.now_us
-        if member.machine.deadline_us <= now_us:
-            member.machine.tick(now_us)
-        self._settle(member)
+        # of a life that ended, or armed anew for an earlier time: nothing is cancelled
+        if member.armed_us == now_us:
+            member.armed_us = FOREVER_US
+            machine = member.machine
+            if machine.deadline_us + member.lag_us <= now_us:
+                machine.tick(now_us)
+                self._carry_out(member)
+            else:
+                self._arm(member, machine.deadline_us)
 
     # -- datagrams ------------------------------------------------------------------
 
     def _send(self, member: Member, address: str, packet: Packet) -> None:
-        self.packets += 1
-        self.updates += len(packet.updates)
         body: Any = packet
         if self._is_wire:
             body = encode(packet, label=member.pool)
@@ -369,7 +393,7 @@ class GossipWorld:
             self.wheel.after(member.lag_us, self._handle_late, (member, source, packet))
         else:
             member.machine.on_packet(source, packet, self.wheel.now_us)
-            self._settle(member)
+            self._carry_out(member)
 
     def _handle_late(self, late: tuple[Member, str, Packet]) -> None:
         member, source, packet = late
@@ -377,14 +401,13 @@ class GossipWorld:
             member.backlog.put(member.pool, source, packet)
         elif member.is_running:
             member.machine.on_packet(source, packet, self.wheel.now_us)
-            self._settle(member)
+            self._carry_out(member)
 
     # -- streams --------------------------------------------------------------------
 
     def _begin_exchange(
         self, member: Member, exchange_id: int, address: str, packet: Packet, timeout_us: int
     ) -> None:
-        self.streams += 1
         member.exchanges.add(exchange_id)
         failure = (member, exchange_id, None)
         self.wheel.after(timeout_us, self._end_exchange, failure)
@@ -422,7 +445,7 @@ class GossipWorld:
         for address, packet in output.packets:
             self._send(member, address, packet)
         self._carry_out_rest(member, output)
-        self._settle(member)
+        self._carry_out(member)
 
     def _end_exchange(self, answer: tuple[Member, int, Packet | None]) -> None:
         member, exchange_id, packet = answer
@@ -434,7 +457,7 @@ class GossipWorld:
             return
         member.exchanges.remove(exchange_id)
         member.machine.on_exchanged(exchange_id, packet, self.wheel.now_us)
-        self._settle(member)
+        self._carry_out(member)
 
     def _through_wire(self, member: Member, packet: Packet) -> Packet:
         if not self._is_wire:

@@ -40,10 +40,11 @@ class Place(msgspec.Struct, frozen=True):
 class _Station:
     """One agent's end of all its links."""
 
-    __slots__ = ("is_up", "names", "place")
+    __slots__ = ("is_up", "names", "place", "site")
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.site = (place.region, place.datacenter)
         self.names = place.names()
         self.is_up = True
 
@@ -159,15 +160,19 @@ class Network:
         if self._blocked and target in self._blocked.values():
             self._lose(kind + "/blocked")
             return
-        link = self._link(here.place, there.place)
+        link = self.lan if here.site == there.site else self._link(here, there)
         loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
         if loss and self._draw() < loss:
             self._lose(kind + "/loss")
             return
-        flight = (here, there, deliver, body)
-        self._wheel.after(self._delay_us(here, there, link), self._arrive, flight)
+        delay_us = link.latency_us + int(self._draw() * link.jitter_us)
+        if self._slow:
+            delay_us += self._slowness_us(here, there)
+        wheel = self._wheel
+        wheel.at(wheel.now_us + delay_us, self._arrive, (here, there, deliver, body))
         if link.duplication and self._draw() < link.duplication:
-            self._wheel.after(self._delay_us(here, there, link), self._arrive, flight)
+            again_us = self._delay_us(here, there, link)
+            self._wheel.after(again_us, self._arrive, (here, there, deliver, body))
 
     def stream(
         self,
@@ -182,7 +187,7 @@ class Network:
         if there is None:
             self._wheel.after(1_000, refused, body)
             return
-        delay_us = self._delay_us(here, there, self._link(here.place, there.place))
+        delay_us = self._delay_us(here, there, self._link(here, there))
         if not there.is_up:
             self._wheel.after(2 * delay_us, refused, body)
         elif self._is_parted and self._is_cut(here, there):
@@ -199,19 +204,23 @@ class Network:
         else:
             self._lose("late/cut")
 
-    def _delay_us(self, source: _Station, target: _Station, link: LinkModel) -> int:
-        delay = link.latency_us + int(self._draw() * link.jitter_us)
-        for start, end, extra_us in self._slow.values():
-            here, there = source.names, target.names
-            if (start in here and end in there) or (start in there and end in here):
-                delay += extra_us
-        return delay
+    def _delay_us(self, here: _Station, there: _Station, link: LinkModel) -> int:
+        delay_us = link.latency_us + int(self._draw() * link.jitter_us)
+        return delay_us + self._slowness_us(here, there)
 
-    def _link(self, a: Place, b: Place) -> LinkModel:
-        if a.region != b.region:
-            pair = (min(a.region, b.region), max(a.region, b.region))
-            return self.links.get(pair, self.wan)
-        return self.lan if a.datacenter == b.datacenter else self.region
+    def _slowness_us(self, here: _Station, there: _Station) -> int:
+        return sum(
+            extra_us
+            for start, end, extra_us in self._slow.values()
+            if (start in here.names and end in there.names)
+            or (start in there.names and end in here.names)
+        )
+
+    def _link(self, here: _Station, there: _Station) -> LinkModel:
+        one, other = here.place.region, there.place.region
+        if one != other:
+            return self.links.get((min(one, other), max(one, other)), self.wan)
+        return self.lan if here.site == there.site else self.region
 
     def _lose(self, reason: str) -> None:
         self.lost[reason] = self.lost.get(reason, 0) + 1

@@ -133,7 +133,7 @@ def trace(seed: int) -> str:
     world.form(16)
     world.kill("m0003")
     world.run(40)
-    story = world.story(10_000) + f"{world.packets} {world.streams}"
+    story = world.story(10_000) + f"{world.count('packets_sent')}"
     return hashlib.sha256(story.encode()).hexdigest()
 
 
