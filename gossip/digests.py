@@ -77,7 +77,7 @@ class Digests:
         )
         self._queue.pop(digest.origin, None)
         self._queue[digest.origin] = None
-        local.output.digest_changes.append(digest.origin)
+        local.opened().digest_changes.append(digest.origin)
         if not self._is_armed:
             self._is_armed = True
             # a fresh record's first step is quick; the budget counts from the second on
@@ -138,7 +138,7 @@ class Digests:
         for origin in [o for o, e in self._entries.items() if e.born_us < horizon_us]:
             del self._entries[origin]
             self._queue.pop(origin, None)
-            self._local.output.digest_changes.append(origin)
+            self._local.opened().digest_changes.append(origin)
 
 
 def _digest(origin: str, entry: _Entry, now_us: int) -> Digest:

@@ -15,7 +15,7 @@ from gossip.messages import (
 from gossip.settings import Settings
 from gossip.table import Table
 from gossip.timers import Timers
-from gossip.views import Counters, EventKind, MemberEvent, Output
+from gossip.views import NOTHING, Counters, EventKind, MemberEvent, Output
 
 # Header, label, nonce, tag, checksum and the fixed fields of a packet, at their largest.
 ENVELOPE_BYTES: Final = 160
@@ -47,7 +47,7 @@ class Local:
         self.rng = rng
         self.table = table
         self.timers = Timers()
-        self.output = Output()
+        self.output = NOTHING  # exchanged for a new one by the first that has something to say
         self.counters = Counters()
         self.awareness = Awareness(settings.health_max)
         self.rumours = Rumours(settings.retransmit_multiplier)
@@ -65,13 +65,22 @@ class Local:
 
     def send(self, address: str, packet: Packet) -> None:
         self.counters.packets_sent += 1
-        self.output.packets.append((address, packet))
+        output = self.output
+        if output is NOTHING:
+            output = self.output = Output()
+        output.packets.append((address, packet))
+
+    def opened(self) -> Output:
+        """Return the output to add to."""
+        if self.output is NOTHING:
+            self.output = Output()
+        return self.output
 
     def exchange(self, address: str, packet: Packet, timeout_us: int) -> int:
         """Ask for a stream; return the id that its end will carry."""
         self._exchange_id += 1
         self.counters.exchanges += 1
-        self.output.exchanges.append((self._exchange_id, address, packet, timeout_us))
+        self.opened().exchanges.append((self._exchange_id, address, packet, timeout_us))
         return self._exchange_id
 
     def rumours_beside(self, *others: str) -> tuple[Update, ...]:
@@ -89,4 +98,4 @@ class Local:
         return make_update(self.table.identity(ordinal).name, self.table.key(ordinal), self.name)
 
     def emit(self, kind: EventKind, ordinal: int) -> None:
-        self.output.events.append(MemberEvent(kind, self.table.view(ordinal)))
+        self.opened().events.append(MemberEvent(kind, self.table.view(ordinal)))

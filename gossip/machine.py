@@ -133,6 +133,14 @@ class GossipMachine:
         """
         return self._membership.force_leave(name, now_us)
 
+    def prune(self, name: str) -> bool:
+        """Forget a member that is dead or left, before its tombstone's time.
+
+        Returns:
+            False when `name` is not known as such; nothing was changed.
+        """
+        return self._membership.prune(name)
+
     def publish_digest(
         self, origin: str, term: int, sequence: int, data: bytes, now_us: int
     ) -> None:
@@ -172,12 +180,12 @@ class GossipMachine:
             # meant for somebody who had this address before us
             local.counters.drop("wrong_target")
             return
-        updates = local.rumours_beside(packet.sender)
+        updates = local.rumours_beside(packet.sender) if local.rumours.current else ()
         sender = local.table.find(packet.sender)
         if sender >= 0 and local.table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
             # evidently it lives: let it hear what we hold against it, and refute
             updates = (local.accusation(sender), *updates)
-        local.send(source, Packet(ACK, packet.sequence, local.name, updates=updates))
+        local.send(source, Packet(ACK, packet.sequence, local.name, "", updates))
 
     def on_exchange_request(
         self, exchange_id: int, source: str, packet: Packet, now_us: int
@@ -191,7 +199,7 @@ class GossipMachine:
         else:
             local.counters.drop("wrong_target")
             reply = Packet(NACK, packet.sequence, local.name)
-        local.output.replies.append((exchange_id, reply))
+        local.opened().replies.append((exchange_id, reply))
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
         """Our own exchange ended, with the reply or None."""
@@ -299,10 +307,7 @@ class GossipMachine:
     def take_output(self) -> Output:
         """Return what the host shall do since the last call; the host does not change it."""
         local = self._local
-        output = local.output
-        if not output:
-            return NOTHING
-        local.output = Output()
+        output, local.output = local.output, NOTHING
         return output
 
     @property

@@ -45,10 +45,10 @@ class Membership:
 
     __slots__ = (
         "_admit",
-        "_doubtful",
         "_is_silent",
         "_local",
         "_retold_us",
+        "doubts",
         "gossip_is_armed",
         "gossip_phase_us",
         "on_alone",
@@ -58,7 +58,7 @@ class Membership:
     def __init__(self, local: Local, admit: Admit | None, now_us: int) -> None:
         self._local = local
         self._admit = admit
-        self._doubtful: list[str] = []
+        self.doubts: list[str] = []  # names that another address claimed
         # while a table is taken over whole: whoever gave it has told the others
         self._is_silent = False
         self._retold_us = now_us - RETELL_INTERVAL_US
@@ -212,14 +212,14 @@ class Membership:
         """Keep the member we know, but look soon whether it still lives."""
         self._local.counters.name_conflicts += 1
         self._local.counters.drop("name_conflict")
-        if name not in self._doubtful and len(self._doubtful) < DOUBTFUL_MAX:
-            self._doubtful.append(name)
+        if name not in self.doubts and len(self.doubts) < DOUBTFUL_MAX:
+            self.doubts.append(name)
 
     def doubtful(self) -> int:
         """Return the ordinal of a member whose name another one claimed, or -1."""
         table = self._local.table
-        while self._doubtful:
-            ordinal = table.find(self._doubtful.pop(0))
+        while self.doubts:
+            ordinal = table.find(self.doubts.pop(0))
             if ordinal >= 0 and table.key(ordinal) & STATUS_MASK < DEAD:
                 return ordinal
         return -1
@@ -229,7 +229,7 @@ class Membership:
         reason = "" if self._admit is None else self._admit(identity)
         if reason:
             self._local.counters.drop("not_admitted")
-            self._local.output.refusals.append((identity, reason))
+            self._local.opened().refusals.append((identity, reason))
         return not reason
 
     def is_welcome(self, sender: str, rows: tuple[Update, ...]) -> bool:
@@ -377,6 +377,19 @@ class Membership:
         if ordinal < 0 or local.table.key(ordinal) & STATUS_MASK != DEAD:
             return False
         self._set(ordinal, local.table.key(ordinal) | LEFT, local.name, now_us)
+        return True
+
+    def prune(self, name: str) -> bool:
+        """Forget a member that is DEAD or LEFT at once; return whether it was.
+
+        Those who remember it can't bring it back: nobody is introduced by its obituary.
+        """
+        local = self._local
+        ordinal = local.table.find(name)
+        if ordinal < 0 or ordinal == local.me or local.table.key(ordinal) & STATUS_MASK < DEAD:
+            return False
+        local.emit(EventKind.REAPED, ordinal)
+        local.table.forget(ordinal)
         return True
 
     # -- changing the table ---------------------------------------------------------

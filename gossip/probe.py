@@ -5,7 +5,19 @@ from math import gcd
 from gossip import timers
 from gossip.local import Local
 from gossip.membership import Membership
-from gossip.messages import ACK, ALIVE, DEAD, NACK, PING, PING_REQUEST, STATUS_MASK, SUSPECT, Packet
+from gossip.messages import (
+    ACK,
+    ALIVE,
+    DEAD,
+    NACK,
+    PING,
+    PING_REQUEST,
+    STATUS_MASK,
+    SUSPECT,
+    Packet,
+    Update,
+)
+from gossip.table import ESCAPE
 
 
 class Walk:
@@ -27,7 +39,8 @@ class Walk:
 
     def next(self) -> int:
         """Return the ordinal of the next member to probe, or -1 when there is none."""
-        table, me = self._local.table, self._local.me
+        local = self._local
+        table, me = local.table, local.me
         if table.active <= 1:
             return -1
         keys = table.keys
@@ -40,7 +53,10 @@ class Walk:
             if position >= self._length:
                 position -= self._length
             self._position = position
-            if keys[position] and position != me and table.key(position) & STATUS_MASK < DEAD:
+            code = keys[position]
+            if code == ESCAPE:
+                code = table.key(position)
+            if code and code & STATUS_MASK < DEAD and position != me:
                 return position
         return -1
 
@@ -108,7 +124,8 @@ class Prober:
         local.timers.arm(
             now_us + settings.probe_interval_us * (local.awareness.score + 1), timers.PROBE
         )
-        target = self._membership.doubtful()
+        membership = self._membership
+        target = membership.doubtful() if membership.doubts else -1
         if target < 0:
             target = self._walk.next()
         if target < 0:
@@ -118,20 +135,23 @@ class Prober:
 
     def _open(self, target: int, now_us: int) -> None:
         local = self._local
-        identity = local.table.identity(target)
+        table = local.table
+        identity = table.identity(target)
         self._sequence = sequence = local.next_sequence()
         self._target, self._target_name = target, identity.name
         self._is_acked = False
         self._nacks = self._nacks_due = 0
         self._stream_exchange = -1
-        updates = local.rumours_beside(identity.name, identity.name)
-        if local.table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
+        updates: tuple[Update, ...] = ()
+        if local.rumours.current:
+            updates = local.rumours_beside(identity.name, identity.name)
+        if table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
             # the suspect hears it from its prober at once (Lifeguard, "Buddy System")
             updates = (local.accusation(target), *updates)
         local.counters.probes += 1
         local.send(
             identity.address,
-            Packet(PING, sequence, local.name, identity.name, updates=updates),
+            Packet(PING, sequence, local.name, identity.name, updates),
         )
         timeout_us = local.settings.probe_timeout_us * (local.awareness.score + 1)
         local.timers.arm(now_us + timeout_us, timers.PROBE_TIMEOUT, sequence)
@@ -177,7 +197,10 @@ class Prober:
         if sequence == self._sequence:
             if not self._is_acked:
                 self._is_acked = True
-                self._local.awareness.add(-1)
+                local = self._local
+                local.timers.drop_next(timers.PROBE_TIMEOUT)
+                if local.awareness.score:
+                    local.awareness.add(-1)
             return
         relay = self._relays.pop(sequence, None)
         if relay is not None:

@@ -73,8 +73,11 @@ class Table:
         return code if code != ESCAPE else self._large[ordinal]
 
     def identity(self, ordinal: int) -> Identity:
-        own = self._identities.get(ordinal)
-        return self.directory.identities[ordinal] if own is None else own
+        if self._identities:
+            own = self._identities.get(ordinal)
+            if own is not None:
+                return own
+        return self.directory.identities[ordinal]
 
     def view(self, ordinal: int) -> MemberView:
         identity, key = self.identity(ordinal), self.key(ordinal)

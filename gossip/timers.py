@@ -1,6 +1,6 @@
 """The timers of one machine: a heap of small tuples.
 
-Nothing is ever cancelled. Whoever armed a timer checks, when it fires, whether it still
+Nothing need be cancelled. Whoever armed a timer checks, when it fires, whether it still
 means anything; that is cheaper than finding it in the heap, and a lost cancellation
 can't happen.
 """
@@ -42,3 +42,13 @@ class Timers:
         due = heappop(heap)
         self.deadline_us = heap[0][0] if heap else FOREVER_US
         return due
+
+    def drop_next(self, timer: int) -> None:
+        """Drop the oldest if it is of this kind: it means nothing any more.
+
+        No more than a courtesy to the host, which then need not wake for it.
+        """
+        heap = self._heap
+        if heap and heap[0][1] == timer:
+            heappop(heap)
+            self.deadline_us = heap[0][0] if heap else FOREVER_US
