@@ -38,6 +38,12 @@ class SettleOrigin(Command):
     origin: str
 
 
+class Measure(Command):
+    """Bytes that change nothing: `operator raft measure` times how they are committed."""
+
+    data: bytes
+
+
 class Barrier(Command):
     """A new leader's first entry: commits all that came before."""
 
@@ -170,6 +176,39 @@ class DeleteToken(Command):
 
 class SetSchedulerConfig(Command):
     config: dict[str, Any]
+
+
+class SetAutopilotConfig(Command):
+    """How the leader keeps the quorum: Nomad's AutopilotConfiguration."""
+
+    config: dict[str, Any]
+    check_index: int | None = None  # modify index that the caller saw
+
+
+class RemoveServer(Command):
+    """An operator took this server out of the quorum: it is not taken in again."""
+
+    server_id: str
+
+
+class Checkpoint(Command):
+    """Change nothing: every replica hashes its state as it is after this entry."""
+
+
+class StageSnapshot(Command):
+    """Bytes of a snapshot that is to be restored; offset 0 begins anew."""
+
+    restore_id: str
+    offset: int
+    data: bytes
+
+
+class RestoreSnapshot(Command):
+    """Take the state of the staged snapshot in place of this one."""
+
+    restore_id: str
+    digest: str  # SHA-256 of all staged bytes, hex
+    is_forced: bool = False  # even if it is of another datacenter
 
 
 class CollectGarbage(Command):

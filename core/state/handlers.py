@@ -15,6 +15,13 @@ from core.state.node_commands import (
     set_node_eligibility,
     set_node_status,
 )
+from core.state.operating import (
+    checkpoint,
+    remove_server,
+    restore_snapshot,
+    set_autopilot_config,
+    stage_snapshot,
+)
 from core.state.placing import apply_plans
 from core.state.reports import set_desired_transition, update_allocations
 from core.state.result import CommandResult
@@ -52,6 +59,11 @@ def barrier(state: "State", command: Barrier, context: "Context") -> CommandResu
     return CommandResult()
 
 
+def measure(state: "State", command: commands.Measure, context: "Context") -> CommandResult:
+    """Change nothing: how long it took to get here is its meaning."""
+    return CommandResult()
+
+
 def raise_schema(state: "State", command: RaiseSchema, context: "Context") -> CommandResult:
     """Commit that newer commands may come; a replica too old for them must stop here."""
     if command.schema > SCHEMA:
@@ -68,6 +80,7 @@ def register_all() -> None:
     register_handler(Bootstrap, bootstrap)
     register_handler(SettleOrigin, settle_origin)
     register_handler(Barrier, barrier)
+    register_handler(commands.Measure, measure)
     register_handler(RaiseSchema, raise_schema)
     register_handler(commands.RegisterNode, register_node)
     register_handler(commands.SetNodeStatus, set_node_status)
@@ -88,4 +101,9 @@ def register_all() -> None:
     register_handler(commands.PutToken, put_token)
     register_handler(commands.DeleteToken, delete_token)
     register_handler(commands.SetSchedulerConfig, set_scheduler_config)
+    register_handler(commands.SetAutopilotConfig, set_autopilot_config)
+    register_handler(commands.RemoveServer, remove_server)
+    register_handler(commands.Checkpoint, checkpoint)
+    register_handler(commands.StageSnapshot, stage_snapshot)
+    register_handler(commands.RestoreSnapshot, restore_snapshot)
     register_handler(commands.CollectGarbage, collect_garbage)

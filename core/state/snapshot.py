@@ -20,6 +20,7 @@ from core.state.columns import ENCODER
 MAGIC: Final = b"SERAISNP"
 FORMAT: Final = 1
 CHUNK_BYTES: Final = 1 << 18
+HEADER_BYTES: Final = len(MAGIC) + 2
 _HEAD: Final = struct.Struct("<II")
 _END: Final = "end"
 META: Final = "meta"
@@ -63,6 +64,7 @@ class Meta(msgspec.Struct, kw_only=True):
     scheduler_config: dict[str, Any]
     table_indexes: dict[str, int]
     region_origin: str = ""
+    index_offset: int = 0
 
 
 class StateImage:
@@ -151,6 +153,11 @@ def read_frames(chunks: Iterable[bytes], schema_max: int) -> Iterator[tuple[str,
         offset += at
     if not is_ended or buffer:
         raise SnapshotError(f"snapshot is cut short at byte {offset + len(buffer)}")
+
+
+def header_schema(header: bytes) -> int:
+    """Return the schema byte of a snapshot's first `HEADER_BYTES`; 0 when it is cut short."""
+    return header[-1] if len(header) == HEADER_BYTES else 0
 
 
 def _check_header(header: bytes, schema_max: int) -> None:

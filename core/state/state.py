@@ -33,6 +33,7 @@ from core.state.handlers import register_all
 from core.state.job_commands import settle_jobs
 from core.state.jobs import JobTable
 from core.state.nodes import NodeTable
+from core.state.operating import REMOVED, REPLACED, RESTORE
 from core.state.result import Applied, Change, CommandResult
 from core.state.rollouts import DeploymentTable, EvalTable
 from core.state.services import ServiceTable
@@ -69,7 +70,8 @@ class State:
     """Invariant: two states that applied the same entries have the same `hash()`."""
 
     def __init__(self) -> None:
-        self.index = 0
+        self.index = 0  # of the last applied entry, moved on by what was restored
+        self.index_offset = 0  # `index` less the entry's place in the log
         self.log_time_us = 0
         self.schema = 1  # committed; entries above it are not written
         self.datacenter_id = ""
@@ -87,6 +89,8 @@ class State:
         self.services = ServiceTable()
         self.tokens = TokenTable()
         self.calls = CallTable()
+        self.operator: Table[str, dict[str, Any]] = Table("operator", str, dict[str, Any])
+        self.staged: Table[int, bytes] = Table("staged_snapshot", int, bytes)
         self._tables: dict[str, Table[str, Any]] = {
             name: Table(name, str, record_type) for name, record_type in _TABLES.items()
         }
@@ -124,6 +128,7 @@ class State:
 
     def apply_entry(self, index: int, entry: Entry) -> Applied:
         """Carry out one committed entry that is decoded already. See `apply`."""
+        index += self.index_offset
         if index <= self.index:
             raise ValueError(f"entry {index} comes after {self.index} was applied")
         if unknown := [c for c in entry.commands if type(c) not in HANDLERS]:
@@ -143,8 +148,8 @@ class State:
         results = [HANDLERS[type(c)](self, c, context) for c in entry.commands]
         settle_jobs(self, context)
         if call is not None:
-            self.calls.put(call.call_id, CallAnswer(call.issued_us, index, results))
-        return Applied(index, results, context.changes)
+            self.calls.put(call.call_id, CallAnswer(call.issued_us, self.index, results))
+        return Applied(self.index, results, context.changes)
 
     def set_table_index(self, table: str, index: int) -> None:
         """For handlers, through `Context.changed`."""
@@ -156,6 +161,7 @@ class State:
         """Return the state as it is now; it stays so while this one moves on."""
         meta = Meta(
             index=self.index,
+            index_offset=self.index_offset,
             log_time_us=self.log_time_us,
             schema=self.schema,
             datacenter_id=self.datacenter_id,
@@ -205,6 +211,7 @@ class State:
 
     def _take_meta(self, meta: Meta) -> None:
         self.index = meta.index
+        self.index_offset = meta.index_offset
         self.log_time_us = meta.log_time_us
         self.schema = meta.schema
         self.become(meta.datacenter_id, meta.region, meta.datacenter, meta.is_authority)
@@ -221,6 +228,31 @@ class State:
         self.region = region
         self.datacenter = datacenter
         self.is_authority = is_authority
+
+    def take_over(self, fresh: "State", context: Context) -> None:
+        """Become `fresh`, a restored state, but for what belongs to this datacenter alone.
+
+        Kept are the identity, the committed schema, the answers to calls and the removed
+        servers. Time and index move on from the later of both.
+        """
+        log_index = context.index - self.index_offset
+        fresh.become(self.datacenter_id, self.region, self.datacenter, self.is_authority)
+        fresh.region_origin = self.region_origin
+        fresh.schema = max(self.schema, fresh.schema)
+        fresh.log_time_us = max(self.log_time_us, fresh.log_time_us)
+        fresh.index = max(context.index, fresh.index + 1)
+        fresh.index_offset = fresh.index - log_index
+        fresh.calls = self.calls
+        fresh.staged = self.staged
+        removed = self.operator.get(REMOVED)
+        fresh.operator.delete(RESTORE)
+        if removed is not None:
+            fresh.operator.put(REMOVED, removed)
+        known = dict.fromkeys([*self._table_indexes, *fresh._table_indexes])
+        vars(self).update(vars(fresh))
+        self._table_indexes = dict.fromkeys(sorted(known), self.index)
+        context.index = self.index
+        context.changed(REPLACED, "StateRestored")
 
     def _parts(self) -> list[Part]:
         """Return all that snapshots and the hash cover, in a fixed order."""
@@ -248,5 +280,7 @@ class State:
             self.services,
             self.tokens,
             self.calls,
+            self.operator,
+            self.staged,
             *self._tables.values(),
         ]
