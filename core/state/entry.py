@@ -29,6 +29,7 @@ C = TypeVar("C", bound=Command)
 Handler = Callable[["State", Any, "Context"], "CommandResult"]
 
 HANDLERS: Final[dict[type[Command], Handler]] = {}
+_SCHEMAS: Final[dict[type[Command], int]] = {}  # of commands that came after schema 1
 
 
 class UnknownCommand(Exception):
@@ -52,9 +53,15 @@ _command_decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {}
 
 
 def register_handler(
-    command_type: type[C], handler: Callable[["State", C, "Context"], "CommandResult"]
+    command_type: type[C],
+    handler: Callable[["State", C, "Context"], "CommandResult"],
+    schema: int = 1,
 ) -> None:
     """Make `command_type` part of the log, carried out by `handler`.
+
+    Args:
+        schema: The first that has this command. It is not written before all servers of a
+            datacenter know that schema and say so (core.server.autopilot).
 
     Raises:
         ValueError: Another command of this name is registered.
@@ -63,16 +70,26 @@ def register_handler(
         if known.__name__ == command_type.__name__ and known is not command_type:
             raise ValueError(f"a command named {command_type.__name__} is registered already")
     HANDLERS[command_type] = handler
+    if schema > 1:
+        _SCHEMAS[command_type] = schema
     _command_decoders.clear()
 
 
-def encode_entry(entry: Entry) -> bytes:
-    """Return the bytes of a log entry."""
-    return bytes((FORMAT, SCHEMA)) + _ENCODER.encode(entry)
+def schema_of(command: Any) -> int:
+    """Return the first schema that has this command."""
+    return _SCHEMAS.get(type(command), 1)
 
 
-def decode_entry(data: bytes) -> Entry:
+def encode_entry(entry: Entry, schema: int = SCHEMA) -> bytes:
+    """Return the bytes of a log entry, marked with the schema that its readers need."""
+    return bytes((FORMAT, schema)) + _ENCODER.encode(entry)
+
+
+def decode_entry(data: bytes, schema_max: int = SCHEMA) -> Entry:
     """Return the entry that `encode_entry` wrote, its commands as records.
+
+    Args:
+        schema_max: The newest schema that this replica understands.
 
     Raises:
         UnknownCommand: Format, schema or a command is not known here, or the bytes are
@@ -82,19 +99,19 @@ def decode_entry(data: bytes) -> Entry:
         raise UnknownCommand(f"log entry of {len(data)} bytes is no entry: the log is damaged")
     if data[0] != FORMAT:
         raise UnknownCommand(f"log entry has format {data[0]}, this version reads {FORMAT}")
-    if data[1] > SCHEMA:
+    if data[1] > schema_max:
         raise UnknownCommand(
-            f"log entry has schema {data[1]}, this version knows up to {SCHEMA}: upgrade it"
+            f"log entry has schema {data[1]}, this version knows up to {schema_max}: upgrade it"
         )
     try:
         envelope = _ENVELOPES.decode(memoryview(data)[2:])
     except msgspec.MsgspecError as error:
         raise UnknownCommand(f"log entry can't be read: {error}") from error
-    return Entry(
-        wall_us=envelope.wall_us,
-        commands=[_decode_command(raw) for raw in envelope.commands],
-        call=envelope.call,
-    )
+    commands = [_decode_command(raw) for raw in envelope.commands]
+    for command in commands:
+        if schema_of(command) > schema_max:
+            raise UnknownCommand(_unknown(type(command).__name__))
+    return Entry(wall_us=envelope.wall_us, commands=commands, call=envelope.call)
 
 
 def _decode_command(raw: msgspec.Raw) -> Command:
@@ -115,5 +132,9 @@ def _explain(raw: msgspec.Raw, error: Exception) -> str:
     except msgspec.MsgspecError:
         name = ""
     if name and name not in {known.__name__ for known in HANDLERS}:
-        return f"unknown command {name!r} in the log: a newer version wrote it, upgrade this one"
+        return _unknown(name)
     return f"command {name!r} in the log can't be read: {error}"
+
+
+def _unknown(name: str) -> str:
+    return f"unknown command {name!r} in the log: a newer version wrote it, upgrade this one"

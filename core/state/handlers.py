@@ -6,7 +6,7 @@ from core.state import commands
 from core.state.access import bootstrap_acl, delete_token, put_token, set_scheduler_config
 from core.state.collecting import collect_garbage
 from core.state.commands import Barrier, Bootstrap, RaiseSchema, SettleOrigin
-from core.state.entry import SCHEMA, UnknownCommand, register_handler
+from core.state.entry import UnknownCommand, register_handler
 from core.state.job_commands import deregister_job, register_job, set_job_stability
 from core.state.node_commands import (
     purge_node,
@@ -66,10 +66,10 @@ def measure(state: "State", command: commands.Measure, context: "Context") -> Co
 
 def raise_schema(state: "State", command: RaiseSchema, context: "Context") -> CommandResult:
     """Commit that newer commands may come; a replica too old for them must stop here."""
-    if command.schema > SCHEMA:
+    if command.schema > state.schema_max:
         raise UnknownCommand(
-            f"the log rises to schema {command.schema}, this version knows up to {SCHEMA}: "
-            "upgrade it"
+            f"the log rises to schema {command.schema}, this version knows up to "
+            f"{state.schema_max}: upgrade it"
         )
     state.schema = max(state.schema, command.schema)
     return CommandResult(value=state.schema)

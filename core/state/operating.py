@@ -98,7 +98,7 @@ def restore_snapshot(state: "State", command: RestoreSnapshot, context: "Context
             status=400,
         )
     try:
-        fresh = type(state).restore(chunks)
+        fresh = type(state).restore(chunks, state.schema_max)
     except SnapshotError as error:
         return CommandResult(error=str(error), status=400)
     if refusal := refuse_stranger(state, fresh.datacenter_id, is_forced=command.is_forced):

@@ -69,7 +69,8 @@ def register_table(name: str, record_type: Any) -> None:
 class State:
     """Invariant: two states that applied the same entries have the same `hash()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema_max: int = SCHEMA) -> None:
+        self.schema_max = schema_max  # what this replica understands; no part of the state
         self.index = 0  # of the last applied entry, moved on by what was restored
         self.index_offset = 0  # `index` less the entry's place in the log
         self.log_time_us = 0
@@ -124,7 +125,7 @@ class State:
             UnknownCommand: It can't be understood; nothing was changed, the host must stop.
             ValueError: `index` is not beyond the last applied one: the caller is at fault.
         """
-        return self.apply_entry(index, decode_entry(data))
+        return self.apply_entry(index, decode_entry(data, self.schema_max))
 
     def apply_entry(self, index: int, entry: Entry) -> Applied:
         """Carry out one committed entry that is decoded already. See `apply`."""
@@ -177,19 +178,20 @@ class State:
         return StateImage(meta, [part.view() for part in self._parts()])
 
     @classmethod
-    def restore(cls, chunks: Iterable[bytes]) -> "State":
+    def restore(cls, chunks: Iterable[bytes], schema_max: int = SCHEMA) -> "State":
         """Return the state that `image().chunks()` was taken of.
 
         Args:
             chunks: The snapshot's bytes, cut anyhow.
+            schema_max: The newest schema that this replica understands.
 
         Raises:
             SnapshotError: They are no whole, undamaged snapshot that this version reads.
         """
-        state = cls()
+        state = cls(schema_max)
         parts = {part.name: part for part in state._parts()}
         is_described = False
-        for section, piece in read_frames(chunks, SCHEMA):
+        for section, piece in read_frames(chunks, schema_max):
             try:
                 if section == META:
                     state._take_meta(msgspec.msgpack.decode(piece, type=Meta))
