@@ -38,6 +38,7 @@ from gossip.table import SUMMARY_BYTES, differing_buckets
 
 REMEMBERED_MAX = 64
 ALONE_TRIES = 3
+REASON_BYTES_MAX = 512  # of why somebody is refused, as it travels
 
 
 class Exchanger:
@@ -177,9 +178,11 @@ class Exchanger:
         """
         local = self._local
         kind = packet.kind
-        if not self._membership.is_welcome(packet.sender, packet.updates):
-            # our own row alone: the other shall see with whom it has to do
-            return Packet(SYNC_TABLE, sender=local.name, updates=(self.own_row(),))
+        reason = self._membership.refusal(packet.sender, packet.updates)
+        if reason:
+            # with our own row, for the other to see with whom it has to do
+            text = reason.encode()[:REASON_BYTES_MAX]
+            return Packet(NACK, sender=local.name, updates=(self.own_row(),), data=text)
         if kind == SYNC_SUMMARY:
             if len(packet.summary) != SUMMARY_BYTES:
                 local.counters.drop("bad_summary")
@@ -211,11 +214,15 @@ class Exchanger:
         if packet is None:
             self._local.counters.exchanges_failed += 1
             return
+        if self._membership.refusal(packet.sender, packet.updates):
+            self._remembered.pop(address, None)
+            return
+        if packet.kind == NACK and packet.data and packet.updates:
+            self._remembered.pop(address, None)
+            self._membership.on_refused(packet.updates[0], packet.data.decode(errors="replace"))
+            return
         if packet.kind not in (SYNC_TABLE, SYNC_DIFFERENCE, SYNC_DONE):
             self._local.counters.drop("unexpected_reply")
-            return
-        if not self._membership.is_welcome(packet.sender, packet.updates):
-            self._remembered.pop(address, None)
             return
         if address in self._remembered and packet.sender:
             self._remembered[address] = packet.sender

@@ -154,7 +154,7 @@ class Membership:
             local.counters.drop("unknown_subject")
         elif local.table.size >= local.settings.members_max:
             local.counters.drop("table_full")
-        elif self.is_admitted(identity):
+        elif self._is_admitted(identity):
             ordinal = local.table.add(identity, update.key, now_us)
             self._on_active_changed(now_us)
             self.spread(update, now_us)
@@ -197,7 +197,7 @@ class Membership:
         if identity.address != believed.address and known & STATUS_MASK < DEAD:
             self._on_conflict(identity.name)
             return False
-        return self.is_admitted(identity)
+        return self._is_admitted(identity)
 
     def _compare(self, ordinal: int, update: Update) -> None:
         """An ALIVE of the known incarnation: from another address it is an impostor's."""
@@ -224,28 +224,36 @@ class Membership:
                 return ordinal
         return -1
 
-    def is_admitted(self, identity: Identity) -> bool:
+    def _is_admitted(self, identity: Identity) -> bool:
+        return not self._refusal(identity)
+
+    def _refusal(self, identity: Identity) -> str:
         """Ask the owner; a refusal is counted and told."""
         reason = "" if self._admit is None else self._admit(identity)
         if reason:
             self._local.counters.drop("not_admitted")
             self._local.opened().refusals.append((identity, reason))
-        return not reason
+        return reason
 
-    def is_welcome(self, sender: str, rows: tuple[Update, ...]) -> bool:
-        """Return whether we take what `sender` tells: not if we refuse itself.
+    def refusal(self, sender: str, rows: tuple[Update, ...]) -> str:
+        """Return why we take nothing of what `sender` tells, or "".
 
         Who is not admitted must not bring its friends along either.
         """
-        if self._admit is None:
-            return True
         table = self._local.table
-        for row in rows:
+        for row in rows if self._admit is not None else ():
             if row.name == sender and row.identity is not None:
                 ordinal = table.find(sender)
-                is_known = ordinal >= 0 and table.identity(ordinal) == row.identity
-                return is_known or self.is_admitted(row.identity)
-        return True
+                if ordinal >= 0 and table.identity(ordinal) == row.identity:
+                    return ""
+                return self._refusal(row.identity)
+        return ""
+
+    def on_refused(self, row: Update, reason: str) -> None:
+        """A peer does not admit us; so we don't know it either."""
+        self._local.counters.drop("refused_by_peer")
+        if row.identity is not None:
+            self._local.opened().refusals.append((row.identity, f"it refuses us: {reason}"))
 
     # -- suspicion ------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ Where things live:
     blocking          parked queries
     endpoints/        what each query does
     federation_port   the seam to core.federation
+    measuring         how fast the log is, on request
     measures          numbers for metrics
 
 One `handle()` runs: the event's handler, timers that are due, then the parts' pumps until
@@ -73,7 +74,8 @@ from core.server.federation_host import FederatedDatacenter
 from core.server.keyring import Keyring
 from core.server.liveness import LAN_VIEW, Liveness
 from core.server.measures import Measures, count
-from core.server.membership import Membership
+from core.server.measuring import Measuring
+from core.server.membership import FORCE_LEAVE, Membership
 from core.server.nodes import NodeCalls
 from core.server.origin import Origin
 from core.server.planning import Planning
@@ -116,6 +118,8 @@ class ServerMachine:
             server.draining, Collection(server), Quorum(server), server.federation,
             server.origin,
         ]  # fmt: skip
+        server.measuring = Measuring(server)
+        server.leading = [*server.leading, server.measuring]
         self._birth = Birth(server)
         self._is_leaving = False
         if server.datacenter_id:
@@ -212,6 +216,8 @@ class ServerMachine:
             self._on_query(method, body, reply)
         elif method == PLEDGE:
             reply(*self._birth.on_pledge(body))
+        elif method == FORCE_LEAVE:
+            reply(*server.membership.on_force_leave(body))
         elif method == LAN_VIEW:
             reply(*server.liveness.on_lan_view(body))
         elif not (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.model.host import (
     Address,
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 SAVE_INTERVAL_US: Final = 10_000_000
 _JOIN_CHECK_US: Final = 100_000
-_SELF_TRIES: Final = 16
+_MEET_CHECK_US: Final = 500_000
+_MEET_TRIES: Final = 16
+_PRUNE_TIMEOUT_US: Final = 5_000_000
+FORCE_LEAVE: Final = "Server.ForceLeave"
 
 
 class ServerSite(NamedTuple):
@@ -333,26 +336,30 @@ class Membership:
     def _retry_join(self) -> None:
         """Join by each address that leads to nobody in the pool now, for ever."""
         config = self._server.config
-        wait_us = config.retry_interval_us
-        missing = []
-        for address in config.retry_join:
-            if address == config.wan_addr:
-                continue
-            if self.wan.answered_by(address) == self.wan_name:
-                # A name that lists many servers, of which we met ourselves; or a spelling of
-                # our own address, which leads nowhere else however often we try.
-                if self._met_self < _SELF_TRIES:
-                    self._met_self += 1
-                    missing.append(address)
-                    wait_us = min(wait_us, _JOIN_CHECK_US * 5)
-            elif not self._is_answered(address):
-                missing.append(address)
+        missing = [
+            address
+            for address in config.retry_join
+            if address != config.wan_addr and not self._is_answered(address)
+        ]
         if missing:
             self.wan.join(missing, self._server.now.mono_us)
         if config.retry_join:
-            self._server.outbox.after(wait_us, self._retry_join)
+            self._server.outbox.after(config.retry_interval_us, self._retry_join)
+            self._server.outbox.after(_MEET_CHECK_US, self._look_past_self)
         if not self.has_tried_joins and not missing:
             self._end_first_joins()
+
+    def _look_past_self(self) -> None:
+        """Join soon again by a name that lists many servers, of which we met ourselves.
+
+        It may as well be another spelling of our own address, which leads nowhere else.
+        """
+        joins = self._server.config.retry_join
+        met = [address for address in joins if self.wan.answered_by(address) == self.wan_name]
+        if met and self._met_self < _MEET_TRIES:
+            self._met_self += 1
+            self.wan.join(met, self._server.now.mono_us)
+            self._server.outbox.after(_MEET_CHECK_US, self._look_past_self)
 
     @property
     def are_joins_answered(self) -> bool:
@@ -368,12 +375,41 @@ class Membership:
         for action in self.on_change:
             action()
 
-    def force_leave(self, name: str) -> None:
-        """Declare a failed member left, in whichever pool knows it."""
+    def force_leave(self, name: str, *, is_pruned: bool) -> None:
+        """Declare a failed member left in both pools; forget it, here and at every server.
+
+        Args:
+            name: As the WAN pool shows it, or without its region if that is ours.
+            is_pruned: Forget it, too: as gossip has no word for that, each is told by a call.
+        """
+        self.forget(name, is_pruned=is_pruned)
+        if is_pruned:
+            body = {"name": name, "region": self._server.config.region}
+            for site in self.sites().values():
+                if site.is_alive and site.id != self._server.config.server_id:
+                    self._server.outbox.ask(
+                        site.rpc, FORCE_LEAVE, body, _PRUNE_TIMEOUT_US, lambda done: None
+                    )
+
+    def forget(self, name: str, *, is_pruned: bool, region: str = "") -> None:
+        """Do it in our own tables; `region` is the asker's, "" = our own."""
         now_us = self._server.now.mono_us
-        for machine in self._pools.values():
-            if machine.member(name) is not None:
-                machine.force_leave(name, now_us)
+        suffix = f".{region or self._server.config.region}"
+        bare = name.removesuffix(suffix)
+        for pool, machine in self._pools.items():
+            if pool == "lan" and suffix != f".{self._server.config.region}":
+                continue
+            for known in (name, bare if pool == "lan" else bare + suffix):
+                machine.force_leave(known, now_us)
+                if is_pruned and machine.prune(known):
+                    self._sites = None
+
+    def on_force_leave(self, body: Any) -> tuple[Any, str]:
+        """Another server was asked to prune a member: forget it here too."""
+        if not isinstance(body, dict) or not isinstance(body.get("name"), str):
+            return None, f"{FORCE_LEAVE} needs a name"
+        self.forget(body["name"], is_pruned=True, region=str(body.get("region", "")))
+        return {}, ""
 
     def leave(self) -> None:
         for machine in self._pools.values():

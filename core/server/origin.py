@@ -124,7 +124,17 @@ class Origin:
             return
         self._timer = server.outbox.after(_LOOK_US, self._look)
         found = self.known_of(server.config.region)
-        if not found and state.is_authority and server.membership.are_joins_answered:
+        if not found and self._may_be_ours():
             found = server.datacenter_id
         if found and server.datacenter_id and server.consensus.is_serving:
             server.consensus.propose([SettleOrigin(origin=found)], lambda outcome: None)
+
+    def _may_be_ours(self) -> bool:
+        """Whether we are the region's first datacenter: of two that say so, one will yield."""
+        server = self._server
+        rivals = any(
+            site.is_authority and site.is_alive and site.datacenter_id != server.datacenter_id
+            for site in server.membership.sites().values()
+            if site.region == server.config.region
+        )
+        return server.state.is_authority and not rivals and server.membership.are_joins_answered

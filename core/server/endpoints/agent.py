@@ -149,7 +149,7 @@ def _with_port(membership: Membership, address: str) -> str:
 
 
 def agent_force_leave(request: Request) -> Answer:
-    request.server.membership.force_leave(request.required("node"))
+    request.server.membership.force_leave(request.required("node"), is_pruned=request.flag("prune"))
     return Answer(body={})
 
 

@@ -1,0 +1,76 @@
+"""Joining by names and addresses, and making the dead leave."""
+
+from harness import World
+from stories import JOIN, datacenter, leader
+
+from gossip.views import Status
+
+
+def status(server, name: str) -> str:  # type: ignore[no-untyped-def]
+    member = server.server.membership.wan.member(name)
+    return "forgotten" if member is None else str(member.status)
+
+
+def test_a_name_leads_to_a_server_and_counts_as_joined() -> None:
+    world = World()
+    eu = world.add_server("eu1", 1, region="eu")
+    us = world.add_server("us1", 2, region="us", retry_join=("seeds.example:4648",))
+    world.by_gossip["wan", "seeds.example:4648"] = eu
+    answer = world.ask(us, "Agent.Join", params={"address": ["seeds.example:4648"]})
+    assert answer.body == {"num_joined": 1, "error": ""}
+    exchanges = us.server.membership.wan.counters.exchanges
+    world.run(20)  # and is not joined again and again
+    assert us.server.membership.wan.counters.exchanges - exchanges <= 1
+
+
+def test_a_name_of_many_that_led_to_ourselves_is_tried_again_soon() -> None:
+    world = World()
+    eu = world.add_server("eu1", 1, region="eu")
+    us = world.add_server(
+        "us1", 2, region="us", retry_join=("seeds.example:4648",), retry_interval_us=10_000_000
+    )
+    world.by_gossip["wan", "seeds.example:4648"] = us
+    world.run(10.1)
+    world.by_gossip["wan", "seeds.example:4648"] = eu  # the next of its addresses
+    world.until(lambda: len(us.server.membership.wan.members()) == 2, 3)
+
+
+def test_an_address_that_leads_nowhere_is_tried_for_ever() -> None:
+    world = World()
+    us = world.add_server("us1", 2, region="us", retry_join=("10.0.0.1:4648",))
+    world.until(world.leader)  # it does not wait for ever to be born
+    world.run(40)
+    world.add_server("eu1", 1, region="eu")
+    world.until(lambda: len(us.server.membership.wan.members()) == 2, 5)
+
+
+def test_a_dead_server_is_made_to_leave_and_forgotten_everywhere() -> None:
+    world = datacenter(3, 0)
+    world.run(3)
+    victim = next(one for one in world.servers() if one is not leader(world))
+    name = victim.server.membership.wan_name
+    asked, other = [one for one in world.servers() if one is not victim]
+    world.kill(victim)
+    world.until(lambda: {status(asked, name), status(other, name)} == {"dead"}, 90)
+    world.ask(asked, "Agent.ForceLeave", params={"node": name})
+    world.until(lambda: {status(asked, name), status(other, name)} == {"left"}, 20)
+    # without its region, and for good
+    bare = victim.server.config.name
+    world.ask(asked, "Agent.ForceLeave", params={"node": bare, "prune": "true"})
+    world.until(lambda: {status(asked, name), status(other, name)} == {"forgotten"}, 5)
+    lan = asked.server.membership.lan
+    assert lan.member(bare) is None
+    world.run(60)
+    assert {status(asked, name), status(other, name)} == {"forgotten"}
+
+
+def test_a_living_server_is_not_made_to_leave() -> None:
+    world = datacenter(3, 0)
+    world.run(3)
+    asked = leader(world)
+    other = next(one for one in world.servers() if one is not asked)
+    name = other.server.membership.wan_name
+    params = {"node": name, "prune": "true"}
+    assert not world.ask(asked, "Agent.ForceLeave", params=params).is_error
+    assert not world.ask(asked, "Agent.ForceLeave", params={"node": "nobody"}).is_error
+    assert status(asked, name) == Status.ALIVE and JOIN
