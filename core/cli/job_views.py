@@ -6,33 +6,80 @@ from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.job_diff import diff_lines
 from core.cli.output import clock, short
-from core.cli.resolve import resolve_job
+from core.cli.resolve import JobRef, Record, resolve_job
 from core.cli.session import Session, api_command
 from core.cli.views import alloc_table
 
 
 @api_command()
 @click.argument("job")
-@option("-json", "as_json", is_flag=True, help="Accepted: JSON is what it writes")
+@option("-hcl", "as_hcl", is_flag=True, help="Write a job file, without what is default")
+@option("-json", "as_json", is_flag=True, help="Write JSON, as without flags")
 @option("-t", "template", metavar="template", help="Write through a Go template")
 @option("-version", "version", type=int, help="An earlier version")
+@option("-with-vars", is_flag=True, help="With -hcl: the file as submitted, and its variables")
 def inspect(
-    session: Session, job: str, as_json: bool, template: str | None, version: int | None
+    session: Session,
+    *,
+    job: str,
+    as_hcl: bool,
+    as_json: bool,
+    template: str | None,
+    version: int | None,
+    with_vars: bool,
 ) -> int:
-    """Show the job that JOB names as the servers keep it, as JSON."""
+    """Show the job that JOB names as the servers keep it, as JSON or as a job file."""
+    if as_hcl and (as_json or template is not None):
+        raise CliError("-hcl, -json and -t exclude each other")
+    if with_vars and not as_hcl:
+        raise CliError("-with-vars belongs to -hcl")
     ref = resolve_job(session, job)
-    if version is None:
-        record = session.api.get(ref.route, **ref.query)
-    else:
-        versions = session.api.get(f"{ref.route}/versions", **ref.query).get("Versions") or []
-        found = [one for one in versions if one.get("Version") == version]
-        if not found:
-            raise CliError(f'the job "{ref.id}" has no version {version}')
-        record = found[0]
-    if template is not None:
+    record = _version_of(session, ref, version)
+    if with_vars:
+        return _show_submission(session, ref, record)
+    if as_hcl:
+        session.out.line(_hcl_of(record).rstrip("\n"))
+    elif template is not None:
         session.out.render(record, as_json=False, template=template)
     else:
         session.out.json({"Job": record})
+    return 0
+
+
+def _version_of(session: Session, ref: JobRef, version: int | None) -> Record:
+    if version is None:
+        current: Record = session.api.get(ref.route, **ref.query)
+        return current
+    versions = session.api.get(f"{ref.route}/versions", **ref.query).get("Versions") or []
+    found: list[Record] = [one for one in versions if one.get("Version") == version]
+    if not found:
+        raise CliError(f'the job "{ref.id}" has no version {version}')
+    return found[0]
+
+
+def _hcl_of(record: Record) -> str:
+    import msgspec
+
+    from core.jobspec.write import essential, write_job
+    from core.model.job import Job
+
+    try:
+        return write_job(essential(msgspec.convert(record, Job)))
+    except (msgspec.ValidationError, ValueError) as error:
+        raise CliError(f"this job can't be written as HCL: {error}") from error
+
+
+def _show_submission(session: Session, ref: JobRef, record: Record) -> int:
+    version = str(record.get("Version") or 0)
+    found = session.api.find(f"{ref.route}/submission", version=version, **ref.query)
+    if not isinstance(found, dict):
+        raise CliError(f'the servers have no source of the job "{ref.id}"; try -hcl alone')
+    values = found.get("VariableFlags") or {}
+    for name, value in sorted(values.items()):
+        session.out.line(f"# -var {name}={value}")
+    for line in (found.get("Variables") or "").splitlines():
+        session.out.line(f"# -var-file: {line}")
+    session.out.line((found.get("Source") or "").rstrip("\n"))
     return 0
 
 
