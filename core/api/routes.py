@@ -40,6 +40,7 @@ ROUTES: Final = (
     Route(READ, "job/{job_id...}/submission", "Job.Submission"),
     Route(READ, "job/{job_id...}/services", "Job.Services"),
     Route(WRITE, "job/{job_id...}/dispatch", "Job.Dispatch"),
+    Route(WRITE, "job/{job_id...}/periodic/force", "Job.PeriodicForce"),
     Route(READ, "job/{job_id...}", "Job.Get"),
     Route(WRITE, "job/{job_id...}", "Job.Register"),
     Route(DELETE, "job/{job_id...}", "Job.Deregister"),
@@ -114,6 +115,7 @@ ROUTES: Final = (
     Route(WRITE, "operator/scheduler/configuration", "Operator.SchedulerSet"),
     Route(READ, "operator/raft/configuration", "Operator.RaftConfiguration"),
     Route(WRITE, "operator/raft/transfer-leadership", "Operator.TransferLeadership"),
+    Route(WRITE, "operator/raft/measure", "Operator.RaftMeasure"),
     Route(frozenset({"PUT"}), "system/gc", "System.GC"),
     Route(frozenset({"PUT"}), "system/reconcile/summaries", "System.ReconcileSummaries"),
 )

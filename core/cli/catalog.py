@@ -92,6 +92,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "operator gossip keyring remove": Entry("core.cli.operator:remove_key", "Remove a key"),
     "operator gossip keyring use": Entry("core.cli.operator:use_key", "Send under another key"),
     "operator raft list-peers": Entry("core.cli.operator:list_peers", "List the Raft peers"),
+    "operator raft measure": Entry("core.cli.operator:measure", "Measure how fast the log commits"),
     "operator raft transfer-leadership": Entry(
         "core.cli.operator:transfer_leadership", "Hand leadership to another server"
     ),

@@ -16,6 +16,7 @@ from core.server.measures import Measures
 from core.server.outbox import Outbox
 
 if TYPE_CHECKING:
+    from core.server.autopilot import Autopilot
     from core.server.config import ServerConfig
     from core.server.consensus import Consensus
     from core.server.deployments import DeploymentWatch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from core.server.federation_port import Federation
     from core.server.keyring import Keyring
     from core.server.liveness import Liveness
+    from core.server.measuring import Measuring
     from core.server.membership import Membership
     from core.server.nodes import NodeCalls
     from core.server.origin import Origin
@@ -42,6 +44,7 @@ class Leading(Protocol):
 
 
 class Server:
+    autopilot: Autopilot
     consensus: Consensus
     keyring: Keyring
     membership: Membership
@@ -50,6 +53,7 @@ class Server:
     deployments: DeploymentWatch
     nodes: NodeCalls
     liveness: Liveness
+    measuring: Measuring
     router: Router
     draining: DrainWatch
     system_jobs: SystemJobs

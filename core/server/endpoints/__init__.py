@@ -33,7 +33,8 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Job.ScaleStatus | R | job_id | {JobID, ..., TaskGroups} |
 | Job.Submission | R | job_id, version | {Source, Format, VariableFlags, Variables, ...} |
 | Job.Services | R | job_id | [ServiceRegistration] |
-| Job.Dispatch | W | job_id; body | 501 until built |
+| Job.Dispatch | W | job_id, idempotency_token; body {Payload (base64), Meta, IdPrefixTemplate} | {DispatchedJobID, EvalID, EvalCreateIndex, JobCreateIndex, Index} |
+| Job.PeriodicForce | W | job_id | {EvalID, EvalCreateIndex, Index} |
 | Alloc.List | R L | resources, task_states | [AllocListStub] |
 | Alloc.Get | R | alloc_id (full, or a unique prefix) | Allocation with Job, Resources, TaskResources |
 | Alloc.Stop | W | alloc_id, no_shutdown_delay, reschedule | {EvalID, Index} |
@@ -46,6 +47,8 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Deployment.Get | R | deployment_id | Deployment |
 | Deployment.Allocations | R | deployment_id | [AllocListStub] |
 | Deployment.Fail | W | deployment_id | {EvalID, EvalCreateIndex, DeploymentModifyIndex, Index} |
+| Deployment.Promote | W | deployment_id; body {All, Groups} | as Deployment.Fail |
+| Deployment.SetAllocHealth | W | deployment_id; body {HealthyAllocationIDs, UnhealthyAllocationIDs} | as Deployment.Fail |
 | Deployment.Pause | W | deployment_id; body {Pause} | as Deployment.Fail |
 | Node.List | R L | resources, os | [NodeListStub] |
 | Node.Get | R | node_id | Node without SecretID, with Drain |
@@ -86,6 +89,7 @@ region given, by any server there), C = carried to the node that runs the alloca
 | ACL.Token.Delete | W | accessor_id | {Index} |
 | Operator.RaftConfiguration | R | | {Servers: [{ID, Node, Address, Leader, Voter, RaftProtocol}], Index} |
 | Operator.TransferLeadership | W | id or address ("" = the best follower) | {From, To} |
+| Operator.RaftMeasure | W | body {Size, Window, Seconds, Rate} | {Committed, CommitsPerSecond, Milliseconds: {P50, P90, P99, P999, Max}, ...} |
 | Operator.SchedulerGet | R | | {SchedulerConfig, Index} |
 | Operator.SchedulerSet | W | cas; body SchedulerConfiguration | {Updated, Index} |
 | System.GC | W | | null |

@@ -5,7 +5,16 @@ from typing import Any
 from core.model.query import Answer
 from core.server.consensus import Applied
 from core.server.endpoints.shared import checked
-from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
+from core.server.measuring import Load
+from core.server.request import (
+    Deferred,
+    Endpoint,
+    Kind,
+    Proposal,
+    QueryError,
+    Request,
+    Respond,
+)
 from core.state.commands import CollectGarbage, SetSchedulerConfig
 
 _ALGORITHMS = ("binpack", "spread")
@@ -67,6 +76,26 @@ def transfer_leadership(request: Request) -> Answer:
     )  # fmt: skip
 
 
+def raft_measure(request: Request) -> Deferred:
+    """Time how the leader's random bytes are committed; see core.server.measuring."""
+    load = Load(
+        size=request.field("Size", int, 200),
+        window=request.field("Window", int, 64),
+        duration_us=int(request.field("Seconds", float, 5.0) * 1e6),
+        rate=request.field("Rate", int, 0),
+    )
+    measuring = request.server.measuring
+    if problem := load.problem():
+        raise QueryError(400, problem)
+    if measuring.is_busy:
+        raise QueryError(409, "a measurement is under way: try again when it has ended")
+
+    def start(respond: Respond) -> None:
+        measuring.start(load, lambda figures: respond(Answer(body=figures, index=1)))
+
+    return Deferred(start)
+
+
 def scheduler_get(request: Request) -> Answer:
     index = max(1, request.state.table_index("scheduler_config"))
     return Answer(body={"SchedulerConfig": _scheduler_config(request), "Index": index}, index=index)
@@ -121,6 +150,7 @@ def reconcile_summaries(request: Request) -> Answer:
 ENDPOINTS = {
     "Operator.RaftConfiguration": Endpoint(Kind.READ, raft_configuration),
     "Operator.TransferLeadership": Endpoint(Kind.WRITE, transfer_leadership),
+    "Operator.RaftMeasure": Endpoint(Kind.WRITE, raft_measure),
     "Operator.SchedulerGet": Endpoint(Kind.READ, scheduler_get),
     "Operator.SchedulerSet": Endpoint(Kind.WRITE, scheduler_set),
     "System.GC": Endpoint(Kind.WRITE, system_gc),
