@@ -9,6 +9,16 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from core.jobspec.canonical_kept import (
+    complete_change_script,
+    complete_connect,
+    complete_consul,
+    complete_csi_plugin,
+    complete_multiregion,
+    complete_vault,
+    complete_wait,
+    complete_weights,
+)
 from core.model.job import (
     Affinity,
     CheckRestart,
@@ -77,7 +87,7 @@ _JOB: Final[dict[str, Any]] = {
 _TEMPLATE: Final[dict[str, Any]] = {
     "source_path": "", "dest_path": "", "embedded_tmpl": "", "change_mode": "restart",
     "once": False, "splay_ns": 5 * _SECOND, "perms": "0644", "left_delim": "{{",
-    "right_delim": "}}", "envvars": False, "error_on_missing_key": False,
+    "right_delim": "}}", "envvars": False, "vault_grace_ns": 0, "error_on_missing_key": False,
 }  # fmt: skip
 _ARTIFACT: Final[dict[str, Any]] = {
     "getter_mode": "any", "getter_insecure": False, "relative_dest": "local/",
@@ -106,6 +116,8 @@ def canonicalize(job: Job, *, region: str) -> Job:
     if job.parameterized_job is not None and not job.parameterized_job.payload:
         job.parameterized_job.payload = "optional"
     _federation(job)
+    if job.multiregion is not None:
+        complete_multiregion(job.multiregion)
     if job.update is not None:
         _fill(job.update, _UPDATE)
     elif job.type == "service":
@@ -183,6 +195,8 @@ def _group(job: Job, group: TaskGroup) -> None:
         _fill(group.disconnect, {"replace": True, "reconcile": "best_score"})
     if group.scaling is not None:
         _scaling(job, group, group.scaling)
+    if group.consul is not None:
+        complete_consul(group.consul)
     for network in group.networks or []:
         _network(network)
     for service in group.services or []:
@@ -194,11 +208,11 @@ def _group(job: Job, group: TaskGroup) -> None:
 def _scaling(job: Job, group: TaskGroup, scaling: ScalingPolicy) -> None:
     _fill(scaling, {"enabled": True, "min": group.count})
     scaling.type = scaling.type or "horizontal"
-    scaling.target = scaling.target or {
-        "Namespace": job.namespace or "default",
-        "Job": job.id or "",
-        "Group": group.name,
-    }
+    scaling.target = scaling.target or _target(job, group)
+
+
+def _target(job: Job, group: TaskGroup) -> dict[str, str]:
+    return {"Namespace": job.namespace or "default", "Job": job.id or "", "Group": group.name}
 
 
 def _network(network: NetworkResource) -> None:
@@ -220,6 +234,15 @@ def _task(job: Job, group: TaskGroup, task: Task, restart: dict[str, Any]) -> No
         task.kill_timeout_ns = 5 * _SECOND
     for service in task.services or []:
         _service(job, group, task, service)
+    for policy in task.scaling_policies or []:
+        _fill(policy, {"enabled": True, "min": 0})
+        policy.target = policy.target or {**_target(job, group), "Task": task.name}
+    if task.vault is not None:
+        complete_vault(task.vault)
+    if task.consul is not None:
+        complete_consul(task.consul)
+    if task.csi_plugin_config is not None:
+        complete_csi_plugin(task.csi_plugin_config)
     for template in task.templates or []:
         _template(template)
     for artifact in task.artifacts or []:
@@ -243,8 +266,12 @@ def _resources(resources: Resources) -> Resources:
 
 def _template(template: Template) -> None:
     _fill(template, _TEMPLATE)
-    if template.change_mode == "signal":
-        template.change_signal = (template.change_signal or "SIGHUP").upper()
+    default = "SIGHUP" if template.change_mode == "signal" else ""
+    template.change_signal = (template.change_signal or default).upper()
+    if template.change_script is not None:
+        complete_change_script(template.change_script)
+    if template.wait is not None:
+        complete_wait(template.wait)
 
 
 def _artifact(artifact: TaskArtifact) -> None:
@@ -264,9 +291,13 @@ def _service(job: Job, group: TaskGroup, task: Task | None, service: Service) ->
         service.cluster = service.cluster or "default"
     if task is not None:
         service.task_name = service.task_name or task.name
-    _check_restart(service.check_restart)
+    if service.connect is not None:
+        complete_connect(service.connect)
+    if service.weights is not None:
+        complete_weights(service.weights)
     for check in service.checks or []:
         _check(service, check)
+    _check_restart(service.check_restart)
 
 
 def _interpolated(name: str, names: list[str]) -> str:
@@ -279,9 +310,19 @@ def _interpolated(name: str, names: list[str]) -> str:
 def _check(service: Service, check: ServiceCheck) -> None:
     check.name = check.name or f'service: "{service.name}" check'
     check.on_update = check.on_update or service.on_update
-    if check.check_restart is None and service.check_restart is not None:
-        check.check_restart = msgspec.structs.replace(service.check_restart)
+    check.check_restart = _merged(service.check_restart, check.check_restart)
     _check_restart(check.check_restart)
+
+
+def _merged(outer: CheckRestart | None, own: CheckRestart | None) -> CheckRestart | None:
+    """Return a check's own policy, what it leaves out taken from its service's."""
+    if outer is None or own is None:
+        return msgspec.structs.replace(outer) if own is None and outer is not None else own
+    return CheckRestart(
+        limit=own.limit or outer.limit,
+        grace_ns=outer.grace_ns if own.grace_ns is None else own.grace_ns,
+        ignore_warnings=own.ignore_warnings or outer.ignore_warnings,
+    )
 
 
 def _check_restart(policy: CheckRestart | None) -> None:

@@ -93,6 +93,11 @@ class Decoder:
         shorthand = self.dialect.shorthands.get(schema.name)
         if shorthand is not None:
             shorthand(self, body, result)
+        if schema.is_plain:
+            for known in schema.attributes.values():
+                result.setdefault(known.wire, known.absent())
+            for child in schema.blocks.values():
+                result.setdefault(child.wire, None)
         return result
 
     # --- attributes -----------------------------------------------------------------
@@ -208,6 +213,11 @@ class Decoder:
             value = _CONVERT[known.kind](plain)
         except ValueProblem as problem:
             self.error(body, block.span, f"{block.type}: {problem}", problem.hint)
+            return
+        if block.type in body.attributes:
+            line = body.position(body.attributes[block.type].span).line
+            message = f'"{block.type}" is given as an attribute already, on line {line}'
+            self.error(body, block.span, message)
             return
         if known.wire in result:
             # Nomad merges several; so `meta { a = 1 }` may come from two dynamic blocks.

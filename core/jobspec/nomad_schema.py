@@ -7,17 +7,23 @@ Reads bottom-up: a block is defined before the block that holds it.
 from typing import Final
 
 from core.jobspec.nomad_kept_schema import (
+    CHANGE_SCRIPT,
     CNI,
     CONNECT,
     CONSUL,
     CSI_PLUGIN,
+    DISPATCH_PAYLOAD,
     MOUNT_OPTIONS,
     MULTIREGION,
     NUMA,
     SCHEDULE,
     SECRET,
+    UI,
+    VAULT,
+    WAIT,
     WEIGHTS,
 )
+from core.jobspec.nomad_kept_schema import IDENTITY as SERVICE_IDENTITY
 from core.jobspec.schema import BlockSchema, block, by_label, many, one
 
 # --- where -------------------------------------------------------------------------
@@ -27,7 +33,7 @@ CONSTRAINT: Final = block(
     "constraint",
     "attribute=LTarget value=RTarget operator=Operand "
     "version semver regexp set_contains set_contains_any set_contains_all "
-    "distinct_hosts:bool distinct_property",
+    "distinct_hosts:bool distinct_property is_set is_not_set",
 )
 AFFINITY: Final = block(
     "affinity",
@@ -52,7 +58,12 @@ DNS: Final = block("dns", "servers:strings searches:strings options:strings")
 NETWORK: Final = block(
     "network",
     "mode device cidr ip hostname mbits=MBits:int",
-    blocks={"port": many(PORT, "Ports"), "dns": one(DNS), "cni": one(CNI, "CNI")},
+    blocks={
+        "port": many(PORT, "Ports"),
+        "reserved_ports": many(PORT, "StaticPorts"),
+        "dns": one(DNS),
+        "cni": one(CNI, "CNI"),
+    },
 )
 DEVICE: Final = block("device", "count:int", label="Name", blocks=PLACEMENT)
 RESOURCES: Final = block(
@@ -118,7 +129,7 @@ SERVICE: Final = block(
         "check": many(CHECK, "Checks"),
         "check_restart": one(CHECK_RESTART),
         "connect": one(CONNECT),
-        "identity": one(IDENTITY),
+        "identity": one(SERVICE_IDENTITY),
         "weights": one(WEIGHTS),
     },
 )
@@ -134,11 +145,6 @@ ARTIFACT: Final = block(
     "source=GetterSource options=GetterOptions:map headers=GetterHeaders:map "
     "mode=GetterMode insecure=GetterInsecure:bool destination=RelativeDest chown:bool",
 )
-CHANGE_SCRIPT: Final = block(
-    "change_script",
-    "command args:strings timeout:duration fail_on_error:bool run_on_first_render:bool",
-)
-WAIT: Final = block("wait", "min:duration max:duration")
 TEMPLATE: Final = block(
     "template",
     "source=SourcePath destination=DestPath data=EmbeddedTmpl change_mode change_signal "
@@ -147,15 +153,9 @@ TEMPLATE: Final = block(
     "error_on_missing_key=ErrMissingKey:bool",
     blocks={"change_script": one(CHANGE_SCRIPT), "wait": one(WAIT)},
 )
-VAULT: Final = block(
-    "vault",
-    "policies:strings role namespace cluster env:bool disable_file:bool change_mode "
-    "change_signal allow_token_expiration:bool",
-)
 VOLUME_MOUNT: Final = block(
     "volume_mount", "volume destination read_only:bool propagation_mode selinux_label"
 )
-DISPATCH_PAYLOAD: Final = block("dispatch_payload", "file")
 ACTION: Final = block("action", "command args:strings", label="Name")
 TASK: Final = block(
     "task",
@@ -227,8 +227,6 @@ PERIODIC: Final = block(
     "enabled:bool cron=Spec crons=Specs:strings prohibit_overlap:bool time_zone",
 )
 PARAMETERIZED: Final = block("parameterized", "payload meta_required:strings meta_optional:strings")
-UI_LINK: Final = block("link", "label url")
-UI: Final = block("ui", "description", blocks={"link": many(UI_LINK, "Links")})
 
 # Serai's own (FEDERATION: "In the job file").
 SPILLOVER: Final = block("spillover", "regions:strings after:duration")

@@ -16,6 +16,13 @@ class Findings(Protocol):
 
 Wire = dict[str, Any]
 
+SECOND_NS: Final = 1_000_000_000
+# What Nomad's parser fills in; the other defaults wait for core.jobspec.canonical.
+_TEMPLATE: Final[Wire] = {
+    "ChangeMode": "restart", "Perms": "0644", "Splay": 5 * SECOND_NS, "ErrMissingKey": False,
+}  # fmt: skip
+CHANGE_SCRIPT: Final[Wire] = {"Args": [], "Timeout": 5 * SECOND_NS, "FailOnError": False}
+
 _OPERATOR_NAMES: Final = (
     "Version", "Semver", "Regexp", "SetContains", "SetContainsAny", "SetContainsAll",
 )  # fmt: skip
@@ -32,24 +39,35 @@ def _constraint(findings: Findings, body: Body, wire: Wire) -> None:
         if name in wire:
             wire["Operand"], wire["RTarget"] = _OPERATORS[name], wire.pop(name)
     if "DistinctHosts" in wire:
-        is_wanted = wire.pop("DistinctHosts")
-        wire["Operand"], wire["RTarget"] = "distinct_hosts", "true" if is_wanted else "false"
+        if wire.pop("DistinctHosts"):
+            wire["Operand"] = "distinct_hosts"
     if "DistinctProperty" in wire:
         wire["Operand"], wire["LTarget"] = "distinct_property", wire.pop("DistinctProperty")
-    if "Operand" not in wire:
+    for name, operand in (("IsSet", "is_set"), ("IsNotSet", "is_not_set")):
+        if name in wire:
+            wire["Operand"], wire["LTarget"] = operand, wire.pop(name)
+    if not wire.get("Operand"):
         wire["Operand"] = "="
 
 
 def _network(findings: Findings, body: Body, wire: Wire) -> None:
     """A port with `static` is reserved, one without is dynamic."""
     seen: set[str] = set()
-    for port, block in zip(wire.pop("Ports", []), body.blocks_of("port"), strict=True):
-        label = port.get("Label", "")
+    for block in (*body.blocks_of("port"), *body.blocks_of("reserved_ports")):
+        label = block.labels[0] if block.labels else ""
         if label in seen:
             findings.error(body, block.label_spans[0], f'port "{label}" stands here twice')
         seen.add(label)
-        key = "ReservedPorts" if port.get("Value") else "DynamicPorts"
-        wire.setdefault(key, []).append(port)
+    ports = wire.pop("Ports", [])
+    static = [*wire.pop("StaticPorts", []), *(port for port in ports if port.get("Value"))]
+    dynamic = [port for port in ports if not port.get("Value")]
+    if static:
+        wire["ReservedPorts"] = static
+    if dynamic:
+        wire["DynamicPorts"] = dynamic
+
+
+_TASK_SCALING: Final = {"cpu": "vertical_cpu", "mem": "vertical_mem"}
 
 
 def _task(findings: Findings, body: Body, wire: Wire) -> None:
@@ -62,10 +80,33 @@ def _task(findings: Findings, body: Body, wire: Wire) -> None:
             named.append(identity)
     if named:
         wire["Identities"] = named
-    for policy in wire.get("ScalingPolicies", []):
-        policy["Type"] = {"cpu": "vertical_cpu", "mem": "vertical_mem"}.get(
-            policy.get("Type", ""), policy.get("Type", "")
-        )
+    blocks = body.blocks_of("scaling")
+    for policy, block in zip(wire.get("ScalingPolicies", []), blocks, strict=True):
+        made = _TASK_SCALING.get(str(policy.get("Type", "")).lower())
+        if made is None and block.labels:
+            message = f'a task is scaled by its "cpu" or its "mem", not by "{block.labels[0]}"'
+            findings.error(body, block.label_spans[0], message)
+        policy["Type"] = made or ""
+
+
+def _scaling(findings: Findings, body: Body, wire: Wire) -> None:
+    if "Max" not in wire and "max" not in body.attributes:
+        findings.error(body, body.span, "scaling needs a max", "write max = 10")
+
+
+def _template(findings: Findings, body: Body, wire: Wire) -> None:
+    for name, value in _TEMPLATE.items():
+        wire.setdefault(name, value)
+
+
+def _change_script(findings: Findings, body: Body, wire: Wire) -> None:
+    for name, value in CHANGE_SCRIPT.items():
+        wire.setdefault(name, value.copy() if isinstance(value, list) else value)
+
+
+def _vault(findings: Findings, body: Body, wire: Wire) -> None:
+    wire.setdefault("Env", True)
+    wire.setdefault("ChangeMode", "restart")
 
 
 def _hand_down(wire: Wire, tasks: list[Wire]) -> None:
@@ -79,22 +120,24 @@ def _hand_down(wire: Wire, tasks: list[Wire]) -> None:
 
 
 def _group(findings: Findings, body: Body, wire: Wire) -> None:
+    if "Scaling" in wire:
+        wire["Scaling"]["Type"] = wire["Scaling"].get("Type") or "horizontal"
     _hand_down(wire, wire.get("Tasks", []))
 
 
 def _job(findings: Findings, body: Body, wire: Wire) -> None:
     """A task of the job itself is a group of one task with the same name."""
-    for task in wire.pop("Tasks", []):
-        wire.setdefault("TaskGroups", []).append(
-            {"Name": task.get("Name", ""), "Count": 1, "Tasks": [task]}
-        )
+    alone = [{"Name": task.get("Name", ""), "Tasks": [task]} for task in wire.pop("Tasks", [])]
+    if alone:
+        wire["TaskGroups"] = [*alone, *wire.get("TaskGroups", [])]
     _hand_down(wire, [t for g in wire.get("TaskGroups", []) for t in g.get("Tasks", [])])
     for unused in ("ConsulToken", "VaultToken"):
         wire.pop(unused, None)
 
 
 def _periodic(findings: Findings, body: Body, wire: Wire) -> None:
-    wire["SpecType"] = "cron"
+    if "Spec" in wire:
+        wire["SpecType"] = "cron"
 
 
 Shorthand = Callable[[Findings, Body, Wire], None]
@@ -107,4 +150,8 @@ SHORTHANDS: Final[dict[str, Shorthand]] = {
     "group": _group,
     "job": _job,
     "periodic": _periodic,
+    "scaling": _scaling,
+    "template": _template,
+    "change_script": _change_script,
+    "vault": _vault,
 }

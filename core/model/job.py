@@ -150,7 +150,7 @@ class CheckRestart(Record):
 
 
 class ServiceCheck(Record):
-    id: str = ""
+    id: str = msgspec.field(name="Id", default="")
     name: str = ""
     type: str = ""
     command: str = ""
@@ -181,7 +181,7 @@ class ServiceCheck(Record):
 
 
 class Service(Record):
-    id: str = ""
+    id: str = msgspec.field(name="Id", default="")
     name: str = ""
     tags: list[str] | None = None
     canary_tags: list[str] | None = None

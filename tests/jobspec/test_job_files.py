@@ -69,7 +69,7 @@ def test_ports_are_static_or_dynamic() -> None:
         ('attribute = "a"\n value = "b"', ("a", "=", "b")),
         ('attribute = "a"\n version = ">= 1"', ("a", "version", ">= 1")),
         ('attribute = "a"\n operator = "is_set"', ("a", "is_set", "")),
-        ("distinct_hosts = true", ("", "distinct_hosts", "true")),
+        ("distinct_hosts = true", ("", "distinct_hosts", "")),
         ('distinct_property = "${meta.rack}"', ("${meta.rack}", "distinct_property", "")),
         ('attribute = "${attr.x}"\n regexp = "a.*"', ("${attr.x}", "regexp", "a.*")),
     ],
@@ -124,7 +124,7 @@ def test_a_task_of_the_job_is_a_group_of_its_name() -> None:
     job = job_of('job "j" {\n task "t" { driver = "raw_exec" }\n}')
     assert job.task_groups is not None
     group = job.task_groups[0]
-    assert (group.name, group.count, [t.name for t in group.tasks or []]) == ("t", 1, ["t"])
+    assert (group.name, group.count, [t.name for t in group.tasks or []]) == ("t", None, ["t"])
 
 
 def test_vault_is_handed_down_to_tasks_without_one() -> None:
@@ -139,7 +139,7 @@ def test_vault_is_handed_down_to_tasks_without_one() -> None:
       }
     }"""
     tasks = (job_of(text).task_groups or [])[0].tasks or []
-    assert [task.vault for task in tasks] == [{"Role": "outer"}, {"Role": "own"}]
+    assert [(task.vault or {})["Role"] for task in tasks] == ["outer", "own"]
 
 
 def test_the_unnamed_identity_is_the_tasks_own() -> None:
@@ -173,13 +173,16 @@ def test_kept_blocks_have_nomads_wire_names() -> None:
       }
     }"""
     service = (group_of(text).services or [])[0]
-    assert service.connect == {
-        "SidecarService": {
-            "Proxy": {
-                "Upstreams": [{"DestinationName": "db", "LocalBindPort": 5432}],
-                "Expose": {"Paths": [{"Path": "/x", "LocalPathPort": 1, "ListenerPort": "p"}]},
-            }
-        }
+    connect = service.connect or {}
+    # What is not said stands there as Go prints it.
+    assert (connect["Native"], connect["Gateway"], connect["SidecarTask"]) == (False, None, None)
+    proxy = connect["SidecarService"]["Proxy"]
+    assert (proxy["LocalServiceAddress"], proxy["LocalServicePort"]) == ("", 0)
+    (upstream,) = proxy["Upstreams"]
+    assert (upstream["DestinationName"], upstream["LocalBindPort"]) == ("db", 5432)
+    assert (upstream["Datacenter"], upstream["MeshGateway"]) == ("", None)
+    assert proxy["Expose"] == {
+        "Paths": [{"Path": "/x", "LocalPathPort": 1, "ListenerPort": "p", "Protocol": ""}]
     }
 
 
@@ -209,7 +212,10 @@ def test_wire_names_of_the_hard_ones() -> None:
     template = wire["Templates"][0]
     assert template["EmbeddedTmpl"] == "x" and template["DestPath"] == "local/y"
     assert template["ErrMissingKey"] and template["Envvars"] and template["Uid"] == 7
-    assert template["ChangeScript"] == {"Command": "/bin/x"}
+    assert template["ChangeScript"] == {
+        "Command": "/bin/x", "Args": [], "Timeout": 5_000_000_000, "FailOnError": False,
+        "RunOnFirstRender": None,
+    }  # fmt: skip
     assert template["Wait"] == {"Min": SECOND, "Max": 2 * SECOND}
     assert wire["Artifacts"][0]["GetterOptions"] == {"archive": "false"}
     assert wire["LogConfig"]["MaxFileSizeMB"] == 3
