@@ -27,79 +27,23 @@ from typing import Any, Final
 import msgspec
 
 from gossip.directory import Directory
-from gossip.inbound import Inbound
 from gossip.machine import GossipMachine, settle
 from gossip.membership import Admit
-from gossip.messages import Packet
 from gossip.settings import LAN, Settings
-from gossip.timers import FOREVER_US
-from gossip.views import NOTHING, MemberEvent, Output, Status
-from gossip.wire import decode, encode
-from sim.network import LinkModel, Network, Place
+from gossip.views import MemberEvent, Status
+from sim.gossip_member import Member, OnDigest, OnEvent, Surroundings
+from sim.network import LinkModel, Network
 from sim.wheel import Wheel
 
 S: Final = 1_000_000
 POOL: Final = "lan"
 PORT: Final = 4648
-REGION: Final = "sim"
 
-NEVER_US: Final = -1  # a tick armed for then is not due ever
 COUNTED: Final = ("packets_sent", "packets_received", "updates_received", "exchanges")
 META: Final = {"role": "client"}
 
 # 1 to 5 ms one way, as in a datacenter whose hosts are busy
 LINK: Final = LinkModel(latency_us=1_000, jitter_us=4_000)
-
-OnEvent = Callable[[int, str, MemberEvent], None]  # time, host of the observer, event
-OnDigest = Callable[[int, str, str], None]  # time, host of the observer, origin
-
-
-class Member:
-    """One life of one member: a machine and what its host keeps for it.
-
-    Invariant: the wheel holds a tick of it at `armed_us`, unless that is FOREVER_US, or
-    NEVER_US because it is paused or was killed; ticks at other times mean nothing.
-    """
-
-    __slots__ = (
-        "address",
-        "armed_us",
-        "backlog",
-        "exchanges",
-        "host",
-        "is_paused",
-        "is_running",
-        "lag_us",
-        "machine",
-        "missed",
-        "name",
-        "pool",
-        "settings",
-    )
-
-    def __init__(
-        self,
-        host: str,
-        name: str,
-        address: str,
-        pool: str,
-        settings: Settings,
-        machine: GossipMachine,
-    ) -> None:
-        self.host = host
-        self.name = name
-        self.address = address
-        self.pool = pool
-        self.settings = settings
-        self.machine = machine
-        self.armed_us = FOREVER_US
-        self.is_running = True
-        self.is_paused = False
-        self.lag_us = 0
-        self.backlog: Inbound | None = None  # only of one that is paused
-        self.exchanges: set[int] = set()  # ids that await their one answer
-        # ends of exchanges that fell into a pause
-        self.missed: list[tuple[Member, int, Packet | None]] = []
 
 
 class GossipWorld:
@@ -134,14 +78,15 @@ class GossipWorld:
         self.members: dict[str, Member] = {}  # by host; those that run
         self.events: list[tuple[int, str, MemberEvent]] = []
         self.digest_changes: list[tuple[int, str, str]] = []
-        self.bytes = 0  # of datagrams and streams; counted with `wire` only
-        self.largest_bytes = 0  # of a datagram
         self.departed = Counter(dict.fromkeys(COUNTED, 0))  # what the killed had counted
         self.directories: dict[str, Directory] = {}  # by pool
-        self._is_wire = wire
-        self._on_event = on_event or (lambda *event: self.events.append(event))
-        self._on_digest = on_digest or (lambda *change: self.digest_changes.append(change))
-        self._by_address: dict[str, Member] = {}
+        self._around = Surroundings(
+            self.wheel,
+            self.network,
+            on_event or (lambda *event: self.events.append(event)),
+            on_digest or (lambda *change: self.digest_changes.append(change)),
+            is_wire=wire,
+        )
         self._lives: dict[str, int] = {}
 
     @property
@@ -153,6 +98,16 @@ class GossipWorld:
         machines = (member.machine for member in self.members.values())
         running: int = sum(getattr(machine.counters, name) for machine in machines)
         return self.departed[name] + running
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all datagrams and streams so far; counted with `wire` only."""
+        return self._around.bytes
+
+    @property
+    def largest_bytes(self) -> int:
+        """Bytes of the largest datagram so far; counted with `wire` only."""
+        return self._around.largest_bytes
 
     # -- members --------------------------------------------------------------------
 
@@ -178,7 +133,7 @@ class GossipWorld:
         """
         host = host or name
         address = address or f"{host}:{PORT}"
-        if host in self.members or address in self._by_address:
+        if host in self.members or address in self._around.by_address:
             raise ValueError(f"{host} at {address} runs already")
         settings = settings or self.settings
         life = self._lives[host] = self._lives.get(host, 0) + 1
@@ -193,11 +148,9 @@ class GossipWorld:
             admit=admit,
             directory=self.directories.setdefault(pool, Directory()),
         )
-        member = self.members[host] = self._by_address[address] = Member(
-            host, name, address, pool, settings, machine
-        )
-        self.network.add(Place(REGION, pool, address))
-        self._carry_out(member)
+        member = Member(self._around, host, name, address, pool, settings, machine)
+        self.members[host] = member
+        member.carry_out()
         return machine
 
     def machine(self, host: str) -> GossipMachine:
@@ -214,16 +167,13 @@ class GossipWorld:
         """Call verbs of one machine now and carry out its output."""
         member = self.members[host]
         result = action(member.machine, self.now_us)
-        self._carry_out(member)
+        member.carry_out()
         return result
 
     def kill(self, host: str) -> list[tuple[str, str]]:
         """End a member without a word, as kill -9; return what its disk remembers."""
         member = self.members.pop(host)
-        del self._by_address[member.address]
-        self.network.set_up(member.address, False)
-        member.is_running = False
-        member.armed_us = NEVER_US
+        member.stop()
         for name in self.departed:
             self.departed[name] += getattr(member.machine.counters, name)
         return member.machine.snapshot()
@@ -253,7 +203,7 @@ class GossipWorld:
         names = self._names(count, pool)
         settle([self.add(name, pool=pool, meta=META) for name in names], self.now_us)
         for name in names:
-            self._carry_out(self.members[name])
+            self.members[name].carry_out()
         return names
 
     def _names(self, count: int, pool: str) -> list[str]:
@@ -279,31 +229,15 @@ class GossipWorld:
 
     def pause(self, host: str) -> None:
         """Stop a member; its packets wait, as many as the inbound queue holds."""
-        member = self.members[host]
-        if not member.is_paused:
-            member.is_paused = True
-            member.armed_us = NEVER_US
-            member.backlog = Inbound()
+        self.members[host].pause()
 
     def resume(self, host: str) -> None:
         """Let it go on: its timers first, then what lay in its queue."""
-        member = self.members[host]
-        backlog, member.backlog = member.backlog, None
-        member.is_paused = False
-        member.armed_us = FOREVER_US
-        member.machine.tick(self.now_us)
-        self._carry_out(member)
-        missed, member.missed = member.missed, []
-        for answer in missed:
-            self._end_exchange(answer)
-        while backlog and member.is_running:
-            _, source, packet = backlog.pop()
-            member.machine.on_packet(source, packet, self.now_us)
-            self._carry_out(member)
+        self.members[host].resume()
 
     def slow(self, host: str, lag_us: int) -> None:
         """Let a member handle all packets and timers so much too late; 0 ends it."""
-        self.members[host].lag_us = lag_us
+        self.members[host].slow(lag_us)
 
     def isolate(self, *hosts: str) -> int:
         """Cut members off from all others, not from each other; `network.heal` ends it."""
@@ -328,143 +262,6 @@ class GossipWorld:
             assert elapsed_s < within_s, f"not within {within_s} s\n{self.story()}"
             self.run(step_s)
         return (self.now_us - start_us) / S
-
-    # -- the host -------------------------------------------------------------------
-
-    def _carry_out(self, member: Member) -> None:
-        """Do what a machine wants, and arm its next tick."""
-        machine = member.machine
-        output = machine.take_output()
-        if output is not NOTHING:
-            for address, packet in output.packets:
-                self._send(member, address, packet)
-            if output.events or output.exchanges or output.digest_changes:
-                self._carry_out_rest(member, output)
-        self._arm(member, machine.deadline_us)
-
-    def _arm(self, member: Member, due_us: int) -> None:
-        at_us = due_us + member.lag_us
-        if at_us < member.armed_us:
-            member.armed_us = at_us = max(at_us, self.wheel.now_us)
-            self.wheel.at(at_us, self._tick, member)
-
-    def _carry_out_rest(self, member: Member, output: Output) -> None:
-        now_us = self.wheel.now_us
-        for event in output.events:
-            self._on_event(now_us, member.host, event)
-        for origin in output.digest_changes:
-            self._on_digest(now_us, member.host, origin)
-        for exchange_id, address, packet, timeout_us in output.exchanges:
-            self._begin_exchange(member, exchange_id, address, packet, timeout_us)
-
-    def _tick(self, member: Member) -> None:
-        now_us = self.wheel.now_us
-        # of a life that ended, or armed anew for an earlier time: nothing is cancelled
-        if member.armed_us == now_us:
-            member.armed_us = FOREVER_US
-            machine = member.machine
-            if machine.deadline_us + member.lag_us <= now_us:
-                machine.tick(now_us)
-                self._carry_out(member)
-            else:
-                self._arm(member, machine.deadline_us)
-
-    # -- datagrams ------------------------------------------------------------------
-
-    def _send(self, member: Member, address: str, packet: Packet) -> None:
-        body: Any = packet
-        if self._is_wire:
-            body = encode(packet, label=member.pool)
-            self.bytes += len(body)
-            self.largest_bytes = max(self.largest_bytes, len(body))
-        self.network.datagram(
-            member.address, address, self._arrive, (address, member.address, body), "gossip"
-        )
-
-    def _arrive(self, flight: tuple[str, str, Any]) -> None:
-        destination, source, body = flight
-        member = self._by_address.get(destination)
-        if member is None:
-            return
-        packet = decode(body, label=member.pool) if self._is_wire else body
-        if member.backlog is not None:
-            member.backlog.put(member.pool, source, packet)
-        elif member.lag_us:
-            self.wheel.after(member.lag_us, self._handle_late, (member, source, packet))
-        else:
-            member.machine.on_packet(source, packet, self.wheel.now_us)
-            self._carry_out(member)
-
-    def _handle_late(self, late: tuple[Member, str, Packet]) -> None:
-        member, source, packet = late
-        if member.backlog is not None:
-            member.backlog.put(member.pool, source, packet)
-        elif member.is_running:
-            member.machine.on_packet(source, packet, self.wheel.now_us)
-            self._carry_out(member)
-
-    # -- streams --------------------------------------------------------------------
-
-    def _begin_exchange(
-        self, member: Member, exchange_id: int, address: str, packet: Packet, timeout_us: int
-    ) -> None:
-        member.exchanges.add(exchange_id)
-        failure = (member, exchange_id, None)
-        self.wheel.after(timeout_us, self._end_exchange, failure)
-        request = (member, exchange_id, address, self._through_wire(member, packet))
-        self.network.stream(
-            member.address,
-            address,
-            self._answer,
-            lambda _: self._end_exchange(failure),
-            request,
-        )
-
-    def _answer(self, request: tuple[Member, int, str, Packet]) -> None:
-        member = self._by_address.get(request[2])
-        if member is None or member.is_paused:
-            return  # it hangs, until the asker gives up
-        if member.lag_us:
-            self.wheel.after(member.lag_us, self._answer_now, (member, *request))
-        else:
-            self._answer_now((member, *request))
-
-    def _answer_now(self, asked: tuple[Member, Member, int, str, Packet]) -> None:
-        member, asker, exchange_id, _, packet = asked
-        if not member.is_running or member.is_paused:
-            return
-        machine = member.machine
-        machine.on_exchange_request(exchange_id, asker.address, packet, self.wheel.now_us)
-        output = machine.take_output()
-        (_, reply), *rest = output.replies
-        assert not rest, "one request has one reply"
-        answer = (asker, exchange_id, self._through_wire(member, reply))
-        self.network.stream(
-            member.address, asker.address, self._end_exchange, lambda _: None, answer
-        )
-        for address, packet in output.packets:
-            self._send(member, address, packet)
-        self._carry_out_rest(member, output)
-        self._carry_out(member)
-
-    def _end_exchange(self, answer: tuple[Member, int, Packet | None]) -> None:
-        member, exchange_id, packet = answer
-        if not member.is_running or exchange_id not in member.exchanges:
-            return
-        if member.is_paused:
-            # who was stopped that long has its own timeouts behind it when it goes on
-            member.missed.append(answer)
-            return
-        member.exchanges.remove(exchange_id)
-        member.machine.on_exchanged(exchange_id, packet, self.wheel.now_us)
-        self._carry_out(member)
-
-    def _through_wire(self, member: Member, packet: Packet) -> Packet:
-        if not self._is_wire:
-            return packet
-        data = encode(packet, label=member.pool, is_stream=True)
-        self.bytes += len(data)
-        return decode(data, label=member.pool)
 
     # -- looking --------------------------------------------------------------------
 

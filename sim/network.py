@@ -37,20 +37,27 @@ class Place(msgspec.Struct, frozen=True):
         return (self.region, f"{self.region}/{self.datacenter}", self.name)
 
 
-class _Station:
+class Station:
     """One agent's end of all its links."""
 
-    __slots__ = ("is_up", "names", "place", "site")
+    __slots__ = ("is_up", "name", "names", "place", "receive", "site")
 
     def __init__(self, place: Place) -> None:
+        self.name = place.name
         self.place = place
-        self.site = (place.region, place.datacenter)
         self.names = place.names()
+        self.site = (place.region, place.datacenter)
         self.is_up = True
+        # takes what `Network.post` brings: from which station, and what
+        self.receive: Callable[[Station, Any], None] = _drop
+
+
+def _drop(_here: Station, _body: Any) -> None:
+    """Nobody listens."""
 
 
 # What a datagram or stream carries on its way: from, to, what to call there, with what.
-_Flight = tuple[_Station, _Station, Callable[[Any], None], Any]
+_Flight = tuple[Station, Station, Callable[[Any], None], Any]
 
 
 class Network:
@@ -65,17 +72,20 @@ class Network:
         self.lost: dict[str, int] = {}
         self._wheel = wheel
         self._draw = rng.random
-        self._stations: dict[str, _Station] = {}
+        self._stations: dict[str, Station] = {}
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
         self._splits: dict[int, tuple[frozenset[str], bool]] = {}  # id -> (side, both ways)
         self._is_parted = False  # whether there is any cut or split
+        self._is_faulty = False  # whether there is any fault
         self._blocked: dict[int, str] = {}  # id -> the agent that no datagram reaches
         self._slow: dict[int, tuple[str, str, int]] = {}
         self._lossy: dict[int, float] = {}
         self._next_fault = 0
 
-    def add(self, place: Place) -> None:
-        self._stations[place.name] = _Station(place)
+    def add(self, place: Place) -> Station:
+        """Connect an agent; it is up. A known one is connected anew."""
+        station = self._stations[place.name] = Station(place)
+        return station
 
     def set_up(self, name: str, is_up: bool) -> None:
         self._stations[name].is_up = is_up
@@ -89,6 +99,7 @@ class Network:
     def cut(self, source: str, target: str, *, both_ways: bool = True) -> int:
         """Cut everything from `source` to `target` (a region, datacenter or agent each)."""
         self._next_fault += 1
+        self._is_faulty = True
         self._cuts[self._next_fault] = (source, target, both_ways)
         self._is_parted = True
         return self._next_fault
@@ -96,6 +107,7 @@ class Network:
     def split(self, side: Iterable[str], *, both_ways: bool = True) -> int:
         """Cut these agents off from all others: all that leaves the side, or both ways."""
         self._next_fault += 1
+        self._is_faulty = True
         self._splits[self._next_fault] = (frozenset(side), both_ways)
         self._is_parted = True
         return self._next_fault
@@ -103,35 +115,39 @@ class Network:
     def block_datagrams(self, target: str) -> int:
         """Let no datagram reach an agent, as a firewall does; streams pass."""
         self._next_fault += 1
+        self._is_faulty = True
         self._blocked[self._next_fault] = target
         return self._next_fault
 
     def slow(self, source: str, target: str, extra_us: int) -> int:
         self._next_fault += 1
+        self._is_faulty = True
         self._slow[self._next_fault] = (source, target, extra_us)
         return self._next_fault
 
     def lose(self, fraction: float) -> int:
         """Lose this fraction of all datagrams, everywhere, where a link doesn't lose more."""
         self._next_fault += 1
+        self._is_faulty = True
         self._lossy[self._next_fault] = fraction
         return self._next_fault
 
     def heal(self, fault: int) -> None:
-        self._lossy.pop(fault, None)
         self._cuts.pop(fault, None)
         self._splits.pop(fault, None)
-        self._is_parted = bool(self._cuts or self._splits)
         self._blocked.pop(fault, None)
         self._slow.pop(fault, None)
+        self._lossy.pop(fault, None)
+        self._is_parted = bool(self._cuts or self._splits)
+        self._is_faulty = self._is_parted or bool(self._blocked or self._slow or self._lossy)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Return whether nothing goes from one agent to another now."""
         return self._is_cut(self._stations[source], self._stations[target])
 
-    def _is_cut(self, source: _Station, target: _Station) -> bool:
+    def _is_cut(self, source: Station, target: Station) -> bool:
         for side, both_ways in self._splits.values():
-            starts_inside, ends_inside = source.place.name in side, target.place.name in side
+            starts_inside, ends_inside = source.name in side, target.name in side
             if starts_inside != ends_inside and (both_ways or starts_inside):
                 return True
         here, there = source.names, target.names
@@ -145,7 +161,7 @@ class Network:
     @property
     def is_broken(self) -> bool:
         """Return whether any fault lies on the network now."""
-        return bool(self._cuts or self._splits or self._blocked or self._slow or self._lossy)
+        return self._is_faulty
 
     # --- carrying -----------------------------------------------------------------------
 
@@ -154,25 +170,58 @@ class Network:
     ) -> None:
         """Carry something that may be lost, doubled or overtaken."""
         here, there = self._stations[source], self._stations.get(target)
-        if there is None or not here.is_up or (self._is_parted and self._is_cut(here, there)):
+        if there is None or not here.is_up:
             self._lose(kind + "/cut")
             return
-        if self._blocked and target in self._blocked.values():
-            self._lose(kind + "/blocked")
+        delays_us = self._delays_us(here, there, kind)
+        for delay_us in delays_us:
+            self._wheel.after(delay_us, self._arrive, (here, there, deliver, body))
+
+    def post(self, here: Station, target: str, body: Any) -> None:
+        """Carry a datagram to the `receive` of the other end: as `datagram`, but for hosts
+        of ten thousand agents, where each look into a large table counts.
+        """
+        there = self._stations.get(target)
+        if there is None or not here.is_up:
+            self._lose("post/cut")
             return
-        link = self.lan if here.site == there.site else self._link(here, there)
+        wheel = self._wheel
+        if here.site == there.site and not self._is_faulty and not self.lan.duplication:
+            link, draw = self.lan, self._draw
+            if link.loss and draw() < link.loss:
+                self._lose("post/loss")
+                return
+            delay_us = link.latency_us + int(draw() * link.jitter_us)
+            wheel.at(wheel.now_us + delay_us, self._hand_over, (here, there, body))
+            return
+        for delay_us in self._delays_us(here, there, "post"):
+            wheel.after(delay_us, self._hand_over, (here, there, body))
+
+    def _hand_over(self, flight: tuple[Station, Station, Any]) -> None:
+        here, there, body = flight
+        if there.is_up and not (self._is_parted and self._is_cut(here, there)):
+            self.delivered += 1
+            there.receive(here, body)
+        else:
+            self._lose("late/cut")
+
+    def _delays_us(self, here: Station, there: Station, kind: str) -> list[int]:
+        """Return after which times a datagram arrives: none if it is lost, two if doubled."""
+        if self._is_parted and self._is_cut(here, there):
+            self._lose(kind + "/cut")
+            return []
+        if self._blocked and there.name in self._blocked.values():
+            self._lose(kind + "/blocked")
+            return []
+        link = self._link(here, there)
         loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
         if loss and self._draw() < loss:
             self._lose(kind + "/loss")
-            return
-        delay_us = link.latency_us + int(self._draw() * link.jitter_us)
-        if self._slow:
-            delay_us += self._slowness_us(here, there)
-        wheel = self._wheel
-        wheel.at(wheel.now_us + delay_us, self._arrive, (here, there, deliver, body))
+            return []
+        delays_us = [self._delay_us(here, there, link)]
         if link.duplication and self._draw() < link.duplication:
-            again_us = self._delay_us(here, there, link)
-            self._wheel.after(again_us, self._arrive, (here, there, deliver, body))
+            delays_us.append(self._delay_us(here, there, link))
+        return delays_us
 
     def stream(
         self,
@@ -204,11 +253,11 @@ class Network:
         else:
             self._lose("late/cut")
 
-    def _delay_us(self, here: _Station, there: _Station, link: LinkModel) -> int:
+    def _delay_us(self, here: Station, there: Station, link: LinkModel) -> int:
         delay_us = link.latency_us + int(self._draw() * link.jitter_us)
         return delay_us + self._slowness_us(here, there)
 
-    def _slowness_us(self, here: _Station, there: _Station) -> int:
+    def _slowness_us(self, here: Station, there: Station) -> int:
         return sum(
             extra_us
             for start, end, extra_us in self._slow.values()
@@ -216,7 +265,7 @@ class Network:
             or (start in there.names and end in here.names)
         )
 
-    def _link(self, here: _Station, there: _Station) -> LinkModel:
+    def _link(self, here: Station, there: Station) -> LinkModel:
         one, other = here.place.region, there.place.region
         if one != other:
             return self.links.get((min(one, other), max(one, other)), self.wan)

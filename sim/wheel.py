@@ -76,28 +76,31 @@ class Wheel:
 
     def _advance(self, end_us: int) -> bool:
         """Open the next slot that holds events; False when there is none before the end."""
-        if not self._near:
-            if not self._far or self._far[0][0] > end_us:
-                return False
-            self._open_slot = self._far[0][0] // SLOT_US - 1
+        slots, far = self._slots, self._far
         last_slot = end_us // SLOT_US
-        while self._open_slot < last_slot:
-            self._open_slot += 1
-            self._pull_far()
-            slot = self._slots[self._open_slot % SLOTS]
+        number = self._open_slot
+        while number < last_slot:
+            if not self._near:
+                # nothing for the next four seconds: go to where the far ones begin
+                if not far or far[0][0] > end_us:
+                    return False
+                number = max(number, far[0][0] // SLOT_US - 1)
+            number += 1
+            self._open_slot = number
+            if far and far[0][0] < (number + SLOTS) * SLOT_US:
+                self._pull_far()
+            slot = slots[number % SLOTS]
             if slot:
                 self._near -= len(slot)
-                self._slots[self._open_slot % SLOTS] = []
+                slots[number % SLOTS] = []
                 slot.sort(reverse=True)
                 self._open = slot
                 return True
-            if not self._near:
-                return self._advance(end_us)
         return False
 
     def _pull_far(self) -> None:
-        horizon = (self._open_slot + SLOTS) * SLOT_US
-        while self._far and self._far[0][0] < horizon:
+        horizon_us = (self._open_slot + SLOTS) * SLOT_US
+        while self._far and self._far[0][0] < horizon_us:
             item = heapq.heappop(self._far)
             self._slots[(item[0] // SLOT_US) % SLOTS].append(item)
             self._near += 1

@@ -1,0 +1,294 @@
+"""A host of one gossip machine on virtual time: what gossip.host is on trio."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from gossip.inbound import Inbound
+from gossip.machine import GossipMachine
+from gossip.messages import Packet
+from gossip.settings import Settings
+from gossip.timers import FOREVER_US
+from gossip.views import NOTHING, MemberEvent, Output
+from gossip.wire import decode, encode
+from sim.network import Network, Place, Station
+from sim.wheel import Wheel
+
+REGION: Final = "sim"
+NEVER_US: Final = -1  # a tick armed for then is not due ever
+
+OnEvent = Callable[[int, str, MemberEvent], None]  # time, host of the observer, event
+OnDigest = Callable[[int, str, str], None]  # time, host of the observer, origin
+
+
+class Surroundings:
+    """What all members of a world share."""
+
+    __slots__ = (
+        "by_address",
+        "bytes",
+        "is_wire",
+        "largest_bytes",
+        "network",
+        "on_digest",
+        "on_event",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        wheel: Wheel,
+        network: Network,
+        on_event: OnEvent,
+        on_digest: OnDigest,
+        *,
+        is_wire: bool,
+    ) -> None:
+        self.wheel = wheel
+        self.network = network
+        self.on_event = on_event
+        self.on_digest = on_digest
+        self.is_wire = is_wire
+        self.by_address: dict[str, Member] = {}  # those that run
+        self.bytes = 0  # of datagrams and streams; counted with `is_wire` only
+        self.largest_bytes = 0  # of a datagram
+
+
+class Member:
+    """One life of one member: a machine, and what its host keeps for it.
+
+    Invariant: the wheel holds a tick of it at `armed_us`, unless that is FOREVER_US, or
+    NEVER_US because it is paused or was killed; ticks at other times mean nothing.
+    """
+
+    __slots__ = (
+        "_around",
+        "_backlog",
+        "_exchanges",
+        "_lag_us",
+        "_missed",
+        "_station",
+        "armed_us",
+        "host",
+        "is_running",
+        "machine",
+        "name",
+        "pool",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        around: Surroundings,
+        host: str,
+        name: str,
+        address: str,
+        pool: str,
+        settings: Settings,
+        machine: GossipMachine,
+    ) -> None:
+        self.host = host
+        self.name = name
+        self.pool = pool
+        self.settings = settings
+        self.machine = machine
+        self.armed_us = FOREVER_US
+        self.is_running = True
+        self._around = around
+        self._lag_us = 0
+        self._backlog: Inbound | None = None  # only of one that is paused
+        self._exchanges: set[int] = set()  # ids that await their one answer
+        # ends of exchanges that fell into a pause
+        self._missed: list[tuple[int, Packet | None]] = []
+        self._station = around.network.add(Place(REGION, pool, address))
+        self._station.receive = self._receive
+        around.by_address[address] = self
+
+    @property
+    def address(self) -> str:
+        return self._station.name
+
+    @property
+    def is_paused(self) -> bool:
+        return self._backlog is not None
+
+    # -- what befalls it ------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End without a word."""
+        self.is_running = False
+        self.armed_us = NEVER_US
+        self._station.is_up = False
+        del self._around.by_address[self.address]
+
+    def pause(self) -> None:
+        """Handle nothing; packets wait, as many as the inbound queue holds."""
+        if self._backlog is None:
+            self.armed_us = NEVER_US
+            self._backlog = Inbound()
+
+    def resume(self) -> None:
+        """Go on: timers first, then what lay in the queue."""
+        backlog, self._backlog = self._backlog, None
+        self.armed_us = FOREVER_US
+        self.machine.tick(self._around.wheel.now_us)
+        self.carry_out()
+        missed, self._missed = self._missed, []
+        for exchange_id, packet in missed:
+            self._end_exchange(exchange_id, packet)
+        while backlog:
+            _, source, packet = backlog.pop()
+            self._handle(source, packet)
+
+    def slow(self, lag_us: int) -> None:
+        """Handle all packets and timers so much too late."""
+        self._lag_us = lag_us
+
+    # -- timers ---------------------------------------------------------------------
+
+    def carry_out(self) -> None:
+        """Do what the machine wants, and arm its next tick."""
+        machine = self.machine
+        output = machine.take_output()
+        if output is not NOTHING:
+            self._send(output.packets)
+            if output.events or output.exchanges or output.digest_changes:
+                self._carry_out_rest(output)
+        due_us = machine.deadline_us
+        if due_us < self.armed_us:
+            self._arm(due_us)
+
+    def _arm(self, due_us: int) -> None:
+        wheel = self._around.wheel
+        at_us = due_us + self._lag_us
+        if at_us < self.armed_us:
+            self.armed_us = at_us = max(at_us, wheel.now_us)
+            wheel.at(at_us, Member._tick, self)
+
+    def _tick(self) -> None:
+        now_us = self._around.wheel.now_us
+        if self.armed_us != now_us:
+            return  # of a life that ended, or armed anew for an earlier time
+        self.armed_us = FOREVER_US
+        machine = self.machine
+        if machine.deadline_us + self._lag_us <= now_us:
+            machine.tick(now_us)
+            self.carry_out()
+        else:
+            self._arm(machine.deadline_us)
+
+    def _carry_out_rest(self, output: Output) -> None:
+        around = self._around
+        now_us = around.wheel.now_us
+        for event in output.events:
+            around.on_event(now_us, self.host, event)
+        for origin in output.digest_changes:
+            around.on_digest(now_us, self.host, origin)
+        for exchange_id, address, packet, timeout_us in output.exchanges:
+            self._begin_exchange(exchange_id, address, packet, timeout_us)
+
+    # -- datagrams ------------------------------------------------------------------
+
+    def _send(self, packets: list[tuple[str, Packet]]) -> None:
+        around, here = self._around, self._station
+        post = around.network.post
+        if not around.is_wire:
+            for address, packet in packets:
+                post(here, address, packet)
+            return
+        for address, packet in packets:
+            data = encode(packet, label=self.pool)
+            around.bytes += len(data)
+            around.largest_bytes = max(around.largest_bytes, len(data))
+            post(here, address, data)
+
+    def _receive(self, source: Station, body: Any) -> None:
+        around = self._around
+        packet = decode(body, label=self.pool) if around.is_wire else body
+        if self._backlog is not None or self._lag_us:
+            self._receive_late(source.name, packet)
+        else:
+            self.machine.on_packet(source.name, packet, around.wheel.now_us)
+            self.carry_out()
+
+    def _receive_late(self, source: str, packet: Packet) -> None:
+        if self._backlog is not None:
+            self._backlog.put(self.pool, source, packet)
+        else:
+            self._later(lambda _: self._handle(source, packet))
+
+    def _handle(self, source: str, packet: Packet) -> None:
+        if self._backlog is not None:
+            self._backlog.put(self.pool, source, packet)
+        elif self.is_running:
+            self.machine.on_packet(source, packet, self._around.wheel.now_us)
+            self.carry_out()
+
+    def _later(self, function: Callable[[Any], None]) -> None:
+        self._around.wheel.after(self._lag_us, function)
+
+    # -- streams --------------------------------------------------------------------
+
+    def _begin_exchange(
+        self, exchange_id: int, address: str, packet: Packet, timeout_us: int
+    ) -> None:
+        around = self._around
+        self._exchanges.add(exchange_id)
+        around.wheel.after(timeout_us, lambda _: self._end_exchange(exchange_id, None))
+        request = self._through_wire(packet)
+
+        def refused(_: Any) -> None:
+            self._end_exchange(exchange_id, None)
+
+        def arrived(_: Any) -> None:
+            member = around.by_address.get(address)
+            # stopped, it lets the stream hang until the asker gives up
+            if member is not None and not member.is_paused:
+                member.answer(self, exchange_id, request)
+
+        around.network.stream(self.address, address, arrived, refused, None)
+
+    def answer(self, asker: "Member", exchange_id: int, request: Packet) -> None:
+        """A request came on a stream."""
+        if self._lag_us:
+            self._later(lambda _: self._answer(asker, exchange_id, request))
+        else:
+            self._answer(asker, exchange_id, request)
+
+    def _answer(self, asker: "Member", exchange_id: int, request: Packet) -> None:
+        if not self.is_running or self.is_paused:
+            return
+        around = self._around
+        self.machine.on_exchange_request(exchange_id, asker.address, request, around.wheel.now_us)
+        output = self.machine.take_output()
+        (_, reply), *others = output.replies
+        assert not others, "one request has one reply"
+        reply = self._through_wire(reply)
+        around.network.stream(
+            self.address,
+            asker.address,
+            lambda _: asker._end_exchange(exchange_id, reply),
+            lambda _: None,
+            None,
+        )
+        self._send(output.packets)
+        self._carry_out_rest(output)
+        self.carry_out()
+
+    def _end_exchange(self, exchange_id: int, reply: Packet | None) -> None:
+        if not self.is_running or exchange_id not in self._exchanges:
+            return
+        if self.is_paused:
+            # who was stopped that long has its own timeouts behind it when it goes on
+            self._missed.append((exchange_id, reply))
+            return
+        self._exchanges.remove(exchange_id)
+        self.machine.on_exchanged(exchange_id, reply, self._around.wheel.now_us)
+        self.carry_out()
+
+    def _through_wire(self, packet: Packet) -> Packet:
+        around = self._around
+        if not around.is_wire:
+            return packet
+        data = encode(packet, label=self.pool, is_stream=True)
+        around.bytes += len(data)
+        return decode(data, label=self.pool)
