@@ -5,6 +5,7 @@ place: they see every write, sync, rename and removal, in order, and can make an
 fail. Nothing in `raft` that stores something goes around it.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -33,7 +34,9 @@ class File(Protocol):
 class Disk(Protocol):
     """Files by path. Any method may raise OSError."""
 
-    def make_folder(self, path: Path) -> None: ...
+    def make_folder(self, path: Path) -> None:
+        """Make a folder, and those above it, unless they are there; durable on return."""
+
     def list(self, folder: Path) -> list[str]:
         """Return the names in a folder, sorted."""
 
@@ -80,7 +83,13 @@ class RealFile:
 
 class RealDisk:
     def make_folder(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.is_dir():
+            return
+        self.make_folder(path.parent)
+        path.mkdir(exist_ok=True, mode=0o700)
+        # Its own name stands in the folder above: unsynced, a power cut takes it away with
+        # everything that was synced below.
+        self.sync_folder(path.parent)
 
     def list(self, folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
@@ -121,8 +130,8 @@ class RealDisk:
                 f"{path.parent} is used by process {holder or 'unknown'}: "
                 "stop it, or give this one another data folder"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # only a hint; a full disk must not stop a start
+            os.pwrite(descriptor, f"{os.getpid():<20}\n".encode(), 0)
         return RealFile(descriptor)
 
 

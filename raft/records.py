@@ -32,6 +32,8 @@ class SegmentStart(msgspec.Struct, frozen=True, array_like=True):
     last_term: int
     term: int
     voted_for: str
+    owner: str = ""  # whose data folder it was written in; "" = nobody said
+    capacity: int = 0  # bytes of the file, all reserved before the first record
 
 
 class Reading:
@@ -43,6 +45,7 @@ class Reading:
         self.base = (0, 0)
         self.entries: list[Entry] = []
         self.batch = 0
+        self.is_whole = True  # the batch's last record was read
         self.highest_index = 0  # in the segment being read
         self._number = 0
 
@@ -51,7 +54,7 @@ class Reading:
         return self.base[0] + len(self.entries)
 
     def take(self, record: Record, number: int) -> None:
-        self.batch = record.batch
+        self.batch, self.is_whole = record.batch, record.is_end
         try:
             self._take(record, number)
         except (msgspec.DecodeError, struct.error, ValueError) as error:
@@ -73,7 +76,9 @@ class Reading:
         elif record.kind == RecordKind.TRUNCATE:
             (index,) = _INDEX.unpack(payload)
             if index <= self.base[0]:
-                raise ValueError(f"entries are void from {index}, the log begins later")
+                # What stood there went with the segments before: a snapshot holds it, or
+                # rather what replaced it. Of which term it was, nobody needs any more.
+                self.base = (index - 1, 0)
             del self.entries[index - self.base[0] - 1 :]
         elif record.kind == RecordKind.RESET:
             meta = msgspec.msgpack.decode(payload, type=SnapshotMeta)
@@ -85,8 +90,11 @@ class Reading:
             raise ValueError(f"record of unknown kind {record.kind}: run the version that wrote it")
 
     def _begin(self, start: SegmentStart, number: int) -> None:
-        if self._number and (number != self._number + 1 or start.last_index != self.last_index):
-            raise ValueError(f"segment {self._number + 1} is missing")
+        if self._number and start.last_index != self.last_index:
+            raise ValueError(
+                f"it continues after entry {start.last_index}, the one before ends at "
+                f"{self.last_index}: one of them is of another log"
+            )
         if not self._number:
             self.base = (start.last_index, start.last_term)
             self.hard_state = HardState(start.term, start.voted_for)

@@ -22,7 +22,7 @@ a torn tail from a damaged middle.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -33,6 +33,7 @@ _CHECKED: Final = struct.Struct("<IIQBB6x")  # the header after magic and its ch
 HEADER_BYTES: Final = _HEADER.size
 _SECTOR_BYTES: Final = 512  # a disk writes these whole
 _WORD: Final = 0xFFFFFFFF
+_PIECE_BYTES: Final = 1 << 20  # of a segment, in memory at once while it is read
 
 
 class RecordKind(IntEnum):
@@ -81,24 +82,77 @@ def add_record(
     return offset + HEADER_BYTES + len(payload) + len(mark)
 
 
-def record_at(data: bytes, offset: int, number: int) -> Record | None:
+class SegmentFile:
+    """A segment's bytes, a piece of it in memory at a time.
+
+    Args:
+        read: Returns the file's bytes from an offset on, that many or up to its end.
+        size: Of the file, bytes.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self.size = size
+        self._read = read
+        self._start = 0
+        self._piece = b""
+
+    def get(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets, fewer where the file ends."""
+        inside = start - self._start
+        if inside < 0 or end > self._start + len(self._piece):
+            if start >= self.size:
+                return b""
+            self._piece = self._read(start, max(_PIECE_BYTES, end - start))
+            self._start, inside = start, 0
+        return self._piece[inside : inside + end - start]
+
+    def pieces(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, bytes) from `start` to the file's end."""
+        while start < self.size:
+            piece = self.get(start, start + _PIECE_BYTES)
+            if not piece:
+                return
+            yield start, piece
+            start += len(piece)
+
+    def written_end(self, start: int) -> int:
+        """Return the offset after the last byte that is not zero; `start` when all are."""
+        end = start
+        for offset, piece in self.pieces(start):
+            if kept := len(piece.rstrip(b"\0")):
+                end = offset + kept
+        return end
+
+    def find(self, word: bytes, start: int) -> int:
+        """Return where `word` next stands, -1 when nowhere."""
+        tail = b""
+        for offset, piece in self.pieces(start):
+            position = (tail + piece).find(word)
+            if position >= 0:
+                return offset - len(tail) + position
+            tail = (tail + piece)[1 - len(word) :]
+        return -1
+
+
+def record_at(file: SegmentFile, offset: int, number: int) -> Record | None:
     """Return the valid record at `offset` of segment `number`, else None."""
-    header = _header_at(data, offset, number)
+    header = _header_at(file, offset, number)
     if header is None:
         return None
     checksum, length, batch, kind, is_end = header
-    payload_end = offset + HEADER_BYTES + length
     end = _record_end(offset, length)
-    mark = data[payload_end:end]
-    payload = data[offset + HEADER_BYTES : payload_end]
-    if mark != _MARK * (end - payload_end) or zlib.crc32(payload) != checksum:
+    data = file.get(offset + HEADER_BYTES, end)
+    payload, mark = data[:length], data[length:]
+    if mark != _MARK * (8 - length % 8) or zlib.crc32(payload) != checksum:
         return None
     return Record(offset, end, batch, kind, bool(is_end), payload)
 
 
-def _header_at(data: bytes, offset: int, number: int) -> tuple[int, int, int, int, int] | None:
+def _header_at(
+    file: SegmentFile, offset: int, number: int
+) -> tuple[int, int, int, int, int] | None:
     """Return a valid header's (checksum, length, batch, kind, is_end), else None."""
-    header = data[offset : offset + HEADER_BYTES]
+    header = file.get(offset, offset + HEADER_BYTES)
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         return None
     _, own, checksum, length, batch, kind, is_end = _HEADER.unpack(header)
@@ -115,13 +169,13 @@ class SegmentReader:
     """Iterate over a segment's records; afterwards `ending` says why it stopped.
 
     Args:
-        data: The whole file.
+        file: The segment's bytes.
         number: The segment's, part of each checksum.
         stop: Where the next segment says that this one ended; -1 = this is the newest.
     """
 
-    def __init__(self, data: bytes, number: int, stop: int = -1) -> None:
-        self._data = data
+    def __init__(self, file: SegmentFile, number: int, stop: int = -1) -> None:
+        self._file = file
         self._number = number
         self._stop = stop
         self.ending = Ending(0, False, "")
@@ -129,7 +183,7 @@ class SegmentReader:
     def __iter__(self) -> Iterator[Record]:
         offset, batch, is_finished = 0, 0, True
         while offset != self._stop:
-            record = record_at(self._data, offset, self._number)
+            record = record_at(self._file, offset, self._number)
             if record is None or record.batch < batch:
                 self.ending = self._judge(offset, batch, is_finished)
                 return
@@ -139,46 +193,40 @@ class SegmentReader:
 
     def _judge(self, offset: int, batch: int, is_finished: bool) -> Ending:
         """Torn, or damaged? What was never acknowledged may be cut, nothing else."""
-        data = self._data
         if self._stop >= 0:
             return Ending(offset, False, f"a record is broken, {self._stop} bytes were durable")
-        if not data[offset:].strip(b"\0"):
+        written_end = self._file.written_end(offset)
+        if written_end == offset:
             return Ending(offset, not is_finished, "")
         for later in self._later_batches(offset):
-            # A torn batch is the newest. The broken record is of `batch` if that one's end
-            # is still to come, else of the one after it.
             if later > batch + is_finished:
                 return Ending(offset, False, f"a record is broken, batch {later} follows it")
-        header = _header_at(data, offset, self._number)
+        header = _header_at(self._file, offset, self._number)
         end = _record_end(offset, header[1]) if header else offset + HEADER_BYTES
-        if _is_unfinished(data, offset, end):
+        if written_end < end or self._lacks_sector(offset, end):
             return Ending(offset, True, "")
         return Ending(offset, False, "a record's bytes differ from its checksum")
 
     def _later_batches(self, offset: int) -> Iterator[int]:
-        position = self._data.find(MAGIC, offset + 1)
+        position = self._file.find(MAGIC, offset + 1)
         while position >= 0:
-            record = record_at(self._data, position, self._number)
+            record = record_at(self._file, position, self._number)
             if record is not None:
                 yield record.batch
-            position = self._data.find(MAGIC, position + 1)
+            position = self._file.find(MAGIC, position + 1)
 
+    def _lacks_sector(self, start: int, end: int) -> bool:
+        """Say whether a part of the record never reached the disk; no flipped bit does that.
 
-def _is_unfinished(data: bytes, start: int, end: int) -> bool:
-    """Say whether a part of the record never reached the disk; a flipped bit leaves none out.
-
-    Missing is its end, where the file stops or all is blank from some byte on, or any whole
-    sector: a disk writes sectors in any order, each whole.
-    """
-    if len(data.rstrip(b"\0")) < end:
-        return True
-    position = start
-    while position < end:
-        sector_end = position - position % _SECTOR_BYTES + _SECTOR_BYTES
-        if not data[position:sector_end].strip(b"\0"):
-            return True
-        position = sector_end
-    return False
+        A disk writes sectors in any order, each whole.
+        """
+        position = start
+        while position < end:
+            sector_end = position - position % _SECTOR_BYTES + _SECTOR_BYTES
+            if not self._file.get(position, min(sector_end, end)).strip(b"\0"):
+                return True
+            position = sector_end
+        return False
 
 
 def _seed(number: int, offset: int) -> int:

@@ -25,11 +25,15 @@ from raft.disk import Disk, File, RealDisk, is_full
 from raft.messages import SnapshotMeta
 from raft.output import NO_SNAPSHOT, Boot, HardState, Persist
 from raft.records import REJOIN, Reading, SegmentStart, WalDamagedError, records_of
-from raft.segment import HEADER_BYTES, RecordKind, SegmentReader, add_record, record_at
+from raft.recovery import FORMAT, Found, Segment, read_log, segment_path
+from raft.segment import HEADER_BYTES, RecordKind, add_record
 
-FORMAT: Final = 1
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 RESERVE_BYTES: Final = 64 * 1024
+LOCK: Final = "lock"
+RESERVE: Final = "reserve"
+_START_BYTES: Final = 1024  # room for a segment's first record
+_ZEROS: Final = bytes(1 << 20)
 
 
 class DiskFullError(RuntimeError):
@@ -42,27 +46,25 @@ class WalFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What opening found. `torn` is "" or a sentence for the operator's log."""
+    """What opening found. `torn` and `stray` are "" or a sentence for the operator's log."""
 
     boot: Boot
     torn: str
-
-
-@dataclass(slots=True)
-class _Segment:
-    number: int
-    last_index: int  # no entry in it is beyond
+    stray: str = ""
 
 
 class Wal:
     """One open log. Not thread-safe: one worker calls `append` at a time."""
 
-    def __init__(self, folder: Path, disk: Disk, lock: File, segment_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, disk: Disk, lock: File, segment_bytes: int, owner: str
+    ) -> None:
         self._folder = folder
+        self._owner = owner
         self._disk = disk
         self._lock = lock
         self._segment_bytes = segment_bytes
-        self._segments: list[_Segment] = []  # oldest first
+        self._segments: list[Segment] = []  # oldest first
         self._file: File | None = None
         self._capacity = 0
         self._offset = 0  # where the next batch goes
@@ -83,22 +85,28 @@ class Wal:
         snapshot: SnapshotMeta = NO_SNAPSHOT,
         disk: Disk | None = None,
         segment_bytes: int = SEGMENT_BYTES,
+        lock: File | None = None,
+        owner: str = "",
     ) -> tuple["Wal", Recovery]:
         """Open or begin the log in `folder`.
 
         Args:
             snapshot: The newest durable snapshot's meta.
+            lock: The folder's lock, closed with the log; None = take it here.
+            owner: Whose data folder this is: a segment of another's is refused.
             segment_bytes: Length of a new segment; one batch may exceed it.
 
         Raises:
             FolderInUseError: Another process has it open.
             WalDamagedError: What was durable is broken or missing.
+            DiskFullError: There is not even room to begin.
             OSError: The folder can't be read or written.
         """
         disk = disk or RealDisk()
-        disk.make_folder(folder)
-        lock = disk.lock(folder / "lock")
-        wal = cls(folder, disk, lock, segment_bytes)
+        if lock is None:
+            disk.make_folder(folder)
+            lock = disk.lock(folder / LOCK)
+        wal = cls(folder, disk, lock, segment_bytes, owner)
         try:
             return wal, wal._recover(snapshot)
         except BaseException:
@@ -143,11 +151,11 @@ class Wal:
                 raise DiskFullError(f"the disk of {self._folder} is full")
             records += records_of(batch)
         may_use_reserve = all(not batch.entries for batch in batches)
+        if not (may_use_reserve or self._has_reserve):
+            self._keep_reserve()  # what is left of the last one belongs to votes
         if records:
             self._write(records, may_use_reserve=may_use_reserve)
         self._is_refusing = is_refusing
-        if not (self._has_reserve or is_refusing):
-            self._keep_reserve()
         for batch in batches:
             self._note(batch)
         release = max((batch.release_through for batch in batches), default=0)
@@ -156,13 +164,12 @@ class Wal:
 
     def _write(self, records: list[tuple[int, bytes]], *, may_use_reserve: bool) -> None:
         size = sum(HEADER_BYTES + 8 + len(payload) for _, payload in records)
+        buffer = bytearray()
         try:
             if self._file is None or self._offset + size > self._capacity:
                 self._roll(size, may_use_reserve=may_use_reserve)
             assert self._file is not None
-            self._batch += 1
             number = self._segments[-1].number
-            buffer = bytearray()
             offset = self._offset
             for position, (kind, payload) in enumerate(records, 1):
                 offset = add_record(
@@ -171,30 +178,44 @@ class Wal:
                     payload,
                     number=number,
                     offset=offset,
-                    batch=self._batch,
+                    batch=self._batch + 1,
                     is_end=position == len(records),
                 )
             self._file.write_at(self._offset, buffer)
         except OSError as error:
-            self._on_write_error(error)
+            self._on_write_error(error, len(buffer))
         self._sync(self._file)
         self._offset = offset
+        self._batch += 1
 
-    def _on_write_error(self, error: OSError) -> NoReturn:
-        """Undo a write that found no room; else fail for good."""
+    def _on_write_error(self, error: OSError, size: int) -> NoReturn:
+        """Undo a write of `size` bytes that found no room; else fail for good."""
         if not is_full(error):
             self._fail(error)
         try:
             if self._file is not None:
-                # Half a batch may be there: back to zeros, so that it can't be read as one.
-                self._file.truncate(self._offset)
-                self._file.allocate(self._capacity)
+                # Half a batch may be there, and must not be read as one later.
+                self._blank(self._file, size)
         except OSError as second:
-            if not is_full(second):
-                self._fail(second)
-            self._capacity = self._offset  # no room that we could count on
+            self._fail(second)
         self._is_refusing = True
         raise DiskFullError(f"the disk of {self._folder} is full: {error.strerror}") from error
+
+    def _blank(self, file: File, size: int) -> None:
+        """Put zeros over `size` bytes after the last whole batch, durably.
+
+        They were reserved; a file system that copies on write may have no room even so.
+        Then this segment ends here, and the next one says so.
+        """
+        try:
+            for offset in range(self._offset, self._offset + size, len(_ZEROS)):
+                rest = self._offset + size - offset
+                file.write_at(offset, _ZEROS[:rest])
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._capacity = self._offset
+        file.sync()
 
     def _fail(self, error: OSError) -> NoReturn:
         # After a failed fsync the kernel may drop dirty pages and report success next time.
@@ -209,12 +230,10 @@ class Wal:
 
     # --- segments -----------------------------------------------------------------------
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"log-{number:016d}.wal"
-
     def _roll(self, need_bytes: int, *, may_use_reserve: bool) -> None:
         """Begin a new segment. It gets its name once it is whole and durable."""
         number = self._segments[-1].number + 1 if self._segments else 1
+        capacity = max(self._segment_bytes, need_bytes + _START_BYTES)
         start = SegmentStart(
             format=FORMAT,
             number=number,
@@ -223,7 +242,19 @@ class Wal:
             last_term=self._term_at(self._last_index) or 0,
             term=self._hard_state.term,
             voted_for=self._hard_state.voted_for,
+            owner=self._owner,
+            capacity=capacity,
         )
+        spare = self._folder / "log.new"
+        try:
+            file = self._create(spare, capacity)
+        except OSError as error:
+            fits = need_bytes + _START_BYTES <= RESERVE_BYTES
+            if not (is_full(error) and may_use_reserve and self._has_reserve and fits):
+                raise
+            spare, capacity = self._folder / RESERVE, RESERVE_BYTES
+            start = msgspec.structs.replace(start, capacity=capacity)
+            file = self._disk.open(spare)
         buffer = bytearray()
         end = add_record(
             buffer,
@@ -234,21 +265,10 @@ class Wal:
             batch=self._batch,
             is_end=True,
         )
-        capacity = max(self._segment_bytes, end + need_bytes)
-        spare = self._folder / "log.new"
         try:
-            file = self._create(spare, capacity)
-        except OSError as error:
-            if not (may_use_reserve and is_full(error) and end + need_bytes <= RESERVE_BYTES):
-                raise
-            if not self._has_reserve:
-                raise
-            spare, capacity = self._folder / "reserve", RESERVE_BYTES
-            file = self._disk.open(spare)
-        file.write_at(0, buffer)
-        self._sync(file)
-        try:
-            self._disk.rename(spare, self._path(number))
+            file.write_at(0, buffer)
+            file.sync()
+            self._disk.rename(spare, segment_path(self._folder, number))
             self._disk.sync_folder(self._folder)
         except OSError as error:
             file.close()
@@ -256,8 +276,8 @@ class Wal:
         if self._file is not None:
             self._file.close()
         self._file, self._capacity, self._offset = file, capacity, end
-        self._segments.append(_Segment(number, self._last_index))
-        self._has_reserve = self._has_reserve and spare.name != "reserve"
+        self._segments.append(Segment(number, self._last_index))
+        self._has_reserve = self._has_reserve and spare.name != RESERVE
 
     def _create(self, path: Path, size: int) -> File:
         file = self._disk.open(path, is_new=True)
@@ -270,17 +290,26 @@ class Wal:
         return file
 
     def _keep_reserve(self) -> None:
-        """Hold some room back while there is any."""
+        """Hold room back for votes; without it nothing else is written.
+
+        Raises:
+            DiskFullError: There is no room to hold back.
+        """
         try:
-            file = self._create(self._folder / "reserve.new", RESERVE_BYTES)
-            self._sync(file)
-            file.close()
-            self._disk.rename(self._folder / "reserve.new", self._folder / "reserve")
-            self._disk.sync_folder(self._folder)
-            self._has_reserve = True
+            file = self._create(self._folder / f"{RESERVE}.new", RESERVE_BYTES)
         except OSError as error:
             if not is_full(error):
                 self._fail(error)
+            self._is_refusing = True
+            raise DiskFullError(f"the disk of {self._folder} is full: {error.strerror}") from error
+        try:
+            file.sync()
+            file.close()
+            self._disk.rename(self._folder / f"{RESERVE}.new", self._folder / RESERVE)
+            self._disk.sync_folder(self._folder)
+        except OSError as error:
+            self._fail(error)
+        self._has_reserve = True
 
     def _release(self, index: int) -> None:
         """Remove the oldest segments that hold nothing beyond `index`. Never the newest."""
@@ -291,9 +320,12 @@ class Wal:
             count += 1
         if not count:
             return
-        for segment in self._segments[:count]:
-            self._disk.remove(self._path(segment.number))
-        self._disk.sync_folder(self._folder)
+        try:
+            for segment in self._segments[:count]:
+                self._disk.remove(segment_path(self._folder, segment.number))
+            self._disk.sync_folder(self._folder)
+        except OSError as error:
+            self._fail(error)
         del self._segments[:count]
 
     # --- what the log holds now, without its data -----------------------------------------
@@ -324,66 +356,38 @@ class Wal:
             return None
         return next(term for first, term in reversed(self._terms) if first <= index)
 
-    # --- reading ------------------------------------------------------------------------
+    # --- opening ------------------------------------------------------------------------
 
     def _recover(self, snapshot: SnapshotMeta) -> Recovery:
         names = self._disk.list(self._folder)
-        self._has_reserve = "reserve" in names
+        self._has_reserve = RESERVE in names
         for name in names:
             if name.endswith(".new"):  # a segment whose making was interrupted
                 self._disk.remove(self._folder / name)
-        numbers = [int(n[4:20]) for n in names if n.startswith("log-") and n.endswith(".wal")]
-        reading = Reading(self._folder)
-        torn = ""
-        starts = [self._start_of(number) for number in numbers]
-        for position, number in enumerate(numbers):
-            is_newest = position == len(numbers) - 1
-            stop = -1 if is_newest else starts[position + 1].previous_end
-            data = self._disk.read(self._path(number))
-            reader = SegmentReader(data, number, stop)
-            for record in reader:
-                reading.take(record, number)
-            ending = reader.ending
-            if ending.damage:
-                self._damaged(number, ending.offset, ending.damage)
-            self._segments.append(_Segment(number, reading.highest_index))
-            reading.highest_index = reading.last_index
-            if is_newest:
-                torn = self._reopen(number, data, ending.offset, is_torn=ending.is_torn)
-        self._take_over(reading)
-        return Recovery(self._boot(reading, snapshot), torn)
+        found = read_log(self._folder, self._disk, owner=self._owner, snapshot=snapshot)
+        self._segments = found.segments
+        torn = self._reopen(found) if found.segments else ""
+        self._take_over(found.reading)
+        return Recovery(self._boot(found.reading, snapshot), torn, found.stray)
 
-    def _start_of(self, number: int) -> SegmentStart:
-        data = self._disk.read(self._path(number), 0, 4096)
-        record = record_at(data, 0, number)
-        if record is None or record.kind != RecordKind.SEGMENT:
-            self._damaged(number, 0, "its first record is broken")
-        start = msgspec.msgpack.decode(record.payload, type=SegmentStart)
-        if start.format != FORMAT:
-            raise WalDamagedError(
-                f"{self._path(number)} has format {start.format}, this program reads "
-                f"{FORMAT}: run the version that wrote it"
-            )
-        return start
+    def _reopen(self, found: Found) -> str:
+        """Go on where the newest segment ends; cut what a crash left half written.
 
-    def _reopen(self, number: int, data: bytes, offset: int, *, is_torn: bool) -> str:
-        """Go on where the newest segment ends; cut what a crash left half written."""
-        path = self._path(number)
+        What was read may be in the kernel's memory only, if the process was killed before
+        its sync: now it is relied on, so now it is synced, and the names with it.
+        """
+        path = segment_path(self._folder, found.segments[-1].number)
         self._file = self._disk.open(path)
-        self._capacity = max(len(data), offset)
-        self._offset = offset
-        if not is_torn:
+        self._capacity, self._offset = found.capacity, found.end
+        self._blank(self._file, found.unfinished)
+        self._disk.sync_folder(self._folder)
+        if not found.unfinished:
             return ""
-        self._file.truncate(offset)
-        self._file.allocate(self._capacity)
-        self._sync(self._file)
-        cut = len(data[offset:].rstrip(b"\0"))
-        if not cut:
-            return ""
-        return f"{path}: cut {cut} bytes of an unfinished write at offset {offset}"
+        return f"{path}: cut {found.unfinished} bytes of an unfinished write at offset {found.end}"
 
     def _take_over(self, reading: Reading) -> None:
-        self._batch = reading.batch
+        # What follows half a batch belongs to it: else a tear of it would look like damage.
+        self._batch = reading.batch if reading.is_whole else reading.batch - 1
         self._hard_state = reading.hard_state
         self._base = reading.base
         self._last_index = reading.base[0]
@@ -405,12 +409,6 @@ class Wal:
             entries = []
             self.append([Persist(ticket=0, hard_state=hard_state, reset_to=snapshot)])
         return Boot(hard_state.term, hard_state.voted_for, entries, snapshot)
-
-    def _damaged(self, number: int, offset: int, what: str) -> NoReturn:
-        raise WalDamagedError(
-            f"{self._path(number)} at offset {offset}: {what}. The disk lost or changed what "
-            f"was durable. {REJOIN}."
-        )
 
 
 def _changes_log(batch: Persist) -> bool:

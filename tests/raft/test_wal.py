@@ -7,7 +7,7 @@ import pytest
 
 from raft.core import Configuration, Entry, HardState, Kind, Persist, SnapshotMeta
 from raft.disk import FolderInUseError, RealDisk, RealFile
-from raft.segment import HEADER_BYTES, SegmentReader
+from raft.segment import HEADER_BYTES, SegmentFile, SegmentReader
 from raft.wal import DiskFullError, Wal, WalDamagedError, WalFailedError
 
 SMALL = 4096
@@ -240,7 +240,9 @@ def test_after_a_failed_sync_nothing_more_is_written(tmp_path: Path) -> None:
 
 
 def test_a_segment_reader_reads_nothing_into_blank_space() -> None:
-    reader = SegmentReader(bytes(4096), 1)
+    blank = bytes(4096)
+    file = SegmentFile(lambda offset, size: blank[offset : offset + size], len(blank))
+    reader = SegmentReader(file, 1)
     assert list(reader) == []
     assert not reader.ending.damage and not reader.ending.is_torn
     assert HEADER_BYTES == 32
