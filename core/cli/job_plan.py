@@ -21,7 +21,7 @@ ERROR = 255
 @api_command(error_code=ERROR)
 @click.argument("path")
 @file_options
-@option("-diff", default="true", metavar="bool", help="Show the difference (default true)")
+@option("-diff/-no-diff", "wants_diff", default=True, help="Show the difference (default true)")
 @option("-policy-override", is_flag=True, hidden=True)
 @option("-verbose", is_flag=True, help="Show unchanged fields as well")
 def plan(
@@ -31,8 +31,8 @@ def plan(
     variables: tuple[str, ...],
     var_files: tuple[str, ...],
     as_json: bool,
-    hcl2_strict: str,
-    diff: str,
+    is_strict: bool,
+    wants_diff: bool,
     policy_override: bool,
     verbose: bool,
 ) -> int:
@@ -40,10 +40,11 @@ def plan(
 
     Exit code 0: nothing would change; 1: something would; 255: an error.
     """
-    file = read_job(path, variables=variables, var_files=var_files, as_json=as_json)
+    file = read_job(
+        path, variables=variables, var_files=var_files, as_json=as_json, is_strict=is_strict
+    )
     show_warnings(session.out, file.warnings)
     query = apply_session(session, file.job)
-    wants_diff = diff.lower() not in {"false", "0"}
     job_id = file.job.get("ID") or ""
     answer = session.api.put(
         f"/v1/job/{segment(job_id)}/plan", {"Job": file.job, "Diff": wants_diff}, **query

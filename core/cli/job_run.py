@@ -1,27 +1,36 @@
-"""`serai job run` and `serai job validate`."""
+"""`serai job run`, and the flags of every command that reads a job file."""
 
-import sys
 from typing import Any
 
 import click
 
-from core.cli.client import ApiError, segment
+from core.cli.client import ApiError
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.jobfile import apply_session, read_job, show_warnings
 from core.cli.session import Session, api_command
 
 
-def file_options(function: Any) -> Any:
-    """The flags of every command that reads a job file."""
+def variable_options(function: Any) -> Any:
+    """The flags that give a job file's variables their values."""
     for decorate in (
-        option("-hcl2-strict", default="true", hidden=True, help="Accepted, without effect"),
-        option("-json", "as_json", is_flag=True, help="The file is the API's JSON"),
+        option(
+            "-hcl2-strict/-no-hcl2-strict",
+            "is_strict",
+            default=True,
+            help="Refuse values for variables the file lacks (default true)",
+        ),
         option("-var-file", "var_files", multiple=True, metavar="file", help="Variables' values"),
         option("-var", "variables", multiple=True, metavar="name=value", help="A variable"),
     ):
         function = decorate(function)
     return function
+
+
+def file_options(function: Any) -> Any:
+    """The flags of every command that takes one job file to the servers."""
+    as_json = option("-json", "as_json", is_flag=True, help="The file is the API's JSON")
+    return as_json(variable_options(function))
 
 
 @api_command()
@@ -41,7 +50,7 @@ def run(
     variables: tuple[str, ...],
     var_files: tuple[str, ...],
     as_json: bool,
-    hcl2_strict: str,
+    is_strict: bool,
     check_index: int | None,
     detach: bool,
     eval_priority: int | None,
@@ -55,7 +64,9 @@ def run(
     Follows the evaluation and then the deployment. Exit code 0: all placed; 2: something
     could not be placed; 1: an error or a failed deployment.
     """
-    file = read_job(path, variables=variables, var_files=var_files, as_json=as_json)
+    file = read_job(
+        path, variables=variables, var_files=var_files, as_json=as_json, is_strict=is_strict
+    )
     if output:
         session.out.json({"Job": file.job})
         return 0
@@ -102,47 +113,3 @@ def _register(
 def _show_server_warnings(session: Session, answer: dict[str, Any]) -> None:
     if text := (answer.get("Warnings") or "").strip():
         show_warnings(session.out, [text])
-
-
-@api_command()
-@click.argument("path")
-@file_options
-def validate(
-    session: Session,
-    *,
-    path: str,
-    variables: tuple[str, ...],
-    var_files: tuple[str, ...],
-    as_json: bool,
-    hcl2_strict: str,
-) -> int:
-    """Check the job file PATH ("-" is stdin); with an agent at hand, by its rules as well."""
-    file = read_job(path, variables=variables, var_files=var_files, as_json=as_json)
-    show_warnings(session.out, file.warnings)
-    query = apply_session(session, file.job)
-    try:
-        answer = session.api.put("/v1/validate/job", {"Job": file.job}, **query)
-    except ApiError:
-        raise
-    except CliError:
-        # No agent: the rules that need none are checked here.
-        print("No agent answered; checked without one.", file=sys.stderr)
-        answer = _validate_here(file.job)
-    _show_server_warnings(session, answer)
-    errors = answer.get("ValidationErrors") or []
-    if errors or answer.get("Error"):
-        shown = "\n".join(f"  * {error}" for error in errors) or answer["Error"]
-        raise CliError(f"the job {segment(file.job.get('ID') or '')} is not valid:\n{shown}")
-    session.out.line(session.out.style("Job validation successful", "green"))
-    return 0
-
-
-def _validate_here(job: dict[str, Any]) -> dict[str, Any]:
-    import msgspec
-
-    from core.jobspec import canonicalize
-    from core.jobspec import validate as check
-    from core.model.job import Job
-
-    record = canonicalize(msgspec.convert(job, Job), region=job.get("Region") or "global")
-    return {"ValidationErrors": check(record)}

@@ -5,12 +5,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.cli.errors import CliError
 from core.cli.output import Output
 from core.cli.session import Session
 from core.cli.textfile import read_text, shown_name
+
+if TYPE_CHECKING:
+    from core.jobspec import Diagnostic
 
 
 class JobFile(NamedTuple):
@@ -19,6 +22,7 @@ class JobFile(NamedTuple):
     job: dict[str, Any]
     submission: dict[str, Any]  # Nomad's JobSubmission
     warnings: list[str]  # each with file and line
+    findings: "list[Diagnostic]"  # the same, apart
 
 
 class LocalFiles:
@@ -46,6 +50,7 @@ def read_job(
     variables: Sequence[str] = (),
     var_files: Sequence[str] = (),
     as_json: bool = False,
+    is_strict: bool = True,
 ) -> JobFile:
     """Parse the file at `path` ("-" is stdin).
 
@@ -53,6 +58,7 @@ def read_job(
         variables: `name=value` each.
         var_files: Paths of files with variables.
         as_json: The text is Nomad's API JSON rather than HCL.
+        is_strict: A value for a variable that the file lacks is an error, else a warning.
 
     Raises:
         CliError: The file can't be read or parsed; the message names the place.
@@ -76,6 +82,7 @@ def read_job(
             env=dict(os.environ),
             allow_files=LocalFiles(),
             entropy=os.urandom,
+            is_strict=is_strict,
         )
     except (JobFileError, SourceError) as error:
         raise CliError(f"the job file cannot be used:\n{error}") from error
@@ -86,7 +93,8 @@ def read_job(
         "VariableFlags": values,
         "Variables": "\n".join(content for _, content in texts),
     }
-    return JobFile(job, submission, [warning.render() for warning in parsed.warnings])
+    warnings = [warning.render() for warning in parsed.warnings]
+    return JobFile(job, submission, warnings, parsed.warnings)
 
 
 def apply_session(session: Session, job: dict[str, Any]) -> dict[str, str]:
@@ -128,4 +136,4 @@ def _read_api_json(text: str, name: str) -> JobFile:
     job = data.get("Job", data) if isinstance(data, dict) else None
     if not isinstance(job, dict) or not job.get("ID"):
         raise CliError(f'{name} holds no job: a JSON object with an "ID", or {{"Job": ...}}')
-    return JobFile(job, {"Source": text, "Format": "json"}, [])
+    return JobFile(job, {"Source": text, "Format": "json"}, [], [])

@@ -12,6 +12,8 @@ from core.cli.errors import CliError
 
 STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
+_URLS: Final = ("http://", "https://")
+_FETCH_TIMEOUT_S: Final = 30
 
 
 def shown_name(path: str) -> str:
@@ -19,7 +21,7 @@ def shown_name(path: str) -> str:
 
 
 def read_text(path: str) -> str:
-    """Return the text of a file, or of stdin for "-", line ends as they are.
+    """Return the text of a file, of stdin for "-" or of a URL, line ends as they are.
 
     Raises:
         CliError: it can't be read, is no UTF-8, or larger than any file we parse.
@@ -30,11 +32,14 @@ def read_text(path: str) -> str:
     try:
         if path == STDIN:
             data = sys.stdin.buffer.read(limit + 1)
+        elif path.startswith(_URLS):
+            data = _fetch(path, limit + 1)
         else:
             with Path(path).open("rb") as file:
                 data = file.read(limit + 1)
-    except OSError as error:
-        raise CliError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CliError(f"cannot read {path}: {reason}") from error
     if len(data) > limit:
         raise CliError(
             f"{shown_name(path)} is too large: a file has at most "
@@ -44,6 +49,15 @@ def read_text(path: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CliError(f"{shown_name(path)} is not text (UTF-8): byte {error.start}") from error
+
+
+def _fetch(url: str, limit: int) -> bytes:
+    from urllib.request import urlopen
+
+    with urlopen(url, timeout=_FETCH_TIMEOUT_S) as answer:
+        data = answer.read(limit)
+        assert isinstance(data, bytes)
+        return data
 
 
 def replace_text(path: str, text: str) -> None:

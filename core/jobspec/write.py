@@ -8,6 +8,7 @@ empty lists of blocks. `${attr.x}` and its like stay references, any other `${` 
 """
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from core.jobspec.canonical import canonicalize
-from core.jobspec.diagnostics import JobFileError
+from core.jobspec.diagnostics import Diagnostic, JobFileError
 from core.jobspec.durations import duration_text
 from core.jobspec.hcl.format import format_text
 from core.jobspec.hcl.write import Segment, expression, header, is_name
@@ -134,6 +135,13 @@ def _unlike(value: Any, without: Any, within: Any) -> Any:
 
 def _are_blocks(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def features_missing(job: Job, filename: str) -> list[Diagnostic]:
+    """Return what a job that came without a file asks for and is not carried out."""
+    text = write_job(essential(canonicalize(job, region=job.region or "global")))
+    warnings = parse_job(text, filename=filename).warnings
+    return [dataclasses.replace(one, line=0, source_line="") for one in warnings]
 
 
 # --- lines --------------------------------------------------------------------------------
