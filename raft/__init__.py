@@ -10,7 +10,8 @@
     replication  a leader's side                  reads        barriers and leases
     membership one change at a time               transfer     snapshots by chunk
     log, progress, journal   entries in memory; one follower; what waits for the disk
-    wal, records, segment, snapshots, disk   storage on real files, behind one seam
+    storage    a replica's folder on real files, behind the seam disk:
+    wal, recovery, records, segment   its log      snapshots   its snapshots
 
 It imports nothing of the rest of the repository; of others only msgspec.
 """

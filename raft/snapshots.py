@@ -6,7 +6,7 @@
 A file gets its name once its bytes are durable, and the folder is synced after. The
 footer stands last, so that a body of unknown length can be streamed:
 
-    meta      msgpack of `SnapshotMeta`, with size and digest of the body
+    meta      msgpack of `SnapshotMeta`, with size and digest of the body, and the owner
     length 4  of the meta;  checksum 4  crc32 of the meta;  format 2;  magic 6  b"SRsnap"
 
 The newest two are kept: a transfer of the older one may be under way.
@@ -15,7 +15,7 @@ The newest two are kept: a transfer of the older one may be under way.
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,9 @@ from raft.messages import SnapshotMeta
 FORMAT: Final = 1
 MAGIC: Final = b"SRsnap"
 KEPT: Final = 2
+_SAVING: Final = "saving.new"
+_ARRIVING: Final = "arriving.new"
+_PIECE_BYTES: Final = 1 << 20  # of a body, in memory at once
 _FOOTER: Final = struct.Struct("<IIH6s")
 _REJOIN: Final = (
     "Remove the file to fall back to an older one; if there is none, remove this replica from "
@@ -42,20 +45,33 @@ class SnapshotGoneError(RuntimeError):
     """The snapshot asked for is not kept any more; send the newest."""
 
 
+class _Footer(SnapshotMeta, array_like=True, frozen=True):
+    owner: str = ""  # whose data folder it was written in; "" = nobody said
+
+
 class SnapshotStore:
     """The snapshots of one replica. One worker at a time writes; reads may be concurrent."""
 
-    def __init__(self, folder: Path, *, disk: Disk | None = None) -> None:
-        """Open or begin the store; what was being written at a crash is removed."""
+    def __init__(self, folder: Path, *, disk: Disk | None = None, owner: str = "") -> None:
+        """Open or begin the store; what was being written at a crash is removed.
+
+        Whoever opens it holds the folder's lock (raft.storage). A snapshot may have got its
+        name just before the process was killed: the name is synced before it is relied on.
+
+        Args:
+            owner: Whose data folder this is: a snapshot of another's is refused.
+        """
         self._folder = folder
         self._disk = disk or RealDisk()
+        self._owner = owner
         self._disk.make_folder(folder)
         self._staging: tuple[SnapshotMeta, File] | None = None
         self._staged_bytes = 0
         self._staged_hash = hashlib.sha256()
         for name in self._disk.list(folder):
-            if name.endswith(".new"):
+            if name in (_SAVING, _ARRIVING):
                 self._disk.remove(folder / name)
+        self._disk.sync_folder(folder)
 
     def newest(self) -> SnapshotMeta:
         """Return the newest snapshot's meta; index 0 when there is none.
@@ -72,7 +88,7 @@ class SnapshotStore:
         Raises:
             OSError: It could not be written; nothing of it remains.
         """
-        spare = self._folder / "saving.new"
+        spare = self._folder / _SAVING
         digest = hashlib.sha256()
         size = 0
         file = self._disk.open(spare, is_new=True)
@@ -96,7 +112,7 @@ class SnapshotStore:
             SnapshotDamagedError: Size or digest of the whole are not the meta's.
             OSError: It could not be written. In both cases nothing of it remains.
         """
-        spare = self._folder / "arriving.new"
+        spare = self._folder / _ARRIVING
         try:
             if offset == 0:
                 self._abandon()
@@ -141,22 +157,43 @@ class SnapshotStore:
         except FileNotFoundError as error:
             raise SnapshotGoneError(f"snapshot {snapshot_id} is not kept any more") from error
 
-    def load(self, meta: SnapshotMeta) -> bytes:
-        """Return a body, checked against its digest.
+    def pieces(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """Yield a body, some megabyte at a time; what was yielded counts once all was.
 
         Raises:
             SnapshotGoneError: It is not there.
-            SnapshotDamagedError: Its bytes are not what was written.
+            SnapshotDamagedError: Its bytes are not what was written: at the end at latest.
         """
         path = self._folder / f"snapshot-{meta.snapshot_id}.snap"
+        digest = hashlib.sha256()
         try:
             found = self._meta_of(path)
-            body = self._disk.read(path, 0, found.size)
+            for offset in range(0, found.size, _PIECE_BYTES):
+                size = min(_PIECE_BYTES, found.size - offset)
+                piece = self._disk.read(path, offset, size)
+                digest.update(piece)
+                yield piece
         except FileNotFoundError as error:
             raise SnapshotGoneError(f"{path} is missing") from error
-        if hashlib.sha256(body).hexdigest() != found.digest:
+        if digest.hexdigest() != found.digest:
             raise SnapshotDamagedError(f"{path}: the body differs from its digest. {_REJOIN}.")
-        return body
+
+    def check(self, meta: SnapshotMeta) -> None:
+        """Read a body to its end.
+
+        Raises:
+            SnapshotGoneError, SnapshotDamagedError: As `pieces`.
+        """
+        for _ in self.pieces(meta):
+            pass
+
+    def load(self, meta: SnapshotMeta) -> bytes:
+        """Return a whole body; it has to fit into memory.
+
+        Raises:
+            SnapshotGoneError, SnapshotDamagedError: As `pieces`.
+        """
+        return b"".join(self.pieces(meta))
 
     def close(self) -> None:
         self._abandon()
@@ -164,7 +201,7 @@ class SnapshotStore:
     # --- inside -------------------------------------------------------------------------
 
     def _finish(self, file: File, spare: Path, meta: SnapshotMeta) -> None:
-        encoded = msgspec.msgpack.encode(meta)
+        encoded = msgspec.msgpack.encode(_Footer(**msgspec.structs.asdict(meta), owner=self._owner))
         footer = _FOOTER.pack(len(encoded), zlib.crc32(encoded), FORMAT, MAGIC)
         file.write_at(meta.size, encoded + footer)
         file.sync()
@@ -195,13 +232,30 @@ class SnapshotStore:
             start = size - _FOOTER.size - length
             encoded = self._disk.read(path, start, length) if start >= 0 else b""
             if magic == MAGIC and start >= 0 and zlib.crc32(encoded) == checksum:
-                meta = msgspec.msgpack.decode(encoded, type=SnapshotMeta)
-                if meta.size == start and path.name == f"snapshot-{meta.snapshot_id}.snap":
-                    return meta
+                return self._checked(path, encoded, body_size=start)
         raise SnapshotDamagedError(f"{path}: its footer is broken or of another file. {_REJOIN}.")
+
+    def _checked(self, path: Path, encoded: bytes, *, body_size: int) -> SnapshotMeta:
+        try:
+            footer = msgspec.msgpack.decode(encoded, type=_Footer)
+        except msgspec.MsgspecError as error:
+            raise SnapshotDamagedError(f"{path}: its footer: {error}. {_REJOIN}.") from error
+        if footer.size != body_size or path.name != f"snapshot-{footer.snapshot_id}.snap":
+            raise SnapshotDamagedError(
+                f"{path} is named or cut differently from what its footer says. {_REJOIN}."
+            )
+        if self._owner and footer.owner not in ("", self._owner):
+            raise SnapshotDamagedError(
+                f"{path} was written by server {footer.owner}, this data folder is of "
+                f"{self._owner}; it may be of another cluster. Remove the file; to take over "
+                "another cluster's state: serai operator snapshot restore"
+            )
+        fields = msgspec.structs.asdict(footer)
+        del fields["owner"]
+        return SnapshotMeta(**fields)
 
     def _abandon(self) -> None:
         if self._staging is not None:
             self._staging[1].close()
             self._staging = None
-            self._disk.remove(self._folder / "arriving.new")
+            self._disk.remove(self._folder / _ARRIVING)

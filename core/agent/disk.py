@@ -25,8 +25,9 @@ from core.server import effects as fx
 from core.server.config import ServerBoot
 from raft.disk import FolderInUseError
 from raft.records import WalDamagedError
-from raft.snapshots import SnapshotDamagedError, SnapshotGoneError, SnapshotStore
-from raft.wal import DiskFullError, Wal
+from raft.snapshots import SnapshotDamagedError, SnapshotGoneError
+from raft.storage import Storage
+from raft.wal import DiskFullError, WalFailedError
 
 Deliver = Callable[[Event], None]
 _MEMBERS: Final = list[tuple[str, str]]
@@ -51,22 +52,24 @@ class Disk:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self.server_id = self._draw_id()
-            self._snapshots = SnapshotStore(self._folder / "raft")
-            self._newest = self._snapshots.newest()
-            self._wal, self._recovery = Wal.open(self._folder / "raft", snapshot=self._newest)
+            storage = Storage.open(self._folder / "raft", owner=self.server_id)
         except FolderInUseError:
             raise DataFolderError(
                 f"{self._folder} is in use by another agent: stop it, or set another data_dir"
             ) from None
-        except (WalDamagedError, SnapshotDamagedError) as error:
+        except (WalDamagedError, WalFailedError, SnapshotDamagedError) as error:
             raise DataFolderError(str(error)) from None
+        except DiskFullError as error:
+            raise DataFolderError(f"{error}: free some space, then start again") from None
         except OSError as error:
             raise DataFolderError(
                 f"{error.filename or self._folder} can't be used: {error.strerror or error}. "
                 "The agent needs a data_dir that it may read and write"
             ) from None
-        if self._recovery.torn:
-            log.warning("write-ahead log recovered", detail=self._recovery.torn)
+        self._snapshots, self._newest = storage.snapshots, storage.newest
+        self._wal, self._recovery = storage.wal, storage.recovery
+        for detail in filter(None, (self._recovery.torn, self._recovery.stray)):
+            log.warning("write-ahead log recovered", detail=detail)
         self._batches: deque[fx.PersistLog] = deque()
         self._has_batches = trio.Event()
         self._send_slow, self._slow = trio.open_memory_channel[Effect](10_000)
