@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from core.agent.execution.store import StoreDamaged
 from core.agent.journal import open_journal
 from core.agent.options import Options
 from core.agent.tls import TLSError
+from raft.disk import RealDisk
 
 
 def run(config: AgentConfig, options: Options, make_api: MakeApi) -> int:
@@ -88,7 +90,7 @@ def _folder(config: AgentConfig, options: Options, stack: contextlib.ExitStack) 
         return folder
     if not config.data_dir:
         raise OSError(0, "is not set: an agent outside -dev keeps its state there", "data_dir")
-    os.makedirs(config.data_dir, mode=0o700, exist_ok=True)
+    RealDisk().make_folder(Path(config.data_dir).absolute())
     probe = os.path.join(config.data_dir, ".writable")
     with open(probe, "wb"):
         pass
