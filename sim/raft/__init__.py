@@ -1,0 +1,15 @@
+"""Raft under simulated faults: `python -m sim.raft --seeds N`.
+
+A small fast world around what ships: `raft.core.RaftCore`, the write-ahead log and the
+snapshot store of `raft/` over a disk in memory, and `core.state.State` as the replicated
+state, with its own dropping of repeated calls. Time, network, disks and clients are
+simulated; a seed decides everything.
+
+    world         time, network, who is up           disk      files that a power cut tears
+    host          one server process                 clients   who reads and writes registers
+    faults        what goes wrong, drawn by seed     registers the commands of the workload
+    watch         checkers that look at each step    history   what clients saw, as JSON lines
+    linearizable  Wing-Gong-Lowe                     program   one seed, and the whole run
+
+docs/raft-proof.md says what is checked and how to judge a history by other means.
+"""

@@ -1,0 +1,197 @@
+"""The checkers that know Raft: they look at messages, disks and logs of `RaftCore`.
+
+    election safety      one leader a term
+    one vote a term      across restarts, and never against an earlier candidacy
+    leader completeness  who leads holds what was committed before
+    log matching         (index, term) names one content and one predecessor
+    commit rule          a majority holds it durably; the newest is of the leader's term
+    durability           what a message promises is on disk; what was is there after a crash
+    membership           one voter at a time, each change after the one before is committed;
+                         who takes part is what the log says
+
+They are rules of the text (Ongaro's dissertation, sections 3 and 4), checked from outside:
+nothing here calls into the code that is checked, beyond reading a replica's log.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from raft.core import Boot, Configuration, Entry, Kind, Output, Persist, RaftCore, Role
+from raft.engine import Engine
+from raft.messages import AppendAnswer, Message, VoteAnswer, VoteRequest
+from sim.seeds import Violation
+
+if TYPE_CHECKING:
+    from sim.raft.host import Host
+    from sim.raft.world import World
+
+Place = tuple[int | None, int, bytes]  # the previous entry's term, kind, data
+
+
+class Protocol:
+    def __init__(self) -> None:
+        self._leaders: dict[int, str] = {}
+        self._votes: dict[tuple[str, int], str] = {}
+        self._places: dict[tuple[int, int], Place] = {}
+        self._committed: dict[int, int] = {}  # index -> term
+        self._high_committed = 0
+
+    # --- storage ----------------------------------------------------------------------
+
+    def check_recovery(self, host: "Host", boot: Boot, in_flight: Sequence[Persist]) -> None:
+        """What was reported durable is there after a crash, and of the rest only a prefix."""
+        held = host.durable
+        before = f"term {held.term}, vote {held.voted_for!r}, log to {held.last_index}"
+        if not any(possible == boot for possible in held.possible(in_flight, boot.snapshot)):
+            entries = boot.entries
+            raise Violation(
+                "durability",
+                f"{host.name} came back with term {boot.term}, vote {boot.voted_for!r}, snapshot "
+                f"{boot.snapshot.index}, log to {entries[-1].index if entries else '-'}; durable "
+                f"was {before}",
+            )
+        self.check_synced(host)
+
+    def check_synced(self, host: "Host") -> None:
+        waiting = host.disk.unsynced("log-")
+        if waiting:
+            raise Violation(
+                "durability", f"{host.name} relies on {waiting}, which a power cut could change"
+            )
+
+    # --- output -----------------------------------------------------------------------
+
+    def check_role(self, name: str, engine: Engine, output: Output) -> None:
+        if output.role_changed and engine.role is Role.LEADER:
+            held = self._leaders.setdefault(engine.term, name)
+            if held != name:
+                text = f"{held} and {name} lead in term {engine.term}"
+                raise Violation("election safety", text)
+
+    def check_output(self, host: "Host", core: RaftCore, output: Output) -> None:
+        if core.role is Role.LEADER:
+            self._check_leader(host.name, core)
+        if output.persist is not None:
+            self._check_places(core, output.persist)
+            self._check_changes(host.name, core, output.persist)
+        if output.configuration_changed:
+            self._check_configuration(host.name, core)
+        for to, message in output.messages:
+            self._check_promise(host, core, to, message)
+
+    def _check_leader(self, name: str, core: RaftCore) -> None:
+        high = self._high_committed
+        if core.last_index == core.term_start_index and high > core.log.offset:
+            term = self._committed[high]
+            if term < core.term and core.log.term_at(high) != term:
+                raise Violation(
+                    "leader completeness",
+                    f"{name} leads term {core.term}, at {high} its log has term "
+                    f"{core.log.term_at(high)}; committed is term {term}",
+                )
+        commit = core.commit_index
+        if commit > high and core.log.term_at(commit) != core.term:
+            raise Violation(
+                "commit rule",
+                f"{name} leads term {core.term} and commits up to {commit}, of term "
+                f"{core.log.term_at(commit)}",
+            )
+
+    def _check_promise(self, host: "Host", core: RaftCore, to: str, message: Message) -> None:
+        """What a message promises is on disk when it leaves."""
+        match message:
+            case AppendAnswer(is_accepted=True, term=core.term):
+                index = message.index
+                term = core.log.term_at(index) if index else 0
+                if term is not None and not host.durable.holds(index, term):
+                    text = f"{host.name} acknowledges ({index}, {term}), its disk is behind"
+                    raise Violation("durability", text)
+            case VoteAnswer(is_granted=True, is_pre_vote=False):
+                self._check_vote(host, message.term, to)
+            case VoteRequest(is_pre_vote=False):
+                self._check_vote(host, message.term, host.name)
+                held = host.durable
+                if (message.last_term, message.last_index) > (held.last_term, held.last_index):
+                    raise Violation(
+                        "durability",
+                        f"{host.name} claims a log to ({message.last_index}, "
+                        f"{message.last_term}), on disk is ({held.last_index}, {held.last_term})",
+                    )
+
+    def _check_vote(self, host: "Host", term: int, candidate: str) -> None:
+        other = self._votes.setdefault((host.name, term), candidate)
+        if other != candidate:
+            text = f"{host.name} votes for {candidate} in term {term}, it did for {other}"
+            raise Violation("one vote a term", text)
+        held = host.durable
+        if (held.term, held.voted_for) != (term, candidate) and held.term <= term:
+            raise Violation(
+                "durability",
+                f"{host.name} votes for {candidate} in term {term}, on disk is "
+                f"{held.voted_for!r} in {held.term}",
+            )
+
+    def _check_places(self, core: RaftCore, batch: Persist) -> None:
+        log, places = core.log, self._places
+        for entry in batch.entries:
+            place = (entry.index, entry.term)
+            found: Place = (log.term_at(entry.index - 1), entry.kind, entry.data)
+            held = places.setdefault(place, found)
+            if held != found and (held[1:] != found[1:] or None not in (held[0], found[0])):
+                raise Violation("log matching", f"{place} is {found} and {held}")
+
+    def _check_changes(self, name: str, core: RaftCore, batch: Persist) -> None:
+        if core.role is not Role.LEADER or batch.is_retry:
+            return
+        for entry in batch.entries:
+            if entry.kind == Kind.CONFIGURATION and entry.term == core.term and entry.index > 1:
+                self._check_change(name, core, entry)
+
+    def _check_change(self, name: str, core: RaftCore, entry: Entry) -> None:
+        index, before = [held for held in core.configurations if held[0] < entry.index][-1]
+        changed = set(before.voters) ^ set(Configuration.decode(entry.data).voters)
+        commit = core.commit_index
+        why = ""
+        if len(changed) > 1:
+            why = f"{sorted(changed)} at once"
+        elif index > commit:
+            why = f"while the change at {index} is pending"
+        elif commit < core.term_start_index:
+            why = f"before an entry of its term {core.term} is committed"
+        if why:
+            text = f"{name} changes membership at {entry.index} {why} (commit {commit})"
+            raise Violation("membership", text)
+
+    def _check_configuration(self, name: str, core: RaftCore) -> None:
+        """A replica works with the newest configuration of its log."""
+        newest = (core.snapshot.configuration_index, core.snapshot.configuration)
+        for entry in core.log.slice(core.log.first_index, core.last_index):
+            if entry.kind == Kind.CONFIGURATION and entry.index > newest[0]:
+                newest = (entry.index, Configuration.decode(entry.data))
+        if core.configuration != newest[1]:
+            raise Violation(
+                "membership",
+                f"{name} works with the members of {core.configuration_index}, its log's newest "
+                f"are of {newest[0]}",
+            )
+
+    # --- commit -----------------------------------------------------------------------
+
+    def check_commit(self, world: "World", core: RaftCore, entry: Entry) -> None:
+        """An entry is applied for the first time: a majority of voters holds it durably."""
+        # Several calls may share one output: the newest members may be newer than the commit.
+        counted = [configuration.voters for _, configuration in core.configurations[-2:]]
+        holders = {
+            name
+            for voters in counted
+            for name in voters
+            if world.hosts[name].durable.holds(entry.index, entry.term)
+        }
+        if not any(len(holders & set(voters)) > len(voters) // 2 for voters in counted):
+            raise Violation(
+                "commit rule",
+                f"{core.replica_id} commits ({entry.index}, {entry.term}), durable at "
+                f"{sorted(holders)} of {list(core.configuration.voters)}",
+            )
+        self._committed[entry.index] = entry.term
+        self._high_committed = max(self._high_committed, entry.index)
