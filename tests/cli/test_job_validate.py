@@ -167,3 +167,17 @@ def test_inspect_shows_the_submitted_source(serai: Serai, api: Start) -> None:
     assert result.lines[:3] == ["# -var x=1", "# -var-file: y = 2", 'job "a" {']
     assert started.find("GET", "/v1/job/b/submission").query["version"] == "2"
     assert "belongs to -hcl" in serai("job", "inspect", "-with-vars", "b").err
+
+
+# --- init -------------------------------------------------------------------------------
+
+
+def test_init_writes_the_template_asked_for(serai: Serai, folder: Path) -> None:
+    assert serai("job", "init", "-template", "batch", "new.hcl").code == 0
+    assert 'type = "batch"' in (folder / "new.hcl").read_text()
+    assert serai("job", "init", "-connect", "mesh.hcl").code == 0
+    assert "sidecar_service" in (folder / "mesh.hcl").read_text()
+    assert "system" in serai("job", "init", "-list-templates").out
+    assert "there are batch" in serai("job", "init", "-template", "x", "y.hcl").err
+    assert "exclude each other" in serai("job", "init", "-short", "-connect").err
+    assert "was left as it is" in serai("job", "init", "new.hcl").err
