@@ -6,7 +6,6 @@ RPC port; nothing in its configuration is other than an operator would write it.
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -87,6 +86,8 @@ class Quorum:
         ports = _free_ports(3)
         authority = make_authority(days=2)
         write_pair(authority, folder / "ca.pem", folder / "ca-key.pem")
+        operator = issue(authority, role="cli", region=REGION, days=2)
+        write_pair(operator, folder / "cli.pem", folder / "cli-key.pem")
         joins = ", ".join(f'"127.0.0.1:{one["serf"]}"' for one in ports)
         self.servers = []
         for number, own in enumerate(ports, 1):
@@ -191,7 +192,3 @@ tls {{
   verify_server_hostname = true
 }}
 """
-
-
-def cpu_count() -> int:
-    return len(os.sched_getaffinity(0))
