@@ -95,6 +95,14 @@ class RaftCore(Replica):
         """Return the voters that this leader heard of within the longest election timeout."""
         return replication.reachable_voters(self, now_us)
 
+    def followers(self) -> dict[str, tuple[int, int]]:
+        """Return, of each follower, (newest index that is equal there, when it was heard)."""
+        return {key: (peer.match_index, peer.contact_us) for key, peer in self.peers.items()}
+
+    def entries(self, first: int, last: int) -> list[Entry]:
+        """Return the log from `first` to `last`, both included; [] unless all is held."""
+        return self.log.held(first, last)
+
     @property
     def is_disk_full(self) -> bool:
         return self.journal.is_full

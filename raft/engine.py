@@ -20,7 +20,7 @@ from collections import Counter
 from typing import Any, Final, Protocol
 
 from raft.core import RaftCore
-from raft.messages import Configuration, Message, SnapshotMeta
+from raft.messages import Configuration, Entry, Message, SnapshotMeta
 from raft.output import Boot, Change, Output, Refusal, Role
 from raft.settings import Settings
 
@@ -103,6 +103,17 @@ class Engine(Protocol):
     def is_disk_full(self) -> bool: ...
 
     def reachable_voters(self, now_us: int) -> list[str]: ...
+
+    def followers(self) -> dict[str, tuple[int, int]]:
+        """Return, of each other replica, (newest index known to be equal, when heard, us).
+
+        Only a leader knows any.
+        """
+        ...
+
+    def entries(self, first: int, last: int) -> list[Entry]:
+        """Return the log from `first` to `last`, both included; [] unless all is held."""
+        ...
 
     def has_lease(self, now_us: int) -> bool: ...
 

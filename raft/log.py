@@ -62,6 +62,11 @@ class Log:
         """Return the entries first..last, both included; [] when first > last."""
         return self._entries[first - self.offset - 1 : last - self.offset]
 
+    def held(self, first: int, last: int) -> list[Entry]:
+        """Return first..last, both included; [] unless all of them are held."""
+        is_held = self.offset < first <= last <= self.last_index
+        return self.slice(first, last) if is_held else []
+
     def batch(self, first: int, limit_bytes: int) -> tuple[list[Entry], int]:
         """Return entries from `first` on, at least one, up to `limit_bytes`; and their bytes."""
         size = 0

@@ -182,6 +182,19 @@ class PySyncObjEngine:
     def has_lease(self, now_us: int) -> bool:
         return False
 
+    def followers(self) -> dict[str, tuple[int, int]]:
+        library = self._library
+        if library is None or self.role is not Role.LEADER:
+            return {}
+        return {
+            key: (library.match_index(key), library.heard_us(key))
+            for key in self.configuration.addresses
+            if key != self.replica_id
+        }
+
+    def entries(self, first: int, last: int) -> list[Entry]:
+        return self.log.held(first, last)
+
     def reachable_voters(self, now_us: int) -> list[str]:
         floor_us = now_us - self.settings.election_max_us
         return [

@@ -82,7 +82,8 @@ class Birth:
         peers = [site for site in self._server.membership.own_servers() if site.is_alive]
         if any(site.is_bootstrapped for site in peers):
             return []
-        alike = sorted((site for site in peers if site.expect == expect), key=lambda s: s.id)
+        alike = [site for site in peers if site.expect == expect and not site.is_non_voter]
+        alike = sorted(alike, key=lambda s: s.id)
         return alike[:expect] if len(alike) >= expect else []
 
     def _ask(self, founders: list[ServerSite]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from core.model.host import Address
+from core.state.entry import SCHEMA
 
 SECOND_US = 1_000_000
 
@@ -50,6 +51,16 @@ class CollectionConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_us: int = 24 * 3600 * SECOND_US
 
 
+class AutopilotConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How the leader keeps the quorum (core.server.autopilot); kept in the state once set."""
+
+    cleanup_dead_servers: bool = True
+    last_contact_threshold_us: int = SECOND_US  # not heard for longer: not healthy
+    max_trailing_logs: int = 250  # entries behind: not healthy
+    min_quorum: int = 3  # clean-up leaves at least as many voters
+    server_stabilization_time_us: int = 10 * SECOND_US  # healthy (or dead) so long first
+
+
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one server.
 
@@ -83,6 +94,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     liveness: LivenessConfig = LivenessConfig()
     limits: LimitsConfig = LimitsConfig()
     collection: CollectionConfig = CollectionConfig()
+    autopilot: AutopilotConfig = AutopilotConfig()  # until an operator sets another
+    is_non_voter: bool = False  # it receives the log and never votes
+    schema_max: int = SCHEMA  # the newest that this server understands
     shown: dict[str, Any] = {}  # extra keys of Agent.Self's `config`, as the host knows them
 
     @property

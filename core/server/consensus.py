@@ -37,7 +37,8 @@ from core.server.effects import (
 )
 from core.server.request import QueryError, Respond
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
-from core.state.entry import UnknownCommand, encode_entry
+from core.state.entry import UnknownCommand, encode_entry, schema_of
+from core.state.operating import CHECKPOINT, REPLACED
 from core.state.result import Applied, Change
 from core.state.state import State
 from raft.core import (
@@ -85,7 +86,11 @@ class Consensus:
     def __init__(self, server: Server, boot: ServerBoot, rng: random.Random) -> None:
         config = server.config
         self._server = server
-        self.state = State() if boot.snapshot is None else State.restore([boot.snapshot])
+        self.state = (
+            State(config.schema_max)
+            if boot.snapshot is None
+            else State.restore([boot.snapshot], config.schema_max)
+        )
         self.raft: Engine = make(
             config.raft_engine,
             replica_id=config.server_id,
@@ -167,8 +172,19 @@ class Consensus:
             self._server.measures.proposals_refused += 1
             then(Outcome(None, Refusal.NOT_LEADER.value))
             return
+        schema = self.state.schema
+        if needed := [schema_of(one) for one in commands if schema_of(one) > schema]:
+            then(
+                Outcome(
+                    None,
+                    f"this needs schema {max(needed)}, the datacenter is at {schema} "
+                    "until all of its servers are upgraded",
+                )
+            )
+            return
         entry = Entry(wall_us=self._server.now.wall_us, commands=commands, call=call)
-        self._pending.append(_Proposed(encode_entry(entry), then, self._server.now.mono_us))
+        data = encode_entry(entry, schema)
+        self._pending.append(_Proposed(data, then, self._server.now.mono_us))
 
     def propose_call(
         self,
@@ -205,7 +221,9 @@ class Consensus:
         """Begin the datacenter's log with these voters and its identity as first command."""
         entry = Entry(wall_us=self._server.now.wall_us, commands=[first])
         self.raft.bootstrap(
-            Configuration.of(voters), [encode_entry(entry)], self._server.now.mono_us
+            Configuration.of(voters),
+            [encode_entry(entry, self.state.schema)],
+            self._server.now.mono_us,
         )
 
     def read_barrier(self, then: Callable[[bool], None]) -> None:
@@ -367,9 +385,14 @@ class Consensus:
             if self._is_halted:
                 return False
             applied = self._apply_entry(entry)
-            if applied is not None:
-                changes += applied.changes
-                keys.update(watched_keys(self.state, applied.changes))
+            if applied is None:
+                continue
+            if any(change.table == REPLACED for change in applied.changes):
+                keys, changes = {}, []  # what came before is void
+                self._replaced()
+                continue
+            changes += applied.changes
+            keys.update(watched_keys(self.state, applied.changes))
         if not output.committed and output.installed is None:
             return False
         server = self._server
@@ -394,6 +417,8 @@ class Consensus:
                 self._server.outbox.emit(Halt(f"log entry {entry.index}: {error}"))
                 return None
             self._snapshot_bytes += len(entry.data)
+            if any(change.table == CHECKPOINT for change in applied.changes):
+                self._server.hashes.on_checkpoint(self.state)
         self.applied_index = entry.index
         if proposed is not None:
             if term == entry.term and applied is not None:
@@ -413,10 +438,29 @@ class Consensus:
                 Halt(f"snapshot {meta.snapshot_id} was installed without its image")
             )
             return
-        self.state = State.restore([image])
+        own_id = self.state.datacenter_id
+        self.state = State.restore([image], self.state.schema_max)
+        if own_id not in ("", self.state.datacenter_id):
+            self._is_halted = True
+            self._server.outbox.emit(
+                Halt(
+                    f"snapshot {meta.snapshot_id} is of datacenter {self.state.datacenter_id}, "
+                    f"this server belongs to {own_id}: start it with an empty data_dir to join "
+                    "that one, or give it another datacenter name"
+                )
+            )
+            return
         self.applied_index = self._snapshot_index = meta.index
         self._snapshot_bytes = 0
         self._server.on_replaced()
+
+    def _replaced(self) -> None:
+        """A restore was applied: all that the parts knew of the state is void."""
+        self._server.outbox.log("warning", "the state was restored", index=self.state.index)
+        self._server.on_replaced()
+        if self.is_serving:
+            self._server.on_leadership(False)
+            self._server.on_leadership(True)
 
     def _check_serving(self) -> None:
         raft = self.raft
@@ -438,6 +482,7 @@ class Consensus:
                 "info", "raft leader", leader=self.raft.leader_id or "none", term=self.raft.term
             )
         if self._was_leader and not self.is_leader:
+            self._leader_heard_us = self._server.now.mono_us  # until now it was ourselves
             waiting, self._waiting = self._waiting, {}
             measures.proposals_refused += len(waiting)
             for _, proposed in waiting.values():

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from core.server.deployments import DeploymentWatch
     from core.server.draining import DrainWatch
     from core.server.evaluations import SystemJobs
+    from core.server.exports import Exports
     from core.server.federation_port import Federation
+    from core.server.hashes import Hashes
     from core.server.keyring import Keyring
     from core.server.liveness import Liveness
     from core.server.measuring import Measuring
@@ -45,6 +47,8 @@ class Leading(Protocol):
 
 class Server:
     autopilot: Autopilot
+    hashes: Hashes
+    exports: Exports
     consensus: Consensus
     keyring: Keyring
     membership: Membership

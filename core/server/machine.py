@@ -12,11 +12,12 @@ Where things live:
     keyring           gossip's keys changed while the federation runs
     bootstrap         the birth of a datacenter's log
     consensus         Raft and the state; proposals, barriers, snapshots
-    quorum            the leader takes later servers into the quorum
+    autopilot         who takes part in the quorum: taken in, promoted, demoted, removed
     planning          evaluations to plans
     deployments       rollouts watched
     nodes, liveness   the calls of clients; when a node is down
     draining          when a drain is complete
+    launching         periodic jobs are launched; children: jobs made from jobs
     routing           where a query is answered; gathering: over several datacenters
     blocking          parked queries
     endpoints/        what each query does
@@ -51,6 +52,7 @@ from core.model.host import (
 )
 from core.model.node import NodeStatus
 from core.model.query import Answer
+from core.server.autopilot import Autopilot
 from core.server.bootstrap import PLEDGE, Birth
 from core.server.collection import Collection
 from core.server.config import ServerBoot, ServerConfig
@@ -70,8 +72,11 @@ from core.server.effects import (
     SnapshotStaged,
 )
 from core.server.evaluations import SystemJobs
+from core.server.exports import Exports
 from core.server.federation_host import FederatedDatacenter
+from core.server.hashes import STATE_HASH, Hashes
 from core.server.keyring import Keyring
+from core.server.launching import CLOCK, LaunchWatch
 from core.server.liveness import LAN_VIEW, Liveness
 from core.server.measures import Measures, count
 from core.server.measuring import Measuring
@@ -79,7 +84,6 @@ from core.server.membership import FORCE_LEAVE, Membership
 from core.server.nodes import NodeCalls
 from core.server.origin import Origin
 from core.server.planning import Planning
-from core.server.quorum import Quorum
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
 
 _DISK_EVENTS = (
@@ -101,6 +105,8 @@ class ServerMachine:
         now: Now,
     ) -> None:
         server = self.server = Server(config, rng, now)
+        server.hashes = Hashes(server)
+        server.exports = Exports(server)
         server.consensus = Consensus(server, boot, rng)
         server.keyring = Keyring(server)
         server.origin = Origin(server)
@@ -113,9 +119,11 @@ class ServerMachine:
         server.system_jobs = SystemJobs(server)
         server.router = Router(server)
         server.federation = FederatedDatacenter(server)
+        server.autopilot = Autopilot(server)
         server.leading = [
             server.system_jobs, server.planning, server.deployments, server.liveness,
-            server.draining, Collection(server), Quorum(server), server.federation,
+            LaunchWatch(server),
+            server.draining, Collection(server), server.autopilot, server.federation,
             server.origin,
         ]  # fmt: skip
         server.measuring = Measuring(server)
@@ -173,13 +181,15 @@ class ServerMachine:
                 if event.channel == CHANNEL:
                     server.consensus.on_message(event)
             case Computed():
-                server.planning.on_computed(event)
+                if not server.outbox.on_computed(event):
+                    server.planning.on_computed(event)
             case KeysAsked():
                 server.keyring.on_asked(event)
             case ShutdownRequested():
                 self._on_shutdown()
             case _ if isinstance(event, _DISK_EVENTS):
-                server.consensus.on_disk(event)
+                if not server.exports.on_disk(event):
+                    server.consensus.on_disk(event)
             case _ if isinstance(event, _GOSSIP_EVENTS):
                 server.membership.on_event(event)
             case _:
@@ -218,6 +228,10 @@ class ServerMachine:
             reply(*self._birth.on_pledge(body))
         elif method == FORCE_LEAVE:
             reply(*server.membership.on_force_leave(body))
+        elif method == CLOCK:
+            reply({"wall_us": server.now.wall_us})
+        elif method == STATE_HASH:
+            server.hashes.on_call(body, reply)
         elif method == LAN_VIEW:
             reply(*server.liveness.on_lan_view(body))
         elif not (

@@ -60,6 +60,9 @@ class ServerSite(NamedTuple):
     is_alive: bool
     build: str
     is_authority: bool = False  # its datacenter is the authority of its region
+    is_non_voter: bool = False
+    schema: int = 1  # the newest that it understands
+    has_left: bool = False
     origin: str = ""  # of its region (core.server.origin); "" = not settled
 
 
@@ -212,7 +215,10 @@ class Membership:
             "lan": config.gossip_addr,
             "expect": str(config.bootstrap_expect),
             "build": config.version,
+            "schema": str(config.schema_max),
         }
+        if config.is_non_voter:
+            tags["nonvoter"] = "1"
         if self._told is not None:
             tags["bootstrapped"] = "1"
             tags["dc_id"] = self._server.datacenter_id
@@ -460,6 +466,7 @@ def _site(member: MemberView) -> ServerSite:
     """Read a member's metadata; missing keys are empty, a member without `id` is no server."""
     meta = member.meta
     expect = meta.get("expect", "0")
+    schema = meta.get("schema", "1")
     return ServerSite(
         name=member.name,
         id=meta.get("id", ""),
@@ -475,5 +482,8 @@ def _site(member: MemberView) -> ServerSite:
         is_alive=member.status in (Status.ALIVE, Status.SUSPECT),
         build=meta.get("build", ""),
         is_authority=meta.get("authority") == "1",
+        is_non_voter=meta.get("nonvoter") == "1",
+        schema=int(schema) if schema.isdigit() else 1,
+        has_left=member.status is Status.LEFT,
         origin=meta.get("origin", ""),
     )

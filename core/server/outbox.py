@@ -22,6 +22,7 @@ from core.model.host import (
     Now,
     Reply,
 )
+from core.server.effects import Compute, Computed
 
 Continuation = Callable[[CallDone], None]
 
@@ -44,6 +45,7 @@ class Outbox:
         self.now = now
         self._effects: list[Effect] = []
         self._asked: dict[int, Continuation] = {}
+        self._computing: dict[int, Callable[[Any], None]] = {}
         self._timers: list[tuple[int, int, Timer]] = []
         self._sequence = 0
 
@@ -85,6 +87,19 @@ class Outbox:
         then = self._asked.pop(event.call_id, None)
         if then is not None:
             then(event)
+
+    def compute(self, problem: Any, then: Callable[[Any], None]) -> None:
+        """Have `problem.solve()` run by a worker; `then` gets what it returned."""
+        ticket = self.next_id()
+        self._computing[ticket] = then
+        self.emit(Compute(ticket, problem))
+
+    def on_computed(self, event: Computed) -> bool:
+        """Run the continuation; False when the ticket is not of `compute`."""
+        then = self._computing.pop(event.ticket, None)
+        if then is not None:
+            then(event.solution)
+        return then is not None
 
     def next_id(self) -> int:
         """Return a number that this machine has not used yet: of calls, tickets, timers."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 AUTOPILOT: Final = "autopilot"  # keys of the operator table
 REMOVED: Final = "removed-servers"
 RESTORE: Final = "restore"
+CHECKPOINT: Final = "checkpoint"  # table of the Change that asks for a hash
 REPLACED: Final = "state"  # table of the Change that says: all of it is another
 STAGED_BYTES_MAX: Final = 4 << 30
 
@@ -52,7 +53,8 @@ def remove_server(state: "State", command: RemoveServer, context: "Context") -> 
 
 
 def checkpoint(state: "State", command: Checkpoint, context: "Context") -> CommandResult:
-    """Change nothing: whoever drives the state looks for this command."""
+    """Change nothing but say so: whoever drives the state hashes it after this entry."""
+    context.changed(CHECKPOINT, "Checkpoint")
     return CommandResult(value=context.index)
 
 

@@ -79,7 +79,7 @@ class StateImage:
         """Yield the snapshot's bytes, some 256 KiB at a time; release the image after."""
         digest = hashlib.blake2b(digest_size=32)
         chunk = bytearray(MAGIC + bytes((FORMAT, self._meta.schema)))
-        for section, piece in self._pieces():
+        for section, piece in self._pieces(is_sorted=False):
             chunk += _frame(section, piece)
             if len(chunk) >= CHUNK_BYTES:
                 digest.update(chunk)
@@ -92,11 +92,15 @@ class StateImage:
     def hash(self) -> str:
         """Return the hash of all that the snapshot holds, whatever order dicts are in."""
         digest = hashlib.blake2b(digest_size=16)
-        for section, piece in self._pieces(is_sorted=True):
+        for section, piece in self.pieces():
             digest.update(_frame(section, piece))
         return digest.hexdigest()
 
-    def _pieces(self, *, is_sorted: bool = False) -> Iterator[tuple[str, Any]]:
+    def pieces(self) -> Iterator[tuple[str, Any]]:
+        """Yield (section, piece) of all that the snapshot holds, in an order of its own."""
+        return self._pieces(is_sorted=True)
+
+    def _pieces(self, *, is_sorted: bool) -> Iterator[tuple[str, Any]]:
         yield META, ENCODER.encode(self._meta)
         for view in self._views:
             for piece in view.pieces(is_sorted=is_sorted):
