@@ -47,6 +47,7 @@ from gossip.messages import (
 from gossip.probe import Prober
 from gossip.settings import Settings
 from gossip.table import Table
+from gossip.timers import Timers
 from gossip.views import NOTHING, Counters, DigestView, MemberView, Output
 
 REAP_INTERVAL_US: Final = 60_000_000
@@ -102,6 +103,11 @@ class GossipMachine:
     def deadline_us(self) -> int:
         """When `tick` is due next."""
         return self._local.timers.deadline_us
+
+    @property
+    def timers(self) -> Timers:
+        """For hosts of thousands of machines, which look at `deadline_us` all the time."""
+        return self._local.timers
 
     # -- what the owner asks for ----------------------------------------------------
 
@@ -181,10 +187,12 @@ class GossipMachine:
             local.counters.drop("wrong_target")
             return
         updates = local.rumours_beside(packet.sender) if local.rumours.current else ()
-        sender = local.table.find(packet.sender)
-        if sender >= 0 and local.table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
-            # evidently it lives: let it hear what we hold against it, and refute
-            updates = (local.accusation(sender), *updates)
+        table = local.table
+        if table.accused:
+            sender = table.find(packet.sender)
+            if sender >= 0 and table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
+                # evidently it lives: let it hear what we hold against it, and refute
+                updates = (local.accusation(sender), *updates)
         local.send(source, Packet(ACK, packet.sequence, local.name, "", updates))
 
     def on_exchange_request(

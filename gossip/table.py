@@ -6,6 +6,7 @@ so no key is 0. A pool of 10,000 machines in one process is 100 million such byt
 """
 
 import random
+from array import array
 from struct import Struct
 from typing import Final
 
@@ -20,6 +21,8 @@ BUCKETS: Final = 256
 _SUMMARY: Final = Struct(f"<{BUCKETS}Q")
 _MASK_64: Final = (1 << 64) - 1
 
+_IS_ACCUSED: Final = (0, 1, 1, 0)  # by status
+
 # byte -> 1 where a member of at most that status may stand behind it
 _ELIGIBLE: Final = tuple(
     bytes(b == ESCAPE or (b > STATUS_MASK and b & STATUS_MASK <= status) for b in range(256))
@@ -31,7 +34,8 @@ class Table:
     """Keys, identities and departure times by ordinal.
 
     Invariants: `active` counts the members ALIVE or SUSPECT, this one included; `dead`
-    counts the DEAD; `gone_us` holds exactly the DEAD and LEFT, the longest gone first.
+    counts the DEAD; `accused` the SUSPECT and the DEAD; `gone_us` holds exactly the
+    DEAD and LEFT, the longest gone first.
     """
 
     __slots__ = (
@@ -39,6 +43,7 @@ class Table:
         "_identities",
         "_large",
         "_summary",
+        "accused",
         "active",
         "dead",
         "directory",
@@ -53,11 +58,12 @@ class Table:
         self._large: dict[int, int] = {}
         # only where this machine believes another identity than the directory's
         self._identities: dict[int, Identity] = {}
-        self._summary = [0] * BUCKETS
+        self._summary = array("Q", bytes(8 * BUCKETS))
         self.gone_us: dict[int, int] = {}
         self.size = 0
         self.active = 0
         self.dead = 0
+        self.accused = 0
 
     # -- reading --------------------------------------------------------------------
 
@@ -120,7 +126,8 @@ class Table:
         self._identities = dict(other._identities)
         self._summary = other._summary[:]
         self.gone_us = dict(other.gone_us)
-        self.size, self.active, self.dead = other.size, other.active, other.dead
+        self.size, self.active = other.size, other.active
+        self.dead, self.accused = other.dead, other.accused
 
     def put(self, ordinal: int, key: int, now_us: int) -> None:
         """Set a member's key; counts, times and summary follow."""
@@ -128,20 +135,23 @@ class Table:
         was = old & STATUS_MASK if old else LEFT
         status = key & STATUS_MASK
         name_hash = self.directory.hashes[ordinal]
-        bucket = name_hash % BUCKETS
+        mixed = 0
         if was < DEAD:
             self.active -= 1
-            self._summary[bucket] ^= _mix(name_hash, old)
+            mixed = _mix(name_hash, old)
         elif was == DEAD:
             self.dead -= 1
         if status < DEAD:
             self.active += 1
-            self._summary[bucket] ^= _mix(name_hash, key)
-            self.gone_us.pop(ordinal, None)
+            mixed ^= _mix(name_hash, key)
+            if was >= DEAD:
+                self.gone_us.pop(ordinal, None)
         else:
             self.dead += status == DEAD
             if was < DEAD or ordinal not in self.gone_us:
                 self.gone_us[ordinal] = now_us
+        self._summary[name_hash % BUCKETS] ^= mixed
+        self.accused += _IS_ACCUSED[status] - _IS_ACCUSED[was]
         if key < ESCAPE:
             self.keys[ordinal] = key
             if old >= ESCAPE:
@@ -161,6 +171,7 @@ class Table:
         key = self.key(ordinal)
         assert key & STATUS_MASK >= DEAD, "only the departed are forgotten"
         self.dead -= key & STATUS_MASK == DEAD
+        self.accused -= key & STATUS_MASK == DEAD
         self.size -= 1
         self.keys[ordinal] = UNKNOWN
         self._large.pop(ordinal, None)
@@ -248,5 +259,6 @@ def differing_buckets(ours: bytes, theirs: bytes) -> bytes:
 
 def _mix(name_hash: int, key: int) -> int:
     """Return 64 well-spread bits of a member's name and key, to be combined by xor."""
-    mixed = ((name_hash ^ (key * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9) & _MASK_64
-    return mixed ^ (mixed >> 29)
+    # the hash is random already; an odd factor loses none of it, and no two keys of one
+    # member are alike
+    return name_hash * (2 * key + 1) & _MASK_64

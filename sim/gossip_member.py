@@ -53,7 +53,7 @@ class Surroundings:
         self.largest_bytes = 0  # of a datagram
 
 
-class Member:
+class Member(Station):
     """One life of one member: a machine, and what its host keeps for it.
 
     Invariant: the wheel holds a tick of it at `armed_us`, unless that is FOREVER_US, or
@@ -66,12 +66,12 @@ class Member:
         "_exchanges",
         "_lag_us",
         "_missed",
-        "_station",
+        "_timers",
         "armed_us",
         "host",
         "is_running",
         "machine",
-        "name",
+        "member_name",
         "pool",
         "settings",
     )
@@ -86,8 +86,9 @@ class Member:
         settings: Settings,
         machine: GossipMachine,
     ) -> None:
+        super().__init__(Place(REGION, pool, address))
         self.host = host
-        self.name = name
+        self.member_name = name
         self.pool = pool
         self.settings = settings
         self.machine = machine
@@ -99,13 +100,13 @@ class Member:
         self._exchanges: set[int] = set()  # ids that await their one answer
         # ends of exchanges that fell into a pause
         self._missed: list[tuple[int, Packet | None]] = []
-        self._station = around.network.add(Place(REGION, pool, address))
-        self._station.receive = self._receive
+        self._timers = machine.timers
+        around.network.connect(self)
         around.by_address[address] = self
 
     @property
     def address(self) -> str:
-        return self._station.name
+        return self.name  # as a station
 
     @property
     def is_paused(self) -> bool:
@@ -117,7 +118,7 @@ class Member:
         """End without a word."""
         self.is_running = False
         self.armed_us = NEVER_US
-        self._station.is_up = False
+        self.is_up = False
         del self._around.by_address[self.address]
 
     def pause(self) -> None:
@@ -150,17 +151,21 @@ class Member:
         machine = self.machine
         output = machine.take_output()
         if output is not NOTHING:
-            self._send(output.packets)
+            if self._around.is_wire:
+                self._send(output.packets)
+            else:
+                post = self._around.network.post
+                for address, packet in output.packets:
+                    post(self, address, packet)
             if output.events or output.exchanges or output.digest_changes:
                 self._carry_out_rest(output)
-        due_us = machine.deadline_us
-        if due_us < self.armed_us:
-            self._arm(due_us)
+        if self._timers.deadline_us < self.armed_us:
+            self._arm(self._timers.deadline_us)
 
     def _arm(self, due_us: int) -> None:
-        wheel = self._around.wheel
         at_us = due_us + self._lag_us
         if at_us < self.armed_us:
+            wheel = self._around.wheel
             self.armed_us = at_us = max(at_us, wheel.now_us)
             wheel.at(at_us, Member._tick, self)
 
@@ -169,12 +174,12 @@ class Member:
         if self.armed_us != now_us:
             return  # of a life that ended, or armed anew for an earlier time
         self.armed_us = FOREVER_US
-        machine = self.machine
-        if machine.deadline_us + self._lag_us <= now_us:
-            machine.tick(now_us)
+        if self._timers.deadline_us + self._lag_us <= now_us:
+            self.machine.tick(now_us)
             self.carry_out()
         else:
-            self._arm(machine.deadline_us)
+            # the timer was dropped since; the next one
+            self._arm(self._timers.deadline_us)
 
     def _carry_out_rest(self, output: Output) -> None:
         around = self._around
@@ -189,25 +194,21 @@ class Member:
     # -- datagrams ------------------------------------------------------------------
 
     def _send(self, packets: list[tuple[str, Packet]]) -> None:
-        around, here = self._around, self._station
+        around = self._around
         post = around.network.post
-        if not around.is_wire:
-            for address, packet in packets:
-                post(here, address, packet)
-            return
         for address, packet in packets:
             data = encode(packet, label=self.pool)
             around.bytes += len(data)
             around.largest_bytes = max(around.largest_bytes, len(data))
-            post(here, address, data)
+            post(self, address, data)
 
-    def _receive(self, source: Station, body: Any) -> None:
+    def receive(self, here: Station, body: Any) -> None:
         around = self._around
         packet = decode(body, label=self.pool) if around.is_wire else body
         if self._backlog is not None or self._lag_us:
-            self._receive_late(source.name, packet)
+            self._receive_late(here.name, packet)
         else:
-            self.machine.on_packet(source.name, packet, around.wheel.now_us)
+            self.machine.on_packet(here.name, packet, around.wheel.now_us)
             self.carry_out()
 
     def _receive_late(self, source: str, packet: Packet) -> None:

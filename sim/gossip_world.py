@@ -186,10 +186,10 @@ class GossipWorld:
             is_amnesiac: Its disk is gone as well.
         """
         member = self.members[host]
-        meta = member.machine.member(member.name)
+        meta = member.machine.member(member.member_name)
         known = self.kill(host)
         return self.add(
-            member.name,
+            member.member_name,
             host=host,
             pool=member.pool,
             address=address or member.address,
@@ -272,7 +272,7 @@ class GossipWorld:
 
     def is_agreed(self, pool: str = POOL) -> bool:
         """Return whether all running members of a pool believe just those alive, alike."""
-        running = sorted((m.name, m.address) for m in self.members.values() if m.pool == pool)
+        running = sorted((m.member_name, m.address) for m in self.members.values() if m.pool == pool)
         first: list[tuple[str, str, int]] | None = None
         for member in self.members.values():
             if member.pool != pool:

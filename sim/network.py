@@ -38,9 +38,9 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Station:
-    """One agent's end of all its links."""
+    """One agent's end of all its links. Who gets datagrams by `Network.post` inherits it."""
 
-    __slots__ = ("is_up", "name", "names", "place", "receive", "site")
+    __slots__ = ("is_up", "name", "names", "place", "site")
 
     def __init__(self, place: Place) -> None:
         self.name = place.name
@@ -48,12 +48,9 @@ class Station:
         self.names = place.names()
         self.site = (place.region, place.datacenter)
         self.is_up = True
-        # takes what `Network.post` brings: from which station, and what
-        self.receive: Callable[[Station, Any], None] = _drop
 
-
-def _drop(_here: Station, _body: Any) -> None:
-    """Nobody listens."""
+    def receive(self, here: "Station", body: Any) -> None:
+        """Take what `Network.post` brought from `here`."""
 
 
 # What a datagram or stream carries on its way: from, to, what to call there, with what.
@@ -82,10 +79,13 @@ class Network:
         self._lossy: dict[int, float] = {}
         self._next_fault = 0
 
-    def add(self, place: Place) -> Station:
-        """Connect an agent; it is up. A known one is connected anew."""
-        station = self._stations[place.name] = Station(place)
-        return station
+    def add(self, place: Place) -> None:
+        """Connect an agent; it is up."""
+        self.connect(Station(place))
+
+    def connect(self, station: Station) -> None:
+        """Connect an agent by a station of its own kind, in place of an earlier one."""
+        self._stations[station.name] = station
 
     def set_up(self, name: str, is_up: bool) -> None:
         self._stations[name].is_up = is_up
