@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench torture mutants clean
+.PHONY: setup test lint demo bench torture mutants pages clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ mutants: setup
 # means that it ran).
 bench: setup
 	$(BIN)/python -m bench.submission $(if $(REDUCED),--reduced || test $$? = 3)
+
+# The tables in docs/ that are made from the code: schema, defaults, what is not carried out.
+pages: setup
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
