@@ -38,7 +38,7 @@ def test_the_tables_are_what_the_code_says() -> None:
         page.name for page in GENERATE.pages()
         if GENERATE.generated(page.read_text()) != page.read_text()
     ]  # fmt: skip
-    assert stale == [], "run: python docs/generate.py"
+    assert stale == [], "run: make pages"
 
 
 def test_a_table_that_lies_is_found() -> None:
