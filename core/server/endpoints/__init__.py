@@ -89,6 +89,15 @@ region given, by any server there), C = carried to the node that runs the alloca
 | ACL.Token.Delete | W | accessor_id | {Index} |
 | Operator.RaftConfiguration | R | | {Servers: [{ID, Node, Address, Leader, Voter, RaftProtocol}], Index} |
 | Operator.TransferLeadership | W | id or address ("" = the best follower) | {From, To} |
+| Operator.RemovePeer | W | id or address | null |
+| Operator.RaftVerify | W | | {Index, Equal, Servers: [{ID, Node, Address, Hash, Error}], Differences: [{Table, Group, Servers}]} |
+| Operator.AutopilotGet | R | | AutopilotConfiguration |
+| Operator.AutopilotSet | W | cas; body AutopilotConfiguration | true or false with cas, else null |
+| Operator.AutopilotHealth | W | | OperatorHealthReply; status 429 when one is not healthy |
+| Operator.SnapshotOpen | R | at_index (0 = now) | {ServerID, ExportID, Index, DatacenterID} |
+| Operator.SnapshotChunk | A | server_id, export_id, offset | {data: bytes, is_last} |
+| Operator.SnapshotStage | W | restore_id, offset; body {data: bytes} | {Size} |
+| Operator.SnapshotRestore | W | restore_id, digest, force | {Index} |
 | Operator.RaftMeasure | W | body {Size, Window, Seconds, Rate} | {Committed, CommitsPerSecond, Milliseconds: {P50, P90, P99, P999, Max}, ...} |
 | Operator.SchedulerGet | R | | {SchedulerConfig, Index} |
 | Operator.SchedulerSet | W | cas; body SchedulerConfiguration | {Updated, Index} |

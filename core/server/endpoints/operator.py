@@ -1,4 +1,4 @@
-"""Operator.* and System.*: the quorum, the scheduler's settings, garbage collection."""
+"""Operator.* and System.*: the scheduler's settings, garbage collection, measures."""
 
 from typing import Any
 
@@ -30,50 +30,6 @@ _DEFAULTS: dict[str, Any] = {
     "RejectJobRegistration": False,
     "PauseEvalBroker": False,
 }
-
-
-def raft_configuration(request: Request) -> Answer:
-    server = request.server
-    consensus = server.consensus
-    names = {site.id: site.name for site in server.membership.own_servers()}
-    configuration = consensus.raft.configuration
-    rows = [
-        {
-            "ID": replica_id,
-            "Node": names.get(replica_id, "(unknown)"),
-            "Address": consensus.address_of(replica_id),
-            "Leader": replica_id == consensus.raft.leader_id,
-            "Voter": replica_id in configuration.voters,
-            "RaftProtocol": "3",
-        }
-        for replica_id in configuration.addresses
-    ]
-    index = max(1, consensus.raft.commit_index)
-    return Answer(body={"Servers": rows, "Index": index}, index=index)
-
-
-def transfer_leadership(request: Request) -> Answer:
-    consensus = request.server.consensus
-    wanted_id, wanted_address = request.text("id"), request.text("address")
-    heir = wanted_id
-    if wanted_address:
-        by_address = {consensus.address_of(voter): voter for voter in consensus.voters()}
-        heir = by_address.get(wanted_address, "")
-        if not heir:
-            raise QueryError(500, f"no server with address {wanted_address!r} in the quorum")
-    elif wanted_id and wanted_id not in consensus.voters():
-        raise QueryError(500, f"no server with id {wanted_id!r} in the quorum")
-    reason = consensus.transfer_leadership(heir)
-    if reason:
-        raise QueryError(500, f"leadership was not handed over: {reason}")
-    own = request.server.config
-    return Answer(
-        body={
-            "From": {"ID": own.server_id, "Address": own.rpc_addr},
-            "To": {"ID": consensus.raft.transfer_to,
-                   "Address": consensus.address_of(consensus.raft.transfer_to)},
-        }
-    )  # fmt: skip
 
 
 def raft_measure(request: Request) -> Deferred:
@@ -148,8 +104,6 @@ def reconcile_summaries(request: Request) -> Answer:
 
 
 ENDPOINTS = {
-    "Operator.RaftConfiguration": Endpoint(Kind.READ, raft_configuration),
-    "Operator.TransferLeadership": Endpoint(Kind.WRITE, transfer_leadership),
     "Operator.RaftMeasure": Endpoint(Kind.WRITE, raft_measure),
     "Operator.SchedulerGet": Endpoint(Kind.READ, scheduler_get),
     "Operator.SchedulerSet": Endpoint(Kind.WRITE, scheduler_set),

@@ -7,10 +7,12 @@ from core.server.endpoints import (
     allocations,
     clients,
     deployments,
+    dispatching,
     evaluations,
     jobs,
     nodes,
     operator,
+    quorum,
     registration,
     search,
     services,
@@ -21,6 +23,7 @@ from core.server.request import Endpoint
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     **jobs.ENDPOINTS,
     **registration.ENDPOINTS,
+    **dispatching.ENDPOINTS,
     **allocations.ENDPOINTS,
     **evaluations.ENDPOINTS,
     **deployments.ENDPOINTS,
@@ -30,5 +33,6 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     **agent.ENDPOINTS,
     **tokens.ENDPOINTS,
     **operator.ENDPOINTS,
+    **quorum.ENDPOINTS,
     **clients.ENDPOINTS,
 }
