@@ -13,7 +13,7 @@ failed, those it joined by, those of its last life, and the last 64 it has reape
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gossip import timers
 from gossip.digests import Digests
@@ -289,6 +289,10 @@ class Exchanger:
         )
 
     # -- memory of addresses --------------------------------------------------------
+
+    def remembered(self) -> Iterable[tuple[str, str]]:
+        """Return (address, name) pairs, the latest first; the name may be ""."""
+        return reversed(self._remembered.items())
 
     def answered_by(self, address: str) -> str:
         """Return the name of who last answered at an address we joined by, or ""."""

@@ -15,6 +15,7 @@ The host's contract
 Nothing here knows a clock, a socket or a thread. `rng` is the only source of chance.
 """
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -303,14 +304,23 @@ class GossipMachine:
         return self._digests.views(now_us)
 
     def snapshot(self) -> list[tuple[str, str]]:
-        """Return (name, address) of up to 64 live members, for `known` of the next life."""
+        """Return (name, address) of up to 64 members, for `known` of the next life.
+
+        The live first; then those who died, the last one first, and those who are forgotten
+        otherwise. To a member cut off from everybody all the others are dead, and if it
+        restarts then, they are all it has.
+        """
         table = self._local.table
-        return [
-            (identity.name, identity.address)
-            for ordinal in table.ordinals()
-            if ordinal != self._local.me and table.key(ordinal) & STATUS_MASK == ALIVE
-            for identity in (table.identity(ordinal),)
-        ][:SNAPSHOT_MEMBERS_MAX]
+        alive = (o for o in table.ordinals() if table.key(o) & STATUS_MASK == ALIVE)
+        dead = (o for o in reversed(table.gone_us) if table.key(o) & STATUS_MASK == DEAD)
+        found: dict[str, str] = {}
+        for ordinal in itertools.islice(itertools.chain(alive, dead), SNAPSHOT_MEMBERS_MAX + 1):
+            if ordinal != self._local.me:
+                identity = table.identity(ordinal)
+                found[identity.address] = identity.name
+        for address, name in self._exchanger.remembered():
+            found.setdefault(address, name)
+        return [(name, address) for address, name in found.items()][:SNAPSHOT_MEMBERS_MAX]
 
     def take_output(self) -> Output:
         """Return what the host shall do since the last call; the host does not change it."""

@@ -1,0 +1,310 @@
+"""The kinds of trouble: each a story drawn from the seed, and what it promises beyond the rest.
+
+A theme gets a pool that agrees, makes trouble, and mends it all before it returns. What
+must hold in the end (agreement, quiet, digests) is checked by `program` after each.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gossip.messages import DEAD, GOSSIP, LEFT, SUSPECT, Packet, make_update
+from sim.gossip.pool import Plight, Pool
+from sim.gossip.watch import Watch
+
+
+@dataclass
+class Story:
+    """What a theme works on."""
+
+    pool: Pool
+    watch: Watch
+    rng: random.Random
+    situations: Counter[str] = field(default_factory=Counter)
+    terms: dict[str, int] = field(default_factory=dict)
+    sequences: dict[str, int] = field(default_factory=dict)
+
+    def someone(self, *besides: str) -> str:
+        return self.rng.choice([name for name in self.pool.up() if name not in besides])
+
+    def some(self, count: int) -> list[str]:
+        return self.rng.sample(self.pool.up(), min(count, len(self.pool.up())))
+
+    def publish(self, origin: str) -> None:
+        """Publish the origin's next record at somebody: any member of it may be its leader."""
+        self.sequences[origin] = self.sequences.get(origin, 0) + 1
+        term = self.terms.setdefault(origin, 1)
+        self.watch.publish(self.someone(), origin, term, self.sequences[origin])
+
+    def kill(self, name: str, fault: str = "killed") -> list[tuple[str, str]]:
+        self.pool.faults[fault] += 1
+        self.watch.look()
+        known = self.pool.end(name)
+        self.watch.expect_death(name)
+        return known
+
+    def restart(self, name: str, known: list[tuple[str, str]]) -> None:
+        """Start it again: at its old address or a new one, by its disk or told whom to join."""
+        pool, rng = self.pool, self.rng
+        address = ""
+        if rng.random() < 0.5:
+            address = pool.new_address()
+            pool.faults["moved"] += 1
+        has_disk = rng.random() < 0.5 and bool(known)
+        pool.again(name, address=address, known=known if has_disk else [])
+        pool.faults["restarted"] += 1
+        if has_disk:
+            self.situations["rejoined by its disk alone"] += 1
+        else:
+            pool.join(name, self.someone(name))
+
+
+Theme = Callable[[Story], None]
+
+
+def quiet(story: Story) -> None:
+    """Nothing happens but single changes: what they cost, and who is probed."""
+    watch = story.watch
+    watch.run(20)
+    watch.check_quiet()
+    if story.pool.is_perfect:
+        watch.check_rounds()
+        watch.check_retransmits(story.someone())
+        story.situations["a rumour's copies counted"] += 1
+    name = story.someone()
+    story.pool.farewell(name)
+    watch.run(10)
+    story.pool.end(name)
+    watch.run(40)
+
+
+def deaths(story: Story) -> None:
+    """Members die, one by one or many at once, and some come back."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    for _ in range(rng.randint(2, 4)):
+        up = len(pool.up())
+        count = rng.choice((1, 1, 1, max(1, up // 3)))
+        if up - count < 3:
+            break
+        fault = "killed together" if count > 1 else "killed"
+        gone = {name: story.kill(name, fault) for name in story.some(count)}
+        watch.run(rng.choice((3, 12, 30, 75)))
+        for name, known in gone.items():
+            if rng.random() < 0.6:
+                story.restart(name, known)
+        watch.run(rng.random() * 10)
+        story.publish("dc-a")
+    watch.run(75)
+
+
+def flapping(story: Story) -> None:
+    """One member dies and comes back, over and over."""
+    watch, rng = story.watch, story.rng
+    name = story.someone()
+    for _ in range(rng.randint(3, 8)):
+        known = story.kill(name, "flapped")
+        watch.run(rng.choice((0.5, 2, 8, 20)))
+        story.restart(name, known)
+        watch.run(rng.choice((0.5, 2, 8)))
+
+
+def pairs(story: Story) -> None:
+    """Two members can't reach each other, but all others reach both: nobody is suspected."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    watch.run(30)
+    watch.is_needless_checked = not pool.network.lan.loss and len(pool.up()) >= 5
+    if watch.is_needless_checked:
+        story.situations["a cut pair bridged by others"] += 1
+    for _ in range(3):
+        one, two = story.some(2)
+        pool.faults["pair cut"] += 1
+        cut = pool.network.cut(pool.address(one), pool.address(two))
+        watch.run(rng.choice((10, 30)))
+        pool.network.heal(cut)
+    blocked = story.someone()
+    pool.faults["datagrams blocked"] += 1
+    block = pool.network.block_datagrams(pool.address(blocked))
+    watch.run(20)
+    pool.network.heal(block)
+    watch.run(5)
+    watch.is_needless_checked = False
+
+
+def partition(story: Story) -> None:
+    """The pool falls in two, or one direction is lost, for seconds or minutes."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    for _ in range(rng.randint(1, 2)):
+        up = pool.up()
+        side = rng.sample(up, rng.randint(1, len(up) - 1))
+        both_ways = rng.random() < 0.7
+        plight = pool.suffer(
+            "split" if both_ways else "one way lost",
+            lambda side=side, both_ways=both_ways: pool.network.split(  # type: ignore[misc]
+                map(pool.address, side), both_ways=both_ways
+            ),
+            pool.network.heal,
+        )
+        watch.run(rng.choice((5, 20, 60, 150)))
+        story.publish("dc-a")
+        plight.end()
+        watch.run(rng.choice((1, 20)))
+
+
+def isolation(story: Story) -> None:
+    """One member is alone, sees all others die, and may come back as another address."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    name = story.someone()
+    plight = pool.isolated([name])
+    # beyond the reap time where tombstones are short
+    watch.run(rng.choice((60, 120, 400)))
+    if rng.random() < 0.5:
+        known = pool.end(name)
+        pool.faults["moved"] += 1
+        address = pool.new_address()
+        pool.again(name, address=address, known=known)
+        plight.end()
+        plight = pool.isolated([name])
+        watch.run(rng.choice((1, 20)))
+    else:
+        story.situations["back without a restart"] += 1
+    plight.end()
+    watch.agree(90)
+    story.situations["isolated and back"] += 1
+
+
+def slow(story: Story) -> None:
+    """Some are slow or stopped for a while."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    for _ in range(rng.randint(1, 3)):
+        plights: list[Plight] = []
+        for name in story.some(rng.choice((1, 1, 2))):
+            if rng.random() < 0.5:
+                plights.append(pool.paused(name))
+            else:
+                plights.append(pool.slowed(name, rng.choice((200_000, 700_000, 3_000_000))))
+        watch.run(rng.choice((2, 6, 15, 40)))
+        for plight in plights:
+            plight.end()
+        watch.run(rng.choice((1, 10)))
+
+
+def accusers(story: Story) -> None:
+    """Members are accused, by anybody and of anything: who lives refutes, and stays."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    for _ in range(rng.randint(5, 10)):
+        victim, accuser, hearer = story.some(3)
+        view = pool.machine(victim).member(victim)
+        assert view is not None
+        status = rng.choice((SUSPECT, SUSPECT, DEAD, LEFT))
+        incarnation = max(1, view.incarnation + rng.choice((0, 0, 0, 1, -1)))
+        claim = make_update(victim, incarnation << 2 | status, accuser)
+        pool.faults["accused"] += 1
+        body = Packet(GOSSIP, sender=accuser, updates=(claim,))
+        pool.do(
+            hearer,
+            lambda machine, now_us, accuser=accuser, body=body: machine.on_packet(
+                pool.address(accuser), body, now_us
+            ),
+        )
+        watch.run(rng.choice((0.1, 1, 8)))
+        if rng.random() < 0.3:
+            name = story.someone()
+            pool.do(
+                name, lambda m, now_us: m.set_meta({"role": "client", "n": str(now_us)}, now_us)
+            )
+    watch.run(45)
+    for name in pool.up():
+        if watch.lost_by(name):
+            watch.fail("refutation", f"{name} lives, was accused, and is lost")
+    story.situations["accused and refuted"] += 1
+
+
+def echoes(story: Story) -> None:
+    """Old packets come again, in any order, any number of times."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    name = story.someone()
+    pool.farewell(name)
+    watch.run(3)
+    pool.end(name)
+    victim = story.someone()
+    story.kill(victim)
+    for _ in range(rng.randint(10, 30)):
+        if rng.random() < 0.3:
+            other = story.someone()
+            pool.do(other, lambda m, now_us: m.set_meta({"n": str(now_us)}, now_us))
+            story.publish(rng.choice(("dc-a", "dc-b")))
+        flights = [*pool.flights]
+        for flight in rng.sample(flights, min(20, len(flights))):
+            for _ in range(rng.choice((1, 1, 3))):
+                pool.repeat(flight)
+        watch.run(rng.choice((0.2, 2)))
+    watch.run(60)
+
+
+def digests(story: Story) -> None:
+    """Records of several origins: leaders change, old ones go on talking, readers restart."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    origins = ("dc-a", "dc-b", "dc-c")
+    for _ in range(rng.randint(8, 16)):
+        origin = rng.choice(origins)
+        chance = rng.random()
+        if chance < 0.25:
+            story.terms[origin] = story.terms.get(origin, 1) + 1  # a new leader counts anew
+            story.sequences[origin] = rng.randint(0, 3)
+            pool.faults["leader changed"] += 1
+        if chance > 0.8 and story.terms.get(origin, 1) > 1:
+            # a leader that was deposed and does not know it
+            pool.faults["deposed leader published"] += 1
+            watch.publish(
+                story.someone(), origin, story.terms[origin] - 1, 1_000 + len(watch.published)
+            )
+            story.situations["a record of the past refused"] += 1
+        story.publish(origin)
+        if rng.random() < 0.2:
+            watch.run(5)  # or the publisher takes the record with it
+            name = story.someone()
+            story.restart(name, story.kill(name))
+        watch.run(rng.choice((0.5, 3, 8)))
+    watch.check_digests_arrived(30)
+    story.situations["records at every reader"] += 1
+
+
+def farewells(story: Story) -> None:
+    """Members leave, are forced to leave, and come back under their names."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    for _ in range(2):
+        if len(pool.up()) < 5:
+            break
+        name = story.someone()
+        pool.farewell(name)
+        watch.run(rng.choice((5, 10)))
+        known = pool.end(name)
+        watch.run(rng.choice((2, 40)))
+        views = [pool.machine(host).member(name) for host in pool.up()]
+        if not pool.network.lan.loss and any(v and v.status != "left" for v in views):
+            watch.fail("farewell", f"{name} left, and not all know")
+        if rng.random() < 0.5:
+            story.restart(name, known)
+            story.situations["back after a farewell"] += 1
+            watch.run(10)
+    name = story.someone()
+    story.kill(name)
+    watch.run(75)
+    asked = story.someone()
+    if pool.do(asked, lambda machine, now_us: machine.force_leave(name, now_us)):
+        pool.faults["forced to leave"] += 1
+        watch.run(10)
+
+
+THEMES: dict[str, Theme] = {
+    "quiet": quiet, "deaths": deaths, "flapping": flapping, "pairs": pairs,
+    "partition": partition, "isolation": isolation, "slow": slow, "accusers": accusers,
+    "echoes": echoes, "digests": digests, "farewells": farewells,
+}  # fmt: skip
+
+FAULTS = (
+    "killed", "killed together", "restarted", "moved", "flapped", "pair cut",
+    "datagrams blocked", "split", "one way lost", "isolated", "paused", "slow", "accused",
+    "packet repeated", "leader changed", "deposed leader published", "left", "forced to leave",
+)  # fmt: skip
