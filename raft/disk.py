@@ -85,11 +85,15 @@ class RealDisk:
     def make_folder(self, path: Path) -> None:
         if path.is_dir():
             return
-        self.make_folder(path.parent)
-        path.mkdir(exist_ok=True, mode=0o700)
+        if not path.parent.exists():
+            self.make_folder(path.parent)
+        self._make_one_folder(path)
         # Its own name stands in the folder above: unsynced, a power cut takes it away with
         # everything that was synced below.
         self.sync_folder(path.parent)
+
+    def _make_one_folder(self, path: Path) -> None:
+        path.mkdir(exist_ok=True, mode=0o700)
 
     def list(self, folder: Path) -> list[str]:
         return sorted(os.listdir(folder))

@@ -1,0 +1,500 @@
+"""Power cuts under the real storage driver: `python -m sim.powercut --seeds N`.
+
+A replica's storage (raft.storage) works on real files; between any two operations of its
+driver the power may go. kill -9 would prove nothing of that: the kernel keeps what was
+written. So sim.platter records each operation and draws states that a power cut leaves;
+each is written out to another folder, and a storage is opened there as a server's start
+does. What must hold:
+
+    starts           it opens, and it opens again after one more write
+    acknowledged     all that an append returned for is there: entries, term, vote
+    not invented     and nothing else, but for a prefix of what was being appended
+    snapshot         the newest saved one is there, byte for byte, or the one being saved
+    votes            a full disk refuses entries; a vote it takes, and keeps
+
+A seed is a history of a replica: group commits, votes, tails cut, snapshots saved and
+installed, segments released, the disk full and free again; kills in the midst of it, after
+which the same files are opened again; and power cuts, after which it goes on from what was
+left. So an entry that a killed process had written and not synced, and that the next one
+found and relied on, is lost by the next power cut if opening does not sync it.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import itertools
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from raft.messages import Configuration, Entry, Kind, SnapshotMeta
+from raft.output import NO_SNAPSHOT, Boot, HardState, Persist
+from raft.snapshots import SnapshotDamagedError, SnapshotGoneError
+from raft.storage import Storage
+from raft.wal import DiskFullError, Recovery, WalDamagedError, WalFailedError
+from sim.platter import Killed, Platter, RecordingDisk, State, write_out
+from sim.seeds import Outcome, Program, Violation, main
+
+_NO_TERM: Final = HardState(0, "")
+OWNER: Final = "3f0e3a52-7d0e-4d0c-9a4e-8f3f0a1b2c3d"
+SEGMENT_BYTES: Final = 4096
+STEPS: Final = 30  # of one history
+_CUT_SHARE: Final = 0.4  # of the operations after which a power cut is looked at
+_BROKEN: Final = (WalDamagedError, WalFailedError, SnapshotDamagedError, SnapshotGoneError, OSError)
+
+FAULTS: Final = (
+    "power cut", "kill", "disk full", "write lost", "write torn",
+    "later change kept, earlier lost", "new name undone", "rename undone", "removal undone",
+)  # fmt: skip
+SITUATIONS: Final = (
+    "torn tail cut", "all of an append in flight survived", "part of an append in flight survived",
+    "segment begun", "segments released", "stray segments removed", "tail cut by the leader",
+    "snapshot saved", "snapshot installed", "snapshot in flight survived",
+    "vote taken by a full disk", "reserve used", "entries refused by a full disk",
+    "power cut after a kill", "went on after a power cut",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a log amounts to: what of it is acknowledged is a matter of who holds it."""
+
+    hard_state: HardState = _NO_TERM
+    base: tuple[int, int] = (0, 0)  # (index, term) before the first entry
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def last_index(self) -> int:
+        return self.base[0] + len(self.entries)
+
+    def term_at(self, index: int) -> int:
+        """Return an entry's term, -1 when the log does not hold it."""
+        if index == self.base[0]:
+            return self.base[1]
+        position = index - self.base[0] - 1
+        return self.entries[position].term if 0 <= position < len(self.entries) else -1
+
+    def steps(self, batch: Persist) -> Iterator["Log"]:
+        """Yield the log after each record of a batch; each is one that a cut may leave."""
+        log = self
+        if batch.hard_state is not None:
+            yield (log := replace(log, hard_state=batch.hard_state))
+        if batch.reset_to is not None:
+            meta = batch.reset_to
+            yield (log := replace(log, base=(meta.index, meta.term), entries=()))
+        if batch.truncate_from:
+            kept = log.entries[: batch.truncate_from - log.base[0] - 1]
+            yield (log := replace(log, entries=kept))
+        for entry in batch.entries:
+            yield (log := replace(log, entries=(*log.entries, entry)))
+
+    def boot(self, snapshot: SnapshotMeta) -> Boot:
+        """Return what a start finds, given the newest snapshot."""
+        term, voted_for = self.hard_state.term, self.hard_state.voted_for
+        if term < snapshot.term:
+            term, voted_for = snapshot.term, ""
+        entries: list[Entry] = []
+        if self.term_at(snapshot.index) == snapshot.term:
+            entries = list(self.entries[snapshot.index - self.base[0] :])
+        return Boot(term, voted_for, entries, snapshot)
+
+
+def body_of(index: int, term: int) -> bytes:
+    """Return a snapshot's bytes: a function of what it holds, as a state's are."""
+    return b"".join(
+        hashlib.sha256(b"%d %d %d" % (index, term, part)).digest() for part in range(40)
+    )
+
+
+class History:
+    """One seed: a replica's storage, and what it may have lost at any moment."""
+
+    def __init__(self, seed: int, folder: Path, *, has_faults: bool) -> None:
+        self.rng = random.Random(f"powercut {seed}")
+        self.outcome = Outcome()
+        self._has_faults = has_faults
+        self._folder = folder
+        self._generation = itertools.count()
+        self._looks = itertools.count()
+        self._log = Log()  # acknowledged
+        self._snapshots: list[SnapshotMeta] = [NO_SNAPSHOT]  # acknowledged: the last counts
+        self._in_flight: list[Persist] = []
+        self._saving: SnapshotMeta | None = None
+        self._ticket = 0
+        self._was_killed = False
+        self._is_looking = False
+        self._begin(None)
+
+    # --- life -----------------------------------------------------------------------------
+
+    def _begin(self, state: State | None) -> None:
+        self._root = self._folder / f"life-{next(self._generation)}"
+        self._root.mkdir()
+        write_out(state or {}, self._root)
+        self.disk = RecordingDisk(self._root, Platter(state), self._look)
+        self._open()
+
+    def _open(self) -> None:
+        """Start, as a server does; what is found is relied on from here."""
+        storage = self._start(self._root, self.disk)
+        self.storage = storage
+        self._rely_on(storage.newest, storage.recovery)
+
+    def _rely_on(self, newest: SnapshotMeta, recovery: Recovery) -> None:
+        # What the snapshot holds may have been released from the log.
+        boot = recovery.boot
+        base = (newest.index, newest.term)
+        self._log = Log(HardState(boot.term, boot.voted_for), base, tuple(boot.entries))
+        self._snapshots = [newest]
+        self._in_flight, self._saving = [], None
+
+    def _start(self, root: Path, disk: RecordingDisk | None) -> Storage:
+        """Open a folder and judge what it holds.
+
+        Raises:
+            Violation: It does not open, or holds something else than it must.
+        """
+        try:
+            storage = Storage.open(
+                root / "raft", owner=OWNER, disk=disk, segment_bytes=SEGMENT_BYTES
+            )
+        except _BROKEN as error:
+            raise Violation("starts", f"{type(error).__name__}: {error}") from error
+        try:
+            self._judge(storage)
+        except BaseException:
+            storage.close()
+            raise
+        self.outcome.situations["torn tail cut"] += bool(storage.recovery.torn)
+        self.outcome.situations["stray segments removed"] += bool(storage.recovery.stray)
+        return storage
+
+    def run(self) -> None:
+        steps: list[tuple[int, Callable[[], None]]] = [
+            (10, self._append), (3, self._vote), (2, self._cut_tail), (3, self._save),
+            (2, self._install), (2, self._release),
+        ]  # fmt: skip
+        if self._has_faults:
+            steps += [(2, self._fill), (2, self._kill), (2, self._die_soon), (2, self._cut_power)]
+        weights = [weight for weight, _ in steps]
+        try:
+            for _ in range(STEPS):
+                ((_, step),) = self.rng.choices(steps, weights)
+                try:
+                    step()
+                except Killed:
+                    self._revive()
+        finally:
+            self.storage.close()
+
+    # --- what a replica does ---------------------------------------------------------------
+
+    def _append(self) -> None:
+        self._hand_over(*[self._batch() for _ in range(self.rng.randint(1, 4))])
+
+    def _batch(self) -> Persist:
+        """Return a batch that follows what is in flight."""
+        newest = self._expected()
+        term = newest.hard_state.term
+        hard_state = None
+        if self.rng.random() < 0.2 or term == 0:
+            term += 1
+            hard_state = HardState(term, self.rng.choice(("", "a", "b")))
+        entries = []
+        for index in range(newest.last_index + 1, newest.last_index + 1 + self.rng.randint(0, 5)):
+            entries.append(Entry(index, term, Kind.COMMAND, self._payload()))
+        batch = self._persist(hard_state=hard_state, entries=entries)
+        self._in_flight.append(batch)
+        return batch
+
+    def _payload(self) -> bytes:
+        size = self.rng.choice((0, 8, 40, 200, 700, 700, 5000))
+        if self.rng.random() < 0.1:
+            return bytes(size)  # zeros, as where nothing was written
+        return self.rng.randbytes(size)
+
+    def _vote(self) -> None:
+        term = self._log.hard_state.term + 1
+        batch = self._persist(hard_state=HardState(term, self.rng.choice("abc")))
+        self._hand_over(batch)
+
+    def _cut_tail(self) -> None:
+        """A new leader's entries replace some that were never committed."""
+        log = self._log
+        lowest = max(log.base[0], self._snapshots[-1].index) + 1
+        if log.last_index < lowest:
+            return
+        index = self.rng.randint(lowest, log.last_index)
+        term = log.hard_state.term + 1
+        entries = [Entry(index, term, Kind.NOOP, b"")]
+        self._hand_over(
+            self._persist(hard_state=HardState(term, ""), truncate_from=index, entries=entries)
+        )
+        self.outcome.situations["tail cut by the leader"] += 1
+
+    def _save(self) -> None:
+        newest = self._snapshots[-1]
+        if self._log.last_index <= newest.index:
+            return
+        index = self.rng.randint(newest.index + 1, self._log.last_index)
+        term = self._log.term_at(index)
+        body = body_of(index, term)
+        self._saving = SnapshotMeta(index, term, Configuration.of({"a": "1"}), 1)
+        saved = self.storage.snapshots.save(self._saving, [body[:500], body[500:]])
+        self._snapshots.append(saved)
+        self._saving = None
+        self.outcome.situations["snapshot saved"] += 1
+        self._release()
+
+    def _install(self) -> None:
+        """A leader sends a snapshot of what this log does not hold."""
+        index = self._log.last_index + self.rng.randint(1, 9)
+        term = self._log.hard_state.term + self.rng.randint(0, 1)
+        if term == 0:
+            return
+        body = body_of(index, term)
+        meta = SnapshotMeta(
+            index, term, Configuration.of({"a": "1"}), 1, len(body),
+            hashlib.sha256(body).hexdigest(),
+        )  # fmt: skip
+        self._saving = meta
+        for offset in range(0, len(body), 500):
+            piece = body[offset : offset + 500]
+            is_last = offset + 500 >= len(body)
+            self.storage.snapshots.stage(meta, offset, piece, is_last=is_last)
+        self._snapshots.append(meta)
+        self._saving = None
+        hard_state = None
+        if term > self._log.hard_state.term:
+            hard_state = HardState(term, "")
+        self._hand_over(self._persist(hard_state=hard_state, reset_to=meta, release_through=index))
+        self.outcome.situations["snapshot installed"] += 1
+
+    def _release(self) -> None:
+        before = self._segment_count()
+        self._hand_over(self._persist(release_through=self._snapshots[-1].index))
+        self.outcome.situations["segments released"] += self._segment_count() < before
+
+    # --- full disk -------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """No file can grow. Entries are refused sooner or later, votes are not."""
+        self.disk.is_full = True
+        had_reserve = (self._root / "raft" / "reserve").exists()
+        refused = False
+        for _ in range(self.rng.randint(1, 12)):
+            try:
+                self._append()
+            except DiskFullError:
+                self._in_flight = []
+                refused = True
+                break
+        self.outcome.faults["disk full"] += refused
+        self.outcome.situations["entries refused by a full disk"] += refused
+        if had_reserve:
+            try:
+                for _ in range(self.rng.randint(1, 30)):
+                    self._vote()
+            except DiskFullError as error:
+                raise Violation("votes", f"a vote was refused by a full disk: {error}") from error
+            self.outcome.situations["vote taken by a full disk"] += refused
+            has_reserve = (self._root / "raft" / "reserve").exists()
+            self.outcome.situations["reserve used"] += not has_reserve
+        self.disk.is_full = False
+        retry = self._persist(truncate_from=self._log.last_index + 1)
+        self._hand_over(replace_batch(retry, is_retry=True))
+
+    # --- ends ------------------------------------------------------------------------------
+
+    def _kill(self) -> None:
+        raise Killed
+
+    def _die_soon(self) -> None:
+        self.disk.die_after = self.rng.randint(0, 8)
+
+    def _revive(self) -> None:
+        """The process was killed; another one opens the same files."""
+        self.outcome.faults["kill"] += 1
+        self._was_killed = True
+        with contextlib.suppress(Killed):  # all that matters is that lock and files are free
+            self.storage.close()
+        self.storage.wal.close()
+        self.disk = RecordingDisk(self._root, self.disk.platter, self._look)
+        self._open()
+
+    def _cut_power(self) -> None:
+        """The power goes in the midst of an append; go on from what is left."""
+        self.storage.close()
+        state = self.disk.platter.draw(self.rng, Counter())
+        shutil.rmtree(self._root)
+        self._begin(state)
+        self.outcome.situations["went on after a power cut"] += 1
+
+    # --- handing over ----------------------------------------------------------------------
+
+    def _persist(
+        self,
+        *,
+        hard_state: HardState | None = None,
+        reset_to: SnapshotMeta | None = None,
+        truncate_from: int = 0,
+        entries: list[Entry] | None = None,
+        release_through: int = 0,
+    ) -> Persist:
+        self._ticket += 1
+        return Persist(
+            ticket=self._ticket,
+            hard_state=hard_state,
+            reset_to=reset_to,
+            truncate_from=truncate_from,
+            entries=entries or [],
+            release_through=release_through,
+        )
+
+    def _hand_over(self, *batches: Persist) -> None:
+        self._in_flight = list(batches)
+        segments = self._segment_count()
+        self.storage.wal.append(batches)
+        for batch in batches:
+            for log in self._log.steps(batch):
+                self._log = log
+            self.outcome.acknowledged += 1
+        self._in_flight = []
+        self.outcome.situations["segment begun"] += self._segment_count() > segments
+
+    def _expected(self) -> Log:
+        """Return the log once all that is in flight is there."""
+        log = self._log
+        for batch in self._in_flight:
+            *_, log = (log, *log.steps(batch))
+        return log
+
+    def _segment_count(self) -> int:
+        return sum(1 for _ in (self._root / "raft").glob("log-*.wal"))
+
+    # --- judging ---------------------------------------------------------------------------
+
+    def _possible_logs(self) -> list[Log]:
+        """Return what a cut may leave of the log: all acknowledged, any prefix in flight."""
+        logs = [self._log]
+        for batch in self._in_flight:
+            logs += logs[-1].steps(batch)
+        return logs
+
+    def _look(self) -> None:
+        """An operation of the driver is done: what if the power went now?"""
+        if not self._has_faults or self._is_looking or self.rng.random() > _CUT_SHARE:
+            return
+        self._is_looking = True
+        root = self._folder / f"look-{next(self._looks)}"
+        root.mkdir()
+        try:
+            seen: Counter[str] = Counter()
+            write_out(self.disk.platter.draw(self.rng, seen), root)
+            self.outcome.faults += seen
+            self.outcome.faults["power cut"] += 1
+            self.outcome.situations["power cut after a kill"] += self._was_killed
+            storage = self._start(root, None)
+            self._write_on(root, storage)
+        finally:
+            shutil.rmtree(root)
+            self._is_looking = False
+
+    def _write_on(self, root: Path, storage: Storage) -> None:
+        """What was recovered can be written to, and is read again."""
+        boot = storage.recovery.boot
+        index = (boot.entries[-1].index if boot.entries else boot.snapshot.index) + 1
+        term = max(boot.term, 1)
+        entry = Entry(index, term, Kind.NOOP, b"")
+        try:
+            storage.wal.append(
+                [Persist(ticket=1, hard_state=HardState(term, boot.voted_for), entries=[entry])]
+            )
+            storage.close()
+            again = Storage.open(root / "raft", owner=OWNER, segment_bytes=SEGMENT_BYTES)
+            again.close()
+        except _BROKEN as error:
+            raise Violation("starts", f"after one more write: {error}") from error
+        found = again.recovery.boot
+        if found.entries != [*boot.entries, entry] or found.term != term:
+            raise Violation("acknowledged", f"entry {index}, written after a start, is gone")
+
+    def _judge(self, storage: Storage) -> None:
+        """Compare what was found with what may be.
+
+        Raises:
+            Violation: It can't be.
+        """
+        newest = storage.newest
+        acknowledged = self._snapshots[-1]
+        is_in_flight = self._saving is not None and newest.snapshot_id == self._saving.snapshot_id
+        if newest.snapshot_id != acknowledged.snapshot_id and not is_in_flight:
+            raise Violation(
+                "snapshot",
+                f"the newest is {newest.snapshot_id}, saved was {acknowledged.snapshot_id}",
+            )
+        self.outcome.situations["snapshot in flight survived"] += is_in_flight
+        if newest.index:
+            body = b"".join(storage.snapshots.pieces(newest))
+            if body != body_of(newest.index, newest.term):
+                raise Violation("snapshot", f"{newest.snapshot_id} holds other bytes")
+        found = storage.recovery.boot
+        possible = self._possible_logs()
+        for reached, log in enumerate(possible):
+            if log.boot(newest) == found:
+                last = len(possible) - 1
+                situations = self.outcome.situations
+                situations["all of an append in flight survived"] += reached == last > 0
+                situations["part of an append in flight survived"] += 0 < reached < last
+                return
+        raise Violation(*_difference(found, possible[0].boot(newest)))
+
+
+def _difference(found: Boot, acknowledged: Boot) -> tuple[str, str]:
+    """Return (checker, text) of what is wrong with a boot that no prefix explains."""
+    lost = [entry for entry in acknowledged.entries if entry not in found.entries]
+    if lost:
+        return "acknowledged", f"{len(lost)} entries are gone, the first is {lost[0].index}"
+    if (found.term, found.voted_for) != (acknowledged.term, acknowledged.voted_for):
+        return "acknowledged", (
+            f"the vote is {found.voted_for!r} in term {found.term}, it was "
+            f"{acknowledged.voted_for!r} in {acknowledged.term}"
+        )
+    extra = [entry.index for entry in found.entries if entry not in acknowledged.entries]
+    return "not invented", f"entries {extra[:5]} are there in a state that nobody wrote"
+
+
+def replace_batch(batch: Persist, *, is_retry: bool) -> Persist:
+    return Persist(ticket=batch.ticket, is_retry=is_retry, truncate_from=batch.truncate_from)
+
+
+def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
+    """Play one history on real files in memory, if this machine has such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="serai-powercut-", dir=memory if memory.is_dir() else None
+    ) as folder:
+        history = History(seed, Path(folder), has_faults=options.has_faults)
+        try:
+            history.run()
+        except Violation as violation:
+            history.outcome.violations.append((violation.checker, violation.text))
+        return history.outcome
+
+
+PROGRAM: Final = Program(
+    name="sim.powercut",
+    about="Cut the power between any two operations of the storage driver, and start again.",
+    faults=FAULTS,
+    situations=SITUATIONS,
+    run_seed=run_seed,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(PROGRAM))
