@@ -408,7 +408,18 @@ class AllocRunner:
             return
         for task in self.tasks.values():
             task.note(task_events.setup(self._box.now.wall_us))
-        self._box.emit(PrepareAlloc(self.alloc.id, list(self.tasks)))
+        self._box.emit(PrepareAlloc(self.alloc.id, list(self.tasks), self._payload_files()))
+
+    def _payload_files(self) -> dict[str, dict[str, bytes]]:
+        """Return what a dispatched job was given, for the tasks that ask for it."""
+        payload = self.alloc.job.payload if self.alloc.job is not None else None
+        if not payload:
+            return {}
+        asked = {
+            name: (runner.task.dispatch_payload or {}).get("File")
+            for name, runner in self.tasks.items()
+        }
+        return {name: {str(path): payload} for name, path in asked.items() if path}
 
     def _limit_run(self) -> None:
         limit_us = (self.group.max_run_duration_ns or 0) // 1000

@@ -44,10 +44,15 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrepareAlloc(Effect, frozen=True):
-    """Make the allocation's folders: alloc/{data,logs,tmp}, TASK/{local,secrets,tmp}."""
+    """Make the allocation's folders: alloc/{data,logs,tmp}, TASK/{local,secrets,tmp}.
+
+    `files` are put there as well, by their path below a task's local folder; one that
+    exists is left as it is.
+    """
 
     alloc_id: str
     tasks: list[str]
+    files: dict[str, dict[str, bytes]] = msgspec.field(default_factory=dict)  # by task
 
 
 class StartTask(Effect, frozen=True):

@@ -31,7 +31,7 @@ from core.federation.placing import ANY_REGION, Placing
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
 from core.model.host import Peer
-from core.model.ids import datacenter_of
+from core.model.ids import datacenter_of, parent_name
 from core.model.job import Job
 from core.model.query import Answer, Query
 
@@ -98,7 +98,7 @@ class Coordinator:
         return Here()
 
     def _locate_job(self, query: Query, job_id: str, then: Callable[[Where], None]) -> None:
-        """Find the home of a job by its name."""
+        """Find the home of a job by its name; a child lives where its parent does."""
         if self.host.state.jobs.get(query.namespace, job_id) is not None:
             then(Here())
             return
@@ -113,7 +113,7 @@ class Coordinator:
             else:
                 then(Here())
 
-        self._find_home(query.namespace, job_id, found)
+        self._find_home(query.namespace, parent_name(job_id) or job_id, found)
 
     def _find_home(self, namespace: str, job_id: str, found: Callable[[str, str], None]) -> None:
         """Call `found(home, error)`; home is "" when the name is free."""

@@ -8,6 +8,7 @@ answers it.
 from collections.abc import Iterable
 from typing import Final
 
+from core.jobspec.cron import Cron, CronError, zone_of
 from core.jobspec.validate_parts import (
     check_affinities,
     check_constraints,
@@ -19,7 +20,8 @@ from core.jobspec.validate_parts import (
     check_spreads,
     check_update,
 )
-from core.model.job import Job, Task, TaskGroup
+from core.model.ids import DISPATCH, PERIODIC
+from core.model.job import Job, PeriodicConfig, Task, TaskGroup
 
 JOB_TYPES: Final = ("service", "batch", "system", "sysbatch", "_core")
 MAX_COUNT: Final = 50_000
@@ -75,7 +77,7 @@ def _identity(job: Job) -> Iterable[str]:
     elif "\0" in job_id:
         yield "Job ID contains a null character"
     # A child lives at its parent's home and needs no claim (FEDERATION, "Records").
-    if not job.parent_id and ("/periodic-" in job_id or "/dispatch-" in job_id):
+    if not job.parent_id and (PERIODIC in job_id or DISPATCH in job_id):
         yield "Job ID contains /periodic- or /dispatch-, which are kept for children of jobs"
     if not job.name:
         yield "Missing job name"
@@ -99,8 +101,7 @@ def _kind(job: Job) -> Iterable[str]:
     if job.periodic is not None:
         if job.type not in {"batch", "sysbatch"}:
             yield 'Periodic can only be used with "batch" or "sysbatch" scheduler'
-        if job.periodic.enabled and not (job.periodic.spec or job.periodic.specs):
-            yield "Must specify a spec"
+        yield from _schedule(job.periodic)
     parameterized = job.parameterized_job
     if parameterized is not None:
         if job.type not in {"batch", "sysbatch"}:
@@ -110,6 +111,23 @@ def _kind(job: Job) -> Iterable[str]:
         both = set(parameterized.meta_required or []) & set(parameterized.meta_optional or [])
         if both:
             yield f"Required and optional meta keys should be disjoint: {', '.join(sorted(both))}"
+
+
+def _schedule(periodic: PeriodicConfig) -> Iterable[str]:
+    specs = [*(periodic.specs or []), *([periodic.spec] if periodic.spec else [])]
+    if periodic.enabled and not specs:
+        yield "Must specify a spec"
+    if periodic.spec and periodic.specs:
+        yield "Only cron or crons may be used"
+    for text in specs:
+        try:
+            Cron(text)
+        except CronError as error:
+            yield f'Invalid cron spec "{text}": {error}'
+    try:
+        zone_of(periodic.time_zone or "UTC")
+    except CronError as error:
+        yield f"Periodic: {error}"
 
 
 def _federation(job: Job) -> Iterable[str]:
@@ -163,7 +181,8 @@ def _group(job: Job, group: TaskGroup) -> list[str]:
 
 def _tasks(group: TaskGroup, ports: set[str]) -> Iterable[str]:
     tasks = group.tasks or []
-    if not tasks:
+    # Nomad makes the task of a Connect gateway itself.
+    if not tasks and not any((s.connect or {}).get("Gateway") for s in group.services or []):
         yield "Missing tasks for task group"
     yield from _doubles([t.name for t in tasks], "Task {} redefines '{}' from task {}")
     if sum(task.leader for task in tasks) > 1:

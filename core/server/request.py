@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import msgspec
 
@@ -170,7 +170,7 @@ def convert(value: Any, kind: type[T], place: str) -> T:
     Raises:
         QueryError: With the path of the first value that does not fit.
     """
-    if isinstance(value, kind):
+    if get_origin(kind) is None and isinstance(value, kind):
         return value
     try:
         return msgspec.convert(value, kind)

@@ -101,6 +101,14 @@ class DeregisterJob(Command):
     evaluation: Evaluation | None = None
 
 
+class MarkLaunch(Command):
+    """A periodic job was launched, or the launch was skipped: what is due counts from here."""
+
+    namespace: str
+    job_id: str
+    launched_us: int
+
+
 class SetJobStability(Command):
     namespace: str
     job_id: str

@@ -7,7 +7,12 @@ from core.state.access import bootstrap_acl, delete_token, put_token, set_schedu
 from core.state.collecting import collect_garbage
 from core.state.commands import Barrier, Bootstrap, RaiseSchema, SettleOrigin
 from core.state.entry import UnknownCommand, register_handler
-from core.state.job_commands import deregister_job, register_job, set_job_stability
+from core.state.job_commands import (
+    deregister_job,
+    mark_launch,
+    register_job,
+    set_job_stability,
+)
 from core.state.node_commands import (
     purge_node,
     register_node,
@@ -90,6 +95,7 @@ def register_all() -> None:
     register_handler(commands.RegisterJob, register_job)
     register_handler(commands.DeregisterJob, deregister_job)
     register_handler(commands.SetJobStability, set_job_stability)
+    register_handler(commands.MarkLaunch, mark_launch)
     register_handler(commands.UpsertEvaluations, upsert_evaluations)
     register_handler(commands.DeleteEvaluations, delete_evaluations)
     register_handler(commands.ApplyPlans, apply_plans)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from core.model.job import Job
-from core.state.commands import DeregisterJob, RegisterJob, SetJobStability
+from core.state.commands import DeregisterJob, MarkLaunch, RegisterJob, SetJobStability
 from core.state.jobs import STATUSES, VERSIONS_KEPT, JobRecord, spec_key
 from core.state.result import CommandResult
 from core.state.rollouts import put_deployment, put_evaluation
@@ -248,6 +248,17 @@ def set_job_stability(
     )
     state.jobs.put(msgspec.structs.replace(record, job=versions[0], older=versions[1:]))
     context.changed("jobs", "JobRegistered", record.id, record.namespace)
+    return CommandResult()
+
+
+def mark_launch(state: "State", command: MarkLaunch, context: "Context") -> CommandResult:
+    """Note a periodic job's launch; a moment before the noted one changes nothing."""
+    record = state.jobs.get(command.namespace, command.job_id)
+    if record is None:
+        return CommandResult(error="job not found", status=404)
+    if command.launched_us > record.launched_us:
+        state.jobs.put(msgspec.structs.replace(record, launched_us=command.launched_us))
+        context.changed("jobs", "JobLaunched", record.id, record.namespace)
     return CommandResult()
 
 

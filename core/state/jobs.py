@@ -83,6 +83,7 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     summary_create_index: int = 0
     summary_modify_index: int = 0
     modify_time_us: int = 0
+    launched_us: int = 0  # of a periodic job: its last launch, or the skip of one
     is_purged: bool = False
 
     @property

@@ -194,7 +194,7 @@ class Executor:
         error = ""
         try:
             await trio.to_thread.run_sync(
-                folders.prepare, self._alloc_root, effect.alloc_id, effect.tasks
+                folders.prepare, self._alloc_root, effect.alloc_id, effect.tasks, effect.files
             )
         except (OSError, ValueError) as failure:
             error = str(failure)

@@ -22,8 +22,13 @@ def check_name(name: str, what: str) -> None:
         raise ValueError(f"{what} {name!r} can't be a folder's name")
 
 
-def prepare(root: Path, alloc_id: str, tasks: list[str]) -> None:
+def prepare(
+    root: Path, alloc_id: str, tasks: list[str], files: dict[str, dict[str, bytes]] | None = None
+) -> None:
     """Make an allocation's folders; harmless when they exist.
+
+    Args:
+        files: By task: what to put below its local folder, unless it is there already.
 
     Raises:
         ValueError: A name that can't be a folder's.
@@ -39,11 +44,25 @@ def prepare(root: Path, alloc_id: str, tasks: list[str]) -> None:
             raise ValueError('a task can\'t be named "alloc": that is the shared folder')
         for name, mode in OWN:
             _make(base / task / name, mode)
+        for path, data in (files or {}).get(task, {}).items():
+            _put(base / task / "local", path, data)
 
 
 def destroy(root: Path, alloc_id: str) -> None:
     check_name(alloc_id, "allocation")
     shutil.rmtree(root / alloc_id, ignore_errors=True)
+
+
+def _put(folder: Path, path: str, data: bytes) -> None:
+    # The name comes from the job: it must not lead out of the folder.
+    parts = Path(path).parts
+    if not parts or Path(path).is_absolute() or ".." in parts:
+        raise ValueError(f"{path!r} leads out of the task's local folder")
+    target = folder.joinpath(*parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.write_bytes(data)
+        target.chmod(0o644)
 
 
 def _make(path: Path, mode: int) -> None:

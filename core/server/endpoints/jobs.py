@@ -158,10 +158,6 @@ def _group_numbers(request: Request, record: JobRecord, group: str) -> dict[str,
     return {"Placed": len(rows), "Running": running, "Healthy": healthy, "Unhealthy": unhealthy}
 
 
-def job_dispatch(request: Request) -> Answer:
-    raise QueryError(501, "parameterized jobs cannot be dispatched yet in this version")
-
-
 # --- finding ----------------------------------------------------------------------------
 
 
@@ -211,5 +207,4 @@ ENDPOINTS = {
     "Job.Submission": Endpoint(Kind.READ, job_submission, watches=_watch_job),
     "Job.Services": Endpoint(Kind.READ, job_services, watches=lambda request: ("services",)),
     "Job.ScaleStatus": Endpoint(Kind.READ, job_scale_status, watches=_watch_job),
-    "Job.Dispatch": Endpoint(Kind.WRITE, job_dispatch),
 }

@@ -7,10 +7,11 @@ import msgspec
 from core.jobspec import canonicalize, diff_jobs, error_text, validate, warnings_of
 from core.model.allocation import DesiredTransition
 from core.model.evaluation import EvalTrigger, Evaluation
+from core.model.instant import ZERO_TIME, rfc3339_of_ns
 from core.model.job import Job
 from core.model.query import Answer
 from core.scheduler import dry_run
-from core.server import evaluations
+from core.server import children, evaluations
 from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of, version_of
 from core.server.endpoints.shared import checked, only_index
@@ -214,11 +215,16 @@ def job_plan(request: Request) -> Answer:
         "JobModifyIndex": outcome.job_modify_index,
         "CreatedEvals": outcome.created_evaluations,
         "Diff": diff,
-        "NextPeriodicLaunch": "0001-01-01T00:00:00Z",
+        "NextPeriodicLaunch": _next_launch(job, server.now.wall_us),
         "Warnings": _warning_text(warnings_of(job)),
         "Index": index,
     }
     return Answer(body=body, index=index)
+
+
+def _next_launch(job: Job, now_us: int) -> str:
+    due_us = children.next_launch_us(job, now_us) if children.is_launched(job) else None
+    return ZERO_TIME if due_us is None else rfc3339_of_ns(due_us * 1000)
 
 
 def job_validate(request: Request) -> Answer:
