@@ -1,7 +1,8 @@
 """`serai job validate`: which of some job files run here, without what, and why others don't.
 
 A file runs; or it runs without what it asks for and is not carried out yet; or it is
-refused. The rules that need no agent are checked here. One that answers is asked as well.
+refused. The rules are checked here; for single files an agent that answers is asked too. A
+folder of hundreds is judged without one, so that its verdict is quick and the same anywhere.
 """
 
 import json
@@ -108,10 +109,10 @@ def validate(
     """Check job files: whether each runs here, runs without something, or is refused.
 
     PATHS are files (HCL or JSON; "-" is stdin) and folders, searched with all folders inside
-    for .nomad, .hcl and .json that hold a job. An agent at hand is asked for its rules as
+    for .nomad, .hcl and .json that hold a job. Of single files an agent at hand is asked as
     well; none is needed. Exit code 1: a file is refused.
     """
-    judge = _Judge(session, variables, var_files, is_offline=offline)
+    judge = _Judge(session, variables, var_files, is_offline=offline or has_folders)
     has_folders = any(path != STDIN and os.path.isdir(path) for path in paths)
     is_alone = len(paths) == 1 and not has_folders
     verdicts: list[Verdict] = []

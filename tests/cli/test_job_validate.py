@@ -66,7 +66,9 @@ def test_a_folder_is_judged_file_by_file_and_in_sum(serai: Serai, folder: Path) 
     assert result.lines[-1] == (
         "5 job files: 1 run, 1 run without something, 3 refused; without a job: 2 more"
     )
-    assert result.err.count("No agent answered") == 1
+    assert result.err == "", "no agent was asked"
+    result = serai("job", "validate", "a.nomad", "b.hcl")
+    assert result.code == 0 and result.err == "No agent answered; checked without one.\n"
 
 
 def test_the_verdicts_as_json(serai: Serai, folder: Path) -> None:
