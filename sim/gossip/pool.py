@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from gossip.machine import GossipMachine
 from gossip.messages import PING, Packet
 from gossip.settings import Settings
 from gossip.views import Counters, MemberEvent
@@ -26,8 +25,8 @@ KEPT_FLIGHTS: Final = 256
 class Flight(NamedTuple):
     """A packet that arrived."""
 
-    target: str  # address
     source: Station
+    target: Station
     body: Any  # Packet, or its bytes
 
 
@@ -59,6 +58,9 @@ class Pool(GossipWorld):
         self.hardships = 0
         self.hardship_end_us = 0
         self.is_age_blurred = False  # somebody slept on packets: ages lack that time
+        # every datagram passes there; a subclass of each member's host would be the alternative
+        self._hand_over = self.network._hand_over
+        self.network._hand_over = self._observe  # type: ignore[method-assign]
         self.flights: deque[Flight] = deque(maxlen=KEPT_FLIGHTS)
         # counted where packets arrive, and pass as objects:
         self.pinged_us: dict[tuple[str, str], int] = {}  # (asker, target) by name -> last
@@ -77,28 +79,20 @@ class Pool(GossipWorld):
         link = self.network.lan
         return not link.loss and not link.duplication and not self._around.is_wire
 
-    def add(self, name: str, **options: Any) -> GossipMachine:
-        machine = super().add(name, **options)
-        station = self.members[name]._station
-        receive = station.receive
-
-        def observe(source: Station, body: Any) -> None:
-            self.flights.append(Flight(station.name, source, body))
-            if isinstance(body, Packet):
-                self.rumours += len(body.updates)
-                if body.kind == PING:
-                    self.pinged_us[body.sender, body.target] = self.now_us
-            receive(source, body)
-
-        station.receive = observe
-        return machine
+    def _observe(self, flight: tuple[Station, Station, Any]) -> None:
+        """Keep and count what arrives, then let it arrive."""
+        body = flight[2]
+        self.flights.append(Flight(*flight))
+        if isinstance(body, Packet):
+            self.rumours += len(body.updates)
+            if body.kind == PING:
+                self.pinged_us[body.sender, body.target] = self.now_us
+        self._hand_over(flight)
 
     def repeat(self, flight: "Flight") -> None:
         """Let a packet arrive once more, however old it is."""
         self.faults["packet repeated"] += 1
-        member = self._around.by_address.get(flight.target)
-        if member is not None:
-            member._receive(flight.source, flight.body)
+        self._hand_over(flight)
 
     # -- members --------------------------------------------------------------------
 

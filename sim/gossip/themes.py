@@ -266,7 +266,7 @@ def digests(story: Story) -> None:
             name = story.someone()
             story.restart(name, story.kill(name))
         watch.run(rng.choice((0.5, 3, 8)))
-    watch.check_digests_arrived(30)
+    watch.check_digests_arrived(90)
     story.situations["records at every reader"] += 1
 
 
