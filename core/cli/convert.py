@@ -10,8 +10,10 @@ from core.cli.textfile import read_text, replace_text, shown_name
 
 
 @command()
-@click.argument("path", default="-")
-@option("-o", "output", metavar="file", help="Write to this file instead of stdout")
+@click.argument("path", default="-", type=click.Path())
+@option(
+    "-o", "output", metavar="file", type=click.Path(), help="Write to this file instead of stdout"
+)
 def hcl2json(path: str, output: str | None) -> int:
     """Make JSON of the HCL file PATH ("-" is stdin), whatever it is for.
 
@@ -24,8 +26,10 @@ def hcl2json(path: str, output: str | None) -> int:
 
 
 @command()
-@click.argument("path", default="-")
-@option("-o", "output", metavar="file", help="Write to this file instead of stdout")
+@click.argument("path", default="-", type=click.Path())
+@option(
+    "-o", "output", metavar="file", type=click.Path(), help="Write to this file instead of stdout"
+)
 def json2hcl(path: str, output: str | None) -> int:
     """Make HCL of the JSON object in the file PATH ("-" is stdin).
 

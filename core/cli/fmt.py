@@ -25,7 +25,7 @@ class _Wishes:
 
 
 @command()
-@click.argument("paths", nargs=-1)
+@click.argument("paths", nargs=-1, type=click.Path())
 @option("-check", is_flag=True, help="Write nothing; exit 1 when a layout differs")
 @option("-diff", is_flag=True, help="Show what changes")
 @option(

@@ -10,7 +10,7 @@ from core.cli.output import layout
 
 
 @command()
-@click.argument("path", default="example.nomad.hcl")
+@click.argument("path", default="example.nomad.hcl", type=click.Path())
 @option("-connect", is_flag=True, help="The template connect")
 @option("-list-templates", is_flag=True, help="Show the templates, and write nothing")
 @option("-short", "is_short", is_flag=True, help="Without the explanations")

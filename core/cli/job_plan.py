@@ -19,7 +19,7 @@ ERROR = 255
 
 
 @api_command(error_code=ERROR)
-@click.argument("path")
+@click.argument("path", type=click.Path())
 @file_options
 @option("-diff/-no-diff", "wants_diff", default=True, help="Show the difference (default true)")
 @option("-policy-override", is_flag=True, hidden=True)

@@ -20,7 +20,14 @@ def variable_options(function: Any) -> Any:
             default=True,
             help="Refuse values for variables the file lacks (default true)",
         ),
-        option("-var-file", "var_files", multiple=True, metavar="file", help="Variables' values"),
+        option(
+            "-var-file",
+            "var_files",
+            multiple=True,
+            metavar="file",
+            type=click.Path(),
+            help="Variables' values",
+        ),
         option("-var", "variables", multiple=True, metavar="name=value", help="A variable"),
     ):
         function = decorate(function)
@@ -34,7 +41,7 @@ def file_options(function: Any) -> Any:
 
 
 @api_command()
-@click.argument("path")
+@click.argument("path", type=click.Path())
 @file_options
 @option("-check-index", type=int, help="Register only if the job's modify index is this")
 @option("-detach", is_flag=True, help="Return once registered, without following")

@@ -90,7 +90,7 @@ def _places(lines: Sequence[int]) -> str:
 
 
 @api_command()
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
 @variable_options
 @option("-json", "as_json", is_flag=True, help="Write the verdicts as JSON")
 @option("-offline", is_flag=True, help="Ask no agent")
@@ -112,8 +112,8 @@ def validate(
     for .nomad, .hcl and .json that hold a job. Of single files an agent at hand is asked as
     well; none is needed. Exit code 1: a file is refused.
     """
-    judge = _Judge(session, variables, var_files, is_offline=offline or has_folders)
     has_folders = any(path != STDIN and os.path.isdir(path) for path in paths)
+    judge = _Judge(session, variables, var_files, is_offline=offline or has_folders)
     is_alone = len(paths) == 1 and not has_folders
     verdicts: list[Verdict] = []
     left_out = 0

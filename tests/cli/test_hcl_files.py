@@ -97,3 +97,18 @@ def test_conversion_refuses_with_the_place(serai: Serai, folder: Path) -> None:
     assert "too large" in serai("json2hcl", "big.json").err
     result = serai("hcl2json", "-o", "none/x.json", "clean.hcl")
     assert result.code == 1 and "cannot write none/x.json" in result.err
+
+
+@pytest.mark.parametrize(
+    "words", ["fmt", "hcl2json", "json2hcl", "job validate", "job run", "job plan"]
+)
+def test_completion_offers_files(words: str) -> None:
+    from click.shell_completion import ShellComplete
+
+    from core.cli.main import build_root
+
+    complete = ShellComplete(build_root(), {}, "serai", "_SERAI_COMPLETE")
+    offered = complete.get_completions(words.split(), "exa")
+    assert [item.type for item in offered] == ["file"]
+    flags = {item.value for item in complete.get_completions(words.split(), "-")}
+    assert flags & {"-check", "-o", "-var-file"}
