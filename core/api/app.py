@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from core.api import snapshots
 from core.api.parameters import BadParameter, read_query
 from core.api.routes import ENTERPRISE, NoRoute, Route, match
 from core.api.streams import file_bytes, file_stream, log_stream
@@ -94,7 +95,8 @@ class Api:
                 refusal.headers["Allow"] = ", ".join(sorted(error.allowed))
             return refusal, "unknown"
         try:
-            body = await self._body(request)
+            is_stream = route.query == "@restore-snapshot"
+            body = None if is_stream else await self._body(request)
             query = read_query(
                 route.query,
                 path_params,
@@ -131,10 +133,25 @@ class Api:
             return await _streamed(log_stream(self._backend, query), query)
         if name == "@stream":
             return await _streamed(file_stream(self._backend, query), query)
+        if name == "@save-snapshot":
+            return await self._save_snapshot(query)
+        if name == "@restore-snapshot":
+            answer = await snapshots.restore(self._backend, query, request.stream())
+            return self._answer(answer, pretty="pretty" in request.query_params)
         answer = await file_bytes(self._backend, query)
         if answer.is_error:
             return _text(answer.status, answer.error)
         return Response(answer.body, media_type="application/octet-stream")
+
+    async def _save_snapshot(self, query: Query) -> Response:
+        answer, chunks = await snapshots.save(self._backend, query)
+        if answer.is_error:
+            return _text(answer.status, answer.error)
+        headers = {
+            **_standing(answer),
+            "Content-Disposition": f'attachment; filename="serai-{answer.index}.snap"',
+        }
+        return StreamingResponse(chunks, 200, headers, "application/octet-stream")
 
     async def _parse(self, query: Query, *, pretty: bool) -> Response:
         body = query.body if isinstance(query.body, dict) else {}
@@ -173,20 +190,24 @@ class Api:
         )
 
     def _answer(self, answer: Answer, *, pretty: bool) -> Response:
-        headers = {
-            "X-Nomad-Index": str(answer.index),
-            "X-Nomad-LastContact": str(answer.last_contact_ms),
-            "X-Nomad-KnownLeader": "true" if answer.known_leader else "false",
-            **answer.headers,
-        }
+        headers = {**_standing(answer), **answer.headers}
         if answer.next_token:
             headers["X-Nomad-NextToken"] = answer.next_token
-        if answer.is_error:
+        if answer.is_error and answer.body is None:
             return PlainTextResponse(answer.error, answer.status, headers)
         if answer.status == 204:
             return Response(None, 204, headers)
         data = _json(answer.body, pretty=pretty)
         return Response(data, answer.status, headers, "application/json")
+
+
+def _standing(answer: Answer) -> dict[str, str]:
+    """Return the headers that say how new an answer is."""
+    return {
+        "X-Nomad-Index": str(answer.index),
+        "X-Nomad-LastContact": str(answer.last_contact_ms),
+        "X-Nomad-KnownLeader": "true" if answer.known_leader else "false",
+    }
 
 
 def _json(value: Any, *, pretty: bool) -> bytes:
