@@ -23,10 +23,12 @@ GROUPS: Final[dict[str, str]] = {
     "namespace": "Look at namespaces",
     "node": "Look at and manage nodes",
     "operator": "Tools for operators of a datacenter",
+    "operator autopilot": "See how a datacenter keeps its quorum",
     "operator gossip": "Manage the gossip pools",
     "operator gossip keyring": "Manage gossip encryption keys",
     "operator raft": "Look at and steer a datacenter's Raft",
     "operator scheduler": "Read and change the scheduler's configuration",
+    "operator snapshot": "Save, look at and restore the state of a datacenter",
     "region": "Look at the regions of the federation",
     "server": "Look at and manage servers",
     "service": "Look up registered services",
@@ -94,10 +96,35 @@ COMMANDS: Final[dict[str, Entry]] = {
     "operator gossip keyring list": Entry("core.cli.operator:list_keys", "List the keys in use"),
     "operator gossip keyring remove": Entry("core.cli.operator:remove_key", "Remove a key"),
     "operator gossip keyring use": Entry("core.cli.operator:use_key", "Send under another key"),
-    "operator raft list-peers": Entry("core.cli.operator:list_peers", "List the Raft peers"),
+    "operator autopilot get-config": Entry(
+        "core.cli.operator_raft:get_config", "Show how the leader keeps the quorum"
+    ),
+    "operator autopilot health": Entry(
+        "core.cli.operator_raft:health", "Show which servers are healthy"
+    ),
+    "operator autopilot set-config": Entry(
+        "core.cli.operator_raft:set_config", "Change how the leader keeps the quorum"
+    ),
+    "operator raft list-peers": Entry("core.cli.operator_raft:list_peers", "List the Raft peers"),
     "operator raft measure": Entry("core.cli.operator:measure", "Measure how fast the log commits"),
+    "operator raft remove-peer": Entry(
+        "core.cli.operator_raft:remove_peer", "Remove a server from the quorum"
+    ),
     "operator raft transfer-leadership": Entry(
-        "core.cli.operator:transfer_leadership", "Hand leadership to another server"
+        "core.cli.operator_raft:transfer_leadership", "Hand leadership to another server"
+    ),
+    "operator raft verify": Entry(
+        "core.cli.operator_raft:verify", "Compare the state of all servers"
+    ),
+    "operator snapshot inspect": Entry(
+        "core.cli.operator_snapshot:inspect", "Show what a snapshot holds"
+    ),
+    "operator snapshot restore": Entry(
+        "core.cli.operator_snapshot:restore", "Replace the state by a snapshot's"
+    ),
+    "operator snapshot save": Entry("core.cli.operator_snapshot:save", "Save the state to a file"),
+    "operator snapshot state": Entry(
+        "core.cli.operator_snapshot:state", "Show what a snapshot holds"
     ),
     "operator scheduler get-config": Entry(
         "core.cli.operator:get_scheduler_config", "Show the scheduler's configuration"

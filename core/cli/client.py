@@ -12,7 +12,7 @@ again when the agent closed it.
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -29,7 +29,7 @@ class ApiError(CliError):
     """The agent answered with an error. `status` is HTTP's, the message its body."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{message} ({status})" if message else f"HTTP status {status}")
+        super().__init__(message or f"HTTP status {status}")
         self.status = status
         self.body = message
 
@@ -92,8 +92,19 @@ class Api:
         """GET and yield the body as it comes in. For logs and events; no time limit."""
         response = self._send("GET", path, params, None, {}, timeout_s=None)
         _raise_for_status(response.status, response)
-        while chunk := response.read1(CHUNK):
-            yield chunk
+        try:
+            while chunk := response.read1(CHUNK):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise CliError(f"the agent's answer broke off: {error}") from error
+
+    def upload(self, path: str, chunks: Iterable[bytes], /, **params: Any) -> Any:
+        """PUT a body of any length as it comes, and return the answer's."""
+        response = self._send("PUT", path, params, chunks, {}, timeout_s=READ_TIMEOUT_S)
+        data = response.read()
+        _raise_for_status(response.status, data)
+        return _decode(data, path)
 
     def raw(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
@@ -131,7 +142,7 @@ class Api:
         method: str,
         path: str,
         params: dict[str, Any],
-        body: bytes | None,
+        body: bytes | Iterable[bytes] | None,
         headers: dict[str, str],
         *,
         timeout_s: float | None,
@@ -160,7 +171,7 @@ class Api:
         self,
         method: str,
         target: str,
-        body: bytes | None,
+        body: bytes | Iterable[bytes] | None,
         headers: dict[str, str],
         timeout_s: float | None,
     ) -> http.client.HTTPResponse:

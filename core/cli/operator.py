@@ -1,4 +1,4 @@
-"""`serai operator ...`: the raw API, Raft, the scheduler's configuration, gossip keys."""
+"""`serai operator ...`: the raw API, figures of Raft, the scheduler's configuration, gossip keys."""
 
 import sys
 from pathlib import Path
@@ -58,26 +58,6 @@ def api(
 
 
 @api_command()
-@option("-stale", is_flag=True, help="Ask any server, not the leader alone")
-def list_peers(session: Session, *, stale: bool) -> int:
-    """List the Raft peers of the agent's datacenter."""
-    answer = session.api.get("/v1/operator/raft/configuration", stale=stale)
-    rows = [
-        [
-            one.get("Node", ""),
-            one["ID"],
-            one["Address"],
-            "leader" if one.get("Leader") else "follower",
-            bool(one.get("Voter")),
-            one.get("RaftProtocol", ""),
-        ]
-        for one in answer.get("Servers") or []
-    ]
-    session.out.table(("Node", "ID", "Address", "State", "Voter", "RaftProtocol"), rows)
-    return 0
-
-
-@api_command()
 @option("-duration", default="5s", metavar="duration", help="How long (5s)")
 @option("-json", "as_json", is_flag=True, help="Write the figures as JSON")
 @option("-rate", type=int, default=0, metavar="n", help="Entries a second (as many as fit)")
@@ -111,18 +91,6 @@ def measure(
     ]
     session.out.pairs(rows)
     return 1 if figures["Refused"] else 0
-
-
-@api_command()
-@option("-peer-address", metavar="address", help="RPC address of the new leader")
-@option("-peer-id", metavar="id", help="Its id in list-peers")
-def transfer_leadership(session: Session, *, peer_address: str | None, peer_id: str | None) -> int:
-    """Hand the leadership of the datacenter to another server."""
-    if peer_address and peer_id:
-        raise CliError("-peer-address and -peer-id exclude each other")
-    session.api.put("/v1/operator/raft/transfer-leadership", address=peer_address, id=peer_id)
-    session.out.line("Leadership is handed over")
-    return 0
 
 
 @api_command()

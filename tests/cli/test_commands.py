@@ -50,7 +50,7 @@ def test_flags_win_over_serai_variables_and_those_over_nomads(
 def test_an_error_of_the_api_is_one_line_with_its_text(serai: Serai, api: Start) -> None:
     api({"GET /v1/jobs": (403, "Permission denied")})
     result = serai("status")
-    assert (result.code, result.err) == (1, "Error: Permission denied (403)\n")
+    assert (result.code, result.err) == (1, "Error: Permission denied\n")
 
 
 def test_an_answer_that_is_not_json_is_said(serai: Serai, api: Start) -> None:
