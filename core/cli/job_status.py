@@ -1,15 +1,17 @@
 """`serai job status`: all jobs, or one with its summary, deployment and allocations."""
 
+import time
 from typing import Any
 
 import click
 
 from core.cli.flags import option
-from core.cli.output import Output, clock, short
+from core.cli.output import Output, clock, duration, short
 from core.cli.placement import group_failures
 from core.cli.resolve import JobRef, resolve_job
 from core.cli.session import Session, api_command
 from core.cli.views import alloc_table, deployed_table
+from core.model.child import DISPATCH, PERIODIC
 
 Record = dict[str, Any]
 _SUMMARY = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost", "Unknown")
@@ -118,6 +120,9 @@ def show_job(
     if is_short:
         return
     summary = session.api.find(f"{ref.route}/summary", **ref.query) or {}
+    if _makes_children(record):
+        _children(session, ref, record, summary)
+        return
     _summary(out, summary)
     evaluations = session.api.get(f"{ref.route}/evaluations", **ref.query) or []
     if evals or verbose:
@@ -153,23 +158,71 @@ def _head(out: Output, job: Record) -> None:
         ("Node Pool", job.get("NodePool")),
         ("Status", status_text + " (stopped)" * bool(job.get("Stop"))),
         ("Periodic", bool(job.get("Periodic"))),
-        ("Parameterized", bool(job.get("ParameterizedJob"))),
+        ("Parameterized", _is_parameterized(job)),
     ]
+    if job.get("Periodic") and not job.get("Stop"):
+        rows.append(("Next Periodic Launch", _next_launch(job)))
     if job.get("StatusDescription"):
         rows.append(("Description", job["StatusDescription"]))
     out.pairs(rows)
 
 
+def _is_parameterized(job: Record) -> bool:
+    return bool(job.get("ParameterizedJob")) and not job.get("Dispatched")
+
+
+def _makes_children(job: Record) -> bool:
+    return bool(job.get("Periodic")) or _is_parameterized(job)
+
+
+def _next_launch(job: Record) -> str:
+    from core.jobspec.cron import CronError, next_of_us
+
+    periodic = job["Periodic"]
+    if periodic.get("Enabled") is False:
+        return "none (disabled)"
+    if _is_parameterized(job):
+        return "none (it is launched once it is dispatched)"
+    specs = list(periodic.get("Specs") or []) or [periodic.get("Spec") or ""]
+    now_ns = time.time_ns()
+    try:
+        due_us = next_of_us(specs, now_ns // 1000, periodic.get("TimeZone") or "UTC")
+    except CronError as error:
+        return f"never: {error}"
+    if due_us is None:
+        return "never again"
+    return (
+        f"{clock(due_us * 1000)} ({duration((due_us * 1000 - now_ns) // 1_000_000_000)} from now)"
+    )
+
+
+def _children(session: Session, ref: JobRef, record: Record, summary: Record) -> None:
+    """Write what a periodic or parameterized job asks for, and the jobs made from it."""
+    out = session.out
+    if _is_parameterized(record):
+        config = record["ParameterizedJob"]
+        out.heading("Parameterized Job")
+        out.pairs(
+            [
+                ("Payload", config.get("Payload") or "optional"),
+                ("Required Metadata", ", ".join(config.get("MetaRequired") or []) or "<none>"),
+                ("Optional Metadata", ", ".join(config.get("MetaOptional") or []) or "<none>"),
+            ]
+        )
+    counts = summary.get("Children") or {}
+    out.heading("Children Job Summary")
+    names = ("Pending", "Running", "Dead")
+    out.table(names, [[counts.get(name, 0) for name in names]])
+    mark = DISPATCH if _is_parameterized(record) else PERIODIC
+    found = session.api.get("/v1/jobs", prefix=ref.id + mark, **ref.query) or []
+    if found:
+        out.heading("Dispatched Jobs" if mark == DISPATCH else "Previously Launched Jobs")
+        newest = sorted(found, key=lambda job: (job.get("SubmitTime") or 0, job["ID"]))
+        out.table(("ID", "Status"), [[job["ID"], job["Status"]] for job in newest])
+
+
 def _summary(out: Output, summary: Record) -> None:
     groups: dict[str, Record] = summary.get("Summary") or {}
-    children = summary.get("Children") or {}
-    if any(children.values()) and not groups:
-        out.heading("Children Job Summary")
-        out.table(
-            ("Pending", "Running", "Dead"),
-            [[children.get(k, 0) for k in ("Pending", "Running", "Dead")]],
-        )
-        return
     out.heading("Summary")
     rows = [
         [name, *[group.get(column, 0) for column in _SUMMARY]]

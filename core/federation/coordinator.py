@@ -30,8 +30,9 @@ from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.placing import ANY_REGION, Placing
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
+from core.model.child import parent_name
 from core.model.host import Peer
-from core.model.ids import datacenter_of, parent_name
+from core.model.ids import datacenter_of
 from core.model.job import Job
 from core.model.query import Answer, Query
 

@@ -20,7 +20,7 @@ from core.jobspec.validate_parts import (
     check_spreads,
     check_update,
 )
-from core.model.ids import DISPATCH, PERIODIC
+from core.model.child import DISPATCH, PERIODIC
 from core.model.job import Job, PeriodicConfig, Task, TaskGroup
 
 JOB_TYPES: Final = ("service", "batch", "system", "sysbatch", "_core")

@@ -143,14 +143,3 @@ def _round_keys(datacenter_id: str) -> tuple[int, ...]:
 def _shape(bits: int, datacenter_id: str) -> str:
     text = f"{bits:020x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:]}-{datacenter_id}"
-
-
-# What stands between the names of a job and of one that was made from it.
-PERIODIC: Final = "/periodic-"
-DISPATCH: Final = "/dispatch-"
-
-
-def parent_name(job_id: str) -> str:
-    """Return the name of the job that a child's name says it was made from, "" for none."""
-    ends = [end for mark in (PERIODIC, DISPATCH) if (end := job_id.find(mark)) > 0]
-    return job_id[: min(ends)] if ends else ""

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from core.jobspec.cron import next_of_us
+from core.model.child import DISPATCH, PERIODIC
 from core.model.evaluation import EvalTrigger, Evaluation
-from core.model.ids import DISPATCH, PERIODIC
 from core.model.job import Job
 
 MAX_PAYLOAD_BYTES: Final = 16_384

@@ -25,7 +25,7 @@ def job_stub(job: Job, summary: JobSummary, *, has_meta: bool) -> dict[str, Any]
         "Type": job.type,
         "Priority": job.priority,
         "Periodic": job.periodic is not None,
-        "ParameterizedJob": job.parameterized_job is not None,
+        "ParameterizedJob": job.parameterized_job is not None and not job.dispatched,
         "Stop": bool(job.stop),
         "Status": job.status or "pending",
         "StatusDescription": job.status_description or "",
