@@ -6,8 +6,12 @@ tier and is skipped when it comes up.
 """
 
 import math
+from operator import attrgetter
+from typing import Final
 
-from gossip.messages import Update
+from gossip.messages import UPDATE_BYTES_MIN, Update
+
+_SIZE_BYTES: Final = attrgetter("size_bytes")
 
 
 def retransmit_limit(multiplier: int, members: int) -> int:
@@ -16,15 +20,18 @@ def retransmit_limit(multiplier: int, members: int) -> int:
 
 
 class Rumours:
-    """Invariants: `current[name]` is in exactly one tier; `_stale` counts all others."""
+    """Invariants: `current[name]` is in exactly one tier; `_stale` counts all others; no
+    current one is larger than `_largest_bytes`.
+    """
 
-    __slots__ = ("_limit", "_multiplier", "_stale", "_tiers", "current")
+    __slots__ = ("_largest_bytes", "_limit", "_multiplier", "_stale", "_tiers", "current")
 
     def __init__(self, retransmit_multiplier: int) -> None:
         self._multiplier = retransmit_multiplier
         self._limit = retransmit_multiplier
         self._tiers: list[list[Update]] = [[]]
         self._stale = 0
+        self._largest_bytes = UPDATE_BYTES_MIN
         self.current: dict[str, Update] = {}
 
     def resize(self, members: int) -> None:
@@ -40,6 +47,9 @@ class Rumours:
             self._stale += 1
             if self._stale > len(self.current) + 64:
                 self._compact()
+        elif not self.current:
+            self._largest_bytes = UPDATE_BYTES_MIN
+        self._largest_bytes = max(self._largest_bytes, update.size_bytes)
         self.current[update.name] = update
         self._tiers[0].append(update)
 
@@ -56,20 +66,20 @@ class Rumours:
         taken: list[Update] = []
         moved: list[tuple[int, list[Update]]] = []
         for sent, tier in enumerate(self._tiers):
-            chosen: list[Update] = []
-            while tier and parts:
-                update = tier[-1]
-                if current.get(update.name) is not update:
-                    tier.pop()
-                    self._stale -= 1
-                    continue
-                if update.size_bytes > room_bytes:
+            while tier and parts and room_bytes >= UPDATE_BYTES_MIN:
+                # so many fit for sure; a large one may keep others from that
+                count = min(len(tier), parts, room_bytes // self._largest_bytes) or 1
+                chosen = tier[: -count - 1 : -1]
+                if self._stale:
+                    fresh = [update for update in chosen if current.get(update.name) is update]
+                    self._stale -= len(chosen) - len(fresh)
+                    chosen = fresh
+                used_bytes = sum(map(_SIZE_BYTES, chosen))
+                if used_bytes > room_bytes:
                     break
-                tier.pop()
-                room_bytes -= update.size_bytes
-                parts -= 1
-                chosen.append(update)
-            if chosen:
+                del tier[-count:]
+                room_bytes -= used_bytes
+                parts -= len(chosen)
                 taken += chosen
                 moved.append((sent + 1, chosen))
         for sent, chosen in moved:

@@ -75,6 +75,7 @@ class Membership:
         local = self._local
         table, me = local.table, local.me
         find, keys, length = table.directory.ordinals.get, table.keys, len(table.keys)
+        suspicions = self.suspicions
         local.counters.updates_received += len(updates)
         for update in updates:
             ordinal = find(update.name)
@@ -96,7 +97,8 @@ class Membership:
                 else:
                     self._weigh(ordinal, known, update, now_us)
             elif key & STATUS_MASK == SUSPECT:
-                self._confirm(ordinal, update, now_us)
+                if suspicions[ordinal].is_news(update.by):
+                    self._confirm(ordinal, update, now_us)
             elif key & STATUS_MASK == ALIVE:
                 self._compare(ordinal, update)
 

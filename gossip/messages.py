@@ -16,6 +16,7 @@ ADDRESS_BYTES_MAX: Final = 255
 META_BYTES_MAX: Final = 512
 DIGEST_BYTES_MAX: Final = 1_000
 LABEL_BYTES_MAX: Final = 64
+UPDATE_BYTES_MIN: Final = 25  # of one about a member whose name is a letter
 INCARNATION_MAX: Final = 1 << 40
 
 STATUS_BITS: Final = 2

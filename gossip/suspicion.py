@@ -68,9 +68,13 @@ class Suspicion:
         # armed at the earliest end; firing early, the timer looks again
         self.armed_us = now_us + self._min_us
 
+    def is_news(self, accuser: str) -> bool:
+        """Return whether one more accuser, this one, would shorten the wait."""
+        return len(self.accusers) <= self.k and accuser not in self.accusers
+
     def confirm(self, accuser: str) -> bool:
         """Count `accuser`; return whether that was new and still mattered."""
-        if len(self.accusers) > self.k or accuser in self.accusers:
+        if not self.is_news(accuser):
             return False
         self.accusers.append(accuser)
         self._set_deadline()

@@ -272,7 +272,9 @@ class GossipWorld:
 
     def is_agreed(self, pool: str = POOL) -> bool:
         """Return whether all running members of a pool believe just those alive, alike."""
-        running = sorted((m.member_name, m.address) for m in self.members.values() if m.pool == pool)
+        running = sorted(
+            (m.member_name, m.address) for m in self.members.values() if m.pool == pool
+        )
         first: list[tuple[str, str, int]] | None = None
         for member in self.members.values():
             if member.pool != pool:
