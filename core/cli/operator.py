@@ -1,4 +1,4 @@
-"""`serai operator ...`: the raw API, figures of Raft, the scheduler's configuration, gossip keys."""
+"""`serai operator ...`: the raw API, measuring Raft, the scheduler, gossip keys."""
 
 import sys
 from pathlib import Path

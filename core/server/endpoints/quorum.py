@@ -46,7 +46,7 @@ def transfer_leadership(request: Request) -> Deferred:
     server = request.server
     consensus = server.consensus
     heir = ""
-    if request.text("id") or request.text("address"):
+    if request.text("id") or request.query.params.get("address"):
         heir = _named_server(request)
         if heir not in consensus.voters():
             raise QueryError(500, f"server {heir} has no vote, so it can't lead")
@@ -115,7 +115,9 @@ def _named_server(request: Request) -> str:
     Raises:
         QueryError: Neither or both are given, or there is no such server.
     """
-    wanted_id, address = request.text("id"), request.text("address")
+    wanted_id, address = request.text("id"), request.query.params.get("address", "")
+    if isinstance(address, list):  # HTTP lets a join name several
+        address = str(address[-1]) if address else ""
     if bool(wanted_id) == bool(address):
         raise QueryError(400, "name a server by one of id and address")
     consensus = request.server.consensus
