@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".nomad", ".hcl", ".json")
 _SHOWN_LINES: Final = 5  # of each feature
 _HCL_JOB = re.compile(r'^[ \t]*job[ \t]+"?[\w$]', re.M)
+_LIST_HEAD = re.compile(r"\d+ errors? occurred: ?")
 _SCENARIO = re.compile(r"^scenario\b", re.M)  # of the simulator; it has jobs of its own kind
 _JSON_KEYS: Final = frozenset({"Job", "job", "TaskGroups"})
 
@@ -51,6 +52,7 @@ class Verdict:
     advice: list[str] = field(default_factory=list)  # warnings about anything else
     warnings: list[str] = field(default_factory=list)  # all, with the lines they are about
     errors: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)  # the errors, a line each
 
     @property
     def result(self) -> Result:
@@ -61,8 +63,7 @@ class Verdict:
     def summary(self) -> str:
         """Return it in one line."""
         if self.errors:
-            first, *_ = self.errors[0].splitlines()
-            place = first.removeprefix(f"{self.file}:").replace(" error: ", " ", 1)
+            place = self.reasons[0].removeprefix(f"{self.file}:").replace(" error: ", " ", 1)
             more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
             return f"{Result.REFUSED}: {place.strip()}{more}"
         if self.features:
@@ -77,7 +78,7 @@ class Verdict:
             "Result": self.result,
             "Without": [{"Feature": name, "Lines": at} for name, at in self.features.items()],
             "Warnings": self.advice,
-            "Errors": self.errors,
+            "Errors": self.reasons,
         }
 
 
@@ -189,7 +190,9 @@ class _Judge:
                 path, variables=self.variables, var_files=self.var_files, is_strict=is_strict
             )
         except CliError as error:
-            verdict.errors = _errors_of(error)
+            diagnostics = getattr(error.__cause__, "diagnostics", ())
+            verdict.errors = [one.render() for one in diagnostics] or [error.message]
+            verdict.reasons = [one.summary() for one in diagnostics] or [error.message]
             return verdict
         verdict.job_id = str(file.job.get("ID") or "")
         for finding in file.findings or _findings_of_json(file, verdict.file):
@@ -201,6 +204,7 @@ class _Judge:
         answer = self._ask(file) if self.asks_agent else None
         errors, advice = answer if answer is not None else check_here(file.job)
         verdict.errors += errors
+        verdict.reasons += [_in_a_line(error) for error in errors]
         verdict.advice += advice
         verdict.warnings += advice
 
@@ -240,12 +244,10 @@ def check_here(job: dict[str, Any]) -> tuple[list[str], list[str]]:
     return check(record), warnings_of(record)
 
 
-def _errors_of(error: CliError) -> list[str]:
-    cause = error.__cause__
-    diagnostics = getattr(cause, "diagnostics", None)
-    if diagnostics is None:
-        return [error.message]
-    return [diagnostic.render() for diagnostic in diagnostics]
+def _in_a_line(error: str) -> str:
+    """Return an error of validation, which Nomad nests in lists, as one line."""
+    lines = [line.strip().removeprefix("* ") for line in error.splitlines()]
+    return _LIST_HEAD.sub("", " ".join(line for line in lines if line))
 
 
 def _findings_of_json(file: JobFile, name: str) -> "list[Diagnostic]":

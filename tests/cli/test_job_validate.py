@@ -71,6 +71,13 @@ def test_a_folder_is_judged_file_by_file_and_in_sum(serai: Serai, folder: Path) 
     assert result.code == 0 and result.err == "No agent answered; checked without one.\n"
 
 
+def test_a_nested_reason_is_told_in_one_line(serai: Serai, folder: Path) -> None:
+    (folder / "n.nomad").write_text(RUNS.replace('"true"', '""').replace('"t"', '"a/b"'))
+    (line,) = serai("job", "validate", "-json", "-offline", "n.nomad").out.split('"Errors"')[1:]
+    assert "Task group g validation failed: Task a/b validation failed: Task name" in line
+    assert "occurred" not in line and "\\n" not in line
+
+
 def test_the_verdicts_as_json(serai: Serai, folder: Path) -> None:
     result = serai("job", "validate", "-json", "-offline", "a.nomad", "b.hcl")
     assert (result.code, result.err) == (0, "")
