@@ -53,6 +53,7 @@ class ServerContact:
         self._owner = owner
         self.node = node
         self.is_registered = False
+        self._restored: int | None = None  # index of the restore that was last heard of
         self.index = 0
         self._servers: list[Address] = list(config.servers)
         self._learn(node.servers if node else ())
@@ -208,6 +209,11 @@ class ServerContact:
         else:
             self.index = answer.index
             self._owner.on_allocations(answer.index, answer.allocs)
+        if answer.restored != self._restored:
+            # An operator restored an older state: it lacks what we reported since.
+            is_first, self._restored = self._restored is None, answer.restored
+            if not is_first:
+                self._owner.on_registered()
         spent_us = self._box.now.mono_us - self._asked_us
         if is_news or spent_us >= self._config.timings.retry_min_us:
             self._poll()

@@ -28,6 +28,7 @@ class RegisterAnswer(msgspec.Struct, kw_only=True):
 class AllocationsAnswer(msgspec.Struct, kw_only=True):
     index: int
     allocs: dict[str, int]  # id -> modify index
+    restored: int = 0  # index of the last restore of the servers' state
 
 
 class FetchAnswer(msgspec.Struct, kw_only=True):

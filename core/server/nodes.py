@@ -29,6 +29,7 @@ from core.state.commands import (
     UpdateAllocations,
     UpsertEvaluations,
 )
+from core.state.operating import REPLACED
 
 if TYPE_CHECKING:
     from core.server.context import Server
@@ -196,7 +197,9 @@ class NodeCalls:
             if answer.is_error:
                 reply(None, answer.error)
             else:
-                reply({"index": answer.index, "allocs": answer.body}, "")
+                restored = self._server.state.table_index(REPLACED)
+                body = {"index": answer.index, "allocs": answer.body, "restored": restored}
+                reply(body, "")
 
         self._server.blocking.answer_or_park(
             evaluate,
