@@ -3,12 +3,12 @@
 import itertools
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 import trio
 
-from bench.quorum import Quorum, Server
+from bench.quorum import Server
 from core.agent.rpc import Identity, RpcEndpoint
 from core.agent.tls import client_context
 from core.model.query import Query
@@ -17,23 +17,18 @@ INTERVAL_S = 0.002
 ANSWER_LIMIT_S = 30.0
 
 
-class Waits:
-    """How long each call took, from the moment it was due; milliseconds, sorted."""
+class Wait(NamedTuple):
+    """How long a call took from the moment it was due, milliseconds.
 
-    def __init__(self, waits_ms: list[float]) -> None:
-        self._waits_ms = sorted(waits_ms)
+    `own_ms` leaves out what the server's main thread and the caller stood ready for in the
+    kernel's queue, because other programs held the processors.
+    """
 
-    @property
-    def longest_ms(self) -> float:
-        return self._waits_ms[-1]
-
-    def at(self, share: float) -> float:
-        return self._waits_ms[min(len(self._waits_ms) - 1, int(share * len(self._waits_ms)))]
+    ms: float
+    own_ms: float
 
 
-def probe(
-    quorum: Quorum, server: Server, *, seconds: float, stop: threading.Event | None = None
-) -> Waits:
+def probe(server: Server, *, seconds: float, stop: threading.Event | None = None) -> list[Wait]:
     """Call `server` every 2 ms for `seconds`, or until `stop` is set.
 
     A call is made when it is due even if earlier ones wait, so one stall is seen whole.
@@ -41,9 +36,11 @@ def probe(
     return trio.run(partial(_probe, server, seconds, stop or threading.Event()))
 
 
-async def _probe(server: Server, seconds: float, stop: threading.Event) -> Waits:
+async def _probe(server: Server, seconds: float, stop: threading.Event) -> list[Wait]:
     files = [str(server.folder / name) for name in ("ca.pem", "cli.pem", "cli-key.pem")]
-    waits_ms: list[float] = []
+    assert server.process is not None
+    queues = [_RunQueue(server.process.pid), _RunQueue(threading.get_native_id())]
+    waits: list[Wait] = []
     async with trio.open_nursery() as nursery:
         endpoint = RpcEndpoint(
             Identity("probe", "cli", "127.0.0.1:0", lambda: ""),
@@ -58,9 +55,12 @@ async def _probe(server: Server, seconds: float, stop: threading.Event) -> Waits
         await endpoint.call(server.rpc, "Query", query, ANSWER_LIMIT_S)  # the connection stands
         began = trio.current_time()
 
-        async def ask(due: float) -> None:
+        async def ask(asked: float) -> None:
+            queued_ms = sum(queue.waited_ms() for queue in queues)
             await endpoint.call(server.rpc, "Query", query, ANSWER_LIMIT_S)
-            waits_ms.append((trio.current_time() - due) * 1e3)
+            took_ms = (trio.current_time() - asked) * 1e3
+            queued_ms = sum(queue.waited_ms() for queue in queues) - queued_ms
+            waits.append(Wait(took_ms, max(0.0, took_ms - queued_ms)))
 
         async with trio.open_nursery() as calls:
             for number in itertools.count():
@@ -71,7 +71,18 @@ async def _probe(server: Server, seconds: float, stop: threading.Event) -> Waits
                 # Our own lateness is not the server's.
                 calls.start_soon(ask, trio.current_time())
         nursery.cancel_scope.cancel()
-    return Waits(waits_ms)
+    return waits
+
+
+class _RunQueue:
+    """How long a thread has stood ready without a processor, by the kernel's count."""
+
+    def __init__(self, thread_id: int) -> None:
+        self._file = open(f"/proc/{thread_id}/schedstat", "rb", buffering=0)  # noqa: SIM115
+
+    def waited_ms(self) -> float:
+        self._file.seek(0)
+        return int(self._file.read().split()[1]) / 1e6
 
 
 async def _refuse(method: str, body: Any, peer: Any) -> tuple[Any, str]:

@@ -18,7 +18,10 @@ from core.state.columns import ENCODER
 K = TypeVar("K", str, int)
 R = TypeVar("R")
 
-_RECORDS_A_PIECE: Final = 256
+# A piece is encoded in one call that no other thread interrupts, so it is short: some bytes,
+# not some records, for a record may have 200 bytes or 100,000.
+_RECORDS_A_PIECE: Final = 256  # at most, and only where they are small
+_PIECE_BYTES: Final = 1 << 16
 
 
 class Table(Generic[K, R]):
@@ -90,12 +93,23 @@ class TableView(Generic[K, R]):
         self._records: dict[K, R] = records
 
     def pieces(self, *, is_sorted: bool = False) -> Iterator[bytes]:
-        """Yield msgpack of `[[key, record], ...]`, some hundred at a time."""
+        """Yield msgpack of `[[key, record], ...]`, a short piece at a time.
+
+        How many go into one follows from the bytes of the one before, so that equal tables
+        give equal pieces.
+        """
         items = list(self._records.items())
         if is_sorted:
             items.sort(key=_key_of)
-        for low in range(0, len(items), _RECORDS_A_PIECE):
-            yield ENCODER.encode(items[low : low + _RECORDS_A_PIECE])
+        low, count = 0, 1
+        while low < len(items):
+            piece = ENCODER.encode(items[low : low + count])
+            yield piece
+            low += count
+            if len(piece) > _PIECE_BYTES:
+                count = max(1, count // 4)
+            elif len(piece) < _PIECE_BYTES // 4:
+                count = min(_RECORDS_A_PIECE, 2 * count)
 
 
 def _key_of(item: tuple[Any, Any]) -> Any:
