@@ -22,7 +22,7 @@ written again at once (the log's reserve has room for it), the entries when
 from collections import deque
 from dataclasses import dataclass
 
-from raft.messages import AppendAnswer, Entry, Message, SnapshotMeta
+from raft.messages import AppendAnswer, Entry, Message, SnapshotMeta, VoteRequest
 from raft.output import HardState, InvariantError, Persist
 
 
@@ -184,7 +184,8 @@ class Journal:
         self._held = deque(
             (self._first_valid_ticket, to, message)
             for _, to, message in self._held
-            if not isinstance(message, AppendAnswer)
+            # Neither entries nor the log that a candidacy claimed are there any more.
+            if not isinstance(message, AppendAnswer | VoteRequest)
         )
         self._entries = []
         self._truncate_from = 0

@@ -23,6 +23,7 @@ PATIENCE_US: Final = (1_200_000, 4_000_000)
 HASTE_US: Final = (200, 9_000)  # the patience of every `HASTY_SHARE`th operation
 HASTY_SHARE: Final = 0.08
 THINK_US: Final = (1_000, 120_000)
+RETRY_US: Final = (1_000, 150_000)  # after a refusal
 PADDING: Final = (
     "",
     "",
@@ -82,7 +83,6 @@ class Client:
         self.history: list[Operation] = []
         self.quota = quota
         self.has_haste = True  # some operations are given up early
-        self.answered = 0
         self._keys = keys
         self._rng = rng
         self._known: dict[str, str] = {}  # key -> the value seen last
@@ -91,16 +91,14 @@ class Client:
         self._give_up_us = 0
         self._attempt = 0
         self._target = ""
+        world.busy_clients += 1
         world.after(rng.randrange(200_000), self._begin)
-
-    @property
-    def is_done(self) -> bool:
-        return self._operation is None and len(self.history) >= self.quota
 
     # --- operations -------------------------------------------------------------------
 
     def _begin(self) -> None:
         if len(self.history) >= self.quota:
+            self.world.busy_clients -= 1
             return
         rng = self._rng
         draw = rng.random()
@@ -110,6 +108,7 @@ class Client:
     def ask(self, key: str) -> None:
         """Read a key once more, beyond the quota."""
         self.quota += 1
+        self.world.busy_clients += 1
         self.has_haste = False
         self._start(Kind.READ, key)
 
@@ -124,7 +123,7 @@ class Client:
         self._operation = operation
         self._issued_wall_us = world.wall_us
         is_hasty = self.has_haste and rng.random() < HASTY_SHARE
-        self._give_up_us = world.now_us + rng.randint(*(HASTE_US if is_hasty else PATIENCE_US))
+        self._give_up_us = world.now_us + _between(rng, *(HASTE_US if is_hasty else PATIENCE_US))
         world.after(self._give_up_us - world.now_us, self._give_up, operation)
         self._send()
 
@@ -148,9 +147,9 @@ class Client:
         operation.result = result
         if result is Result.OK:
             operation.return_us = self.world.now_us
-            self.answered += 1
+            self.world.answers += 1
         self._operation = None
-        self.world.after(self._rng.randint(*THINK_US), self._begin)
+        self.world.after(_between(self._rng, *THINK_US), self._begin)
 
     def _give_up(self, operation: Operation) -> None:
         if self._operation is operation:
@@ -170,8 +169,8 @@ class Client:
         attempt = Attempt(self, operation, self._attempt)
         if rng.random() >= world.loss:
             host = world.hosts[self._target]
-            world.after(rng.randint(*DELAY_US), self._arrive, host, attempt)
-        world.after(rng.randint(*ATTEMPT_US), self._again, self._attempt)
+            world.after(_between(rng, *DELAY_US), self._arrive, host, attempt)
+        world.after(_between(rng, *ATTEMPT_US), self._again, self._attempt)
 
     def _arrive(self, host: "Host", attempt: Attempt) -> None:
         host.after(0, host.request, attempt)
@@ -185,7 +184,7 @@ class Client:
     def reply(self, attempt: int, answer: str, text: str) -> None:
         """A server answers; the answer takes its time, or is lost."""
         if self._rng.random() >= self.world.loss:
-            delay_us = self._rng.randint(*DELAY_US)
+            delay_us = _between(self._rng, *DELAY_US)
             self.world.after(delay_us, self._on_reply, attempt, answer, text)
 
     def _on_reply(self, attempt: int, answer: str, text: str) -> None:
@@ -210,8 +209,13 @@ class Client:
         else:
             self._target = text
             self._attempt += 1  # whatever else is said of this attempt comes too late
-            self.world.after(self._rng.randint(1_000, 60_000), self._send_again, self._attempt)
+            self.world.after(_between(self._rng, *RETRY_US), self._send_again, self._attempt)
 
     def _send_again(self, attempt: int) -> None:
         if self._operation is not None and attempt == self._attempt:
             self._send()
+
+
+def _between(rng: random.Random, low: int, high: int) -> int:
+    """Like `randint`, in a third of the time."""
+    return low + int(rng.random() * (high - low))

@@ -73,7 +73,7 @@ class _Inode:
         return is_torn
 
     def _tear_write(self, offset: int, data: bytes, rng: random.Random) -> bool:
-        share = rng.choice((0.0, 0.5, 0.9))  # of the sectors that reached the platter
+        share = rng.choice((0.0, 0.5, 0.5, 0.8))  # of the sectors that reached the platter
         position, kept, lost = 0, 0, 0
         while position < len(data):
             end = position + SECTOR_BYTES - (offset + position) % SECTOR_BYTES
@@ -139,7 +139,7 @@ class MemoryDisk:
         self.is_full = False  # no file can grow
         self.is_sync_failing = False
         self.die_after: int | None = None
-        self.is_flipping = False  # one of the next reads of a snapshot has a bit wrong
+        self.is_flipping = False  # the next reading of much of a snapshot has a bit wrong
         self.flips = 0
         self._rng = rng
         self._names: dict[str, _Inode] = {}
@@ -204,7 +204,7 @@ class MemoryDisk:
     def read(self, path: Path, offset: int = 0, size: int = -1) -> bytes:
         cached = self._at(path).cached
         data = bytes(cached[offset:] if size < 0 else cached[offset : offset + size])
-        if self.is_flipping and path.name.startswith("snapshot-") and self._rng.random() < 0.3:
+        if self.is_flipping and len(data) > 300 and path.name.startswith("snapshot-"):
             self.is_flipping = False
             self.flips += 1
             position = self._rng.randrange(len(data))

@@ -55,7 +55,7 @@ VOTERS_MIN: Final = 2
 MEMBERS_MAX: Final = 7
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 LEAP_US: Final = 25 * 3600 * 1_000_000  # beyond what a repeated call may be old
-TRANSFER_US: Final = 60_000  # a chunk so long ago: a snapshot is under way
+TRANSFER_US: Final = 150_000  # a chunk so long ago: a snapshot is under way
 PACES_US: Final = ((30_000, 400_000), (50_000, 900_000), (300_000, 2_000_000))
 DELAYS_US: Final = ((200, 2_000), (200, 2_000), (200, 30_000), (5_000, 80_000))
 
@@ -82,10 +82,10 @@ class Faults:
             (self._fail_sync, 1),
             (self._flip_bit, 2),
             (self._stop_process, 2),
-            (self._membership, 4),
+            (self._membership, 6),
             (self._hand_over, 2),
             (self._snapshot, 6),
-            (self._break_transfer, 6),
+            (self._break_transfer, 10),
         ]
         # Mending and snapshots are always there, of the rest about two thirds.
         always = (self._mend_network, self._restart, self._snapshot)
@@ -94,6 +94,7 @@ class Faults:
             if kind in always or rng.random() < 0.65:
                 self._kinds.append(kind)
                 self._weights.append(weight * rng.choice((1, 1, 3)))
+        self._may_crash = self._crash in self._kinds
         self._pace_us = rng.choice(PACES_US)
         self._likes_leader = rng.choice((0.2, 0.5, 0.8))
         self._may_leap = rng.random() < 0.15
@@ -123,9 +124,14 @@ class Faults:
 
     def _anyone(self) -> "Host":
         leading = self.world.leading()
-        if leading is not None and self._rng.random() < self._likes_leader:
-            return leading
+        if leading and self._rng.random() < self._likes_leader:
+            return self._rng.choice(leading)
         return self._rng.choice(list(self.world.hosts.values()))
+
+    def _leader(self) -> "Host | None":
+        """Somebody who takes itself for the leader, and can be talked to."""
+        leading = [host for host in self.world.leading() if not host.is_stopped]
+        return self._rng.choice(leading) if leading else None
 
     def _names(self) -> list[str]:
         return list(self.world.hosts)
@@ -275,8 +281,8 @@ class Faults:
 
     def _flip_bit(self) -> None:
         """A snapshot is read wrongly once, on its way from the disk to a follower."""
-        host = self._anyone()
-        host.disk.is_flipping = True
+        for host in self.world.hosts.values():
+            host.disk.is_flipping = True
 
     def _leap(self) -> None:
         self._has_leapt = True
@@ -289,30 +295,28 @@ class Faults:
         if self._may_leap and not self._has_leapt:
             self._leap()
         world, rng = self.world, self._rng
-        leader = world.leader()
-        if leader is None:
+        host = self._leader()
+        if host is None or host.engine is None:
             return
-        voters = list(leader.configuration.voters)
-        learners = list(leader.configuration.learners)
+        voters = list(host.engine.configuration.voters)
+        learners = list(host.engine.configuration.learners)
         draw = rng.random()
         if learners and draw < 0.5:
             self._promote(rng.choice(learners))
         elif len(voters) > VOTERS_MIN and draw < 0.65:
-            name = leader.replica_id if rng.random() < 0.4 else rng.choice(voters)
-            world.faults["membership: removed"] += world.change(ChangeKind.REMOVE, name)
+            name = host.name if rng.random() < 0.4 else rng.choice(voters)
+            world.faults["membership: removed"] += world.change(ChangeKind.REMOVE, name, host)
         elif len(voters) > VOTERS_MIN and draw < 0.75:
-            done = world.change(ChangeKind.DEMOTE, rng.choice(voters))
+            done = world.change(ChangeKind.DEMOTE, rng.choice(voters), host)
             world.faults["membership: demoted"] += done
         elif draw < 0.8:
-            name = rng.choice(voters)
-            address = f"{name}:{rng.randrange(1000, 9999)}"
-            done = world.change(ChangeKind.SET_ADDRESS, name, address)
+            done = world.change(ChangeKind.SET_ADDRESS, rng.choice(voters), host)
             world.faults["membership: new address"] += done
         elif len(voters) + len(learners) < MEMBERS_MAX:
             name = chr(ord("m") + self._newcomers)
             self._newcomers += 1
             world.add_host(name).set_clock(rng.choice(CLOCK_PPM))
-            done = world.change(ChangeKind.ADD_LEARNER, name)
+            done = world.change(ChangeKind.ADD_LEARNER, name, host)
             world.faults["membership: learner added"] += done
             if done and rng.random() < 0.8:
                 world.after(rng.randint(0, 1_500_000), self._promote, name)
@@ -325,22 +329,25 @@ class Faults:
             self._membership()
 
     def _promote(self, name: str) -> None:
-        if self._is_active:
-            done = self.world.change(ChangeKind.PROMOTE, name)
+        host = self._leader() if self._is_active else None
+        if host is not None:
+            done = self.world.change(ChangeKind.PROMOTE, name, host)
             self.world.faults["membership: promoted"] += done
 
     def _hand_over(self) -> None:
-        world, rng = self.world, self._rng
-        leader = world.leader()
-        if leader is None:
+        host = self._leader()
+        if host is None or host.engine is None:
             return
-        heir = rng.choice(["", *leader.configuration.voters])
-        world.faults["hand-over asked for"] += world.hand_over(heir)
+        heir = self._rng.choice(["", *host.engine.configuration.voters])
+        self.world.faults["hand-over asked for"] += self.world.hand_over(heir, host)
 
     def _snapshot(self) -> None:
         for host in self.world.hosts.values():
             if not host.is_stopped and self._rng.random() < 0.6:
-                self.world.faults["snapshot saved"] += host.snapshot()
+                begun = host.snapshot()
+                self.world.faults["snapshot saved"] += begun
+                if begun and self._may_crash and self._rng.random() < 0.06:
+                    self.world.after(self._rng.randrange(3_000), self._down, host)
 
 
 def _cut_between(world: "World", some: list[str], others: list[str]) -> None:

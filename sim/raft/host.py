@@ -231,7 +231,7 @@ class Host:
             with suppress(PowerCut, DiskFullError, WalFailedError):
                 wal.append(writing)
         self.disk.die_after = None
-        if slow is not None and self._store is not None and self._rng.random() < 0.5:
+        if slow is not None and self._store is not None and self._rng.random() < 0.8:
             self.world.faults["crash during a snapshot"] += 1
             self.disk.die_after = self._rng.randrange(6)
             with suppress(PowerCut):
@@ -246,7 +246,7 @@ class Host:
         self.world.watch.on_end(self, engine, self._writing)
 
     def die_writing(self, end: Callable[[], None]) -> None:
-        """Call `end` in the midst of the next write, of log or snapshot."""
+        """Call `end` in the midst of one of the next writes of the log."""
         self._doom = end
 
     def spare(self) -> None:
@@ -336,9 +336,9 @@ class Host:
         self._writing, self._batches = self._batches, []
         if self._writing:
             half_us = self.write_us // 2
-            self.after(half_us + self._rng.randint(0, half_us), self._end_write)
-            if self._doom is not None:
-                self._meet_doom(half_us)
+            self.after(half_us + int(self._rng.random() * half_us), self._end_write)
+            if self._doom is not None and (_size(self._writing) > 600 or self._rng.random() < 0.1):
+                self._meet_doom(half_us)  # rather in a write of several sectors: it can be torn
 
     def _end_write(self) -> None:
         engine, wal, taken = self.engine, self._wal, self._writing
@@ -376,8 +376,6 @@ class Host:
 
     def _begin_slow(self) -> None:
         self.after(self._rng.randint(100, 100 + self.write_us * 3), self._end_slow)
-        if self._doom is not None:
-            self._meet_doom(100)
 
     def _end_slow(self) -> None:
         engine, store = self.engine, self._store
@@ -508,3 +506,7 @@ class Host:
             f"{self.name} {engine.role.value} term {engine.term} last {engine.last_index} commit "
             f"{engine.commit_index} applied {self.applied_index} leader {engine.leader_id!r}"
         )
+
+
+def _size(batches: list[Persist]) -> int:
+    return sum(len(entry.data) for batch in batches for entry in batch.entries)

@@ -71,9 +71,13 @@ class Protocol:
     def check_output(self, host: "Host", core: RaftCore, output: Output) -> None:
         if core.role is Role.LEADER:
             self._check_leader(host.name, core)
-        if output.persist is not None:
-            self._check_places(core, output.persist)
-            self._check_changes(host.name, core, output.persist)
+        persist = output.persist
+        if persist is not None:
+            if persist.entries:
+                self._check_places(core, persist)
+                self._check_changes(host.name, core, persist)
+            if persist.truncate_from or persist.reset_to is not None:
+                self._check_configuration(host.name, core)
         if output.configuration_changed:
             self._check_configuration(host.name, core)
         for to, message in output.messages:

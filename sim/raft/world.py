@@ -18,7 +18,7 @@ from sim.raft.watch import Watch
 from sim.seeds import Violation
 
 SECOND_US: Final = 1_000_000
-EVENTS_MAX: Final = 400_000  # in one world; many times what a seed needs
+EVENTS_MAX: Final = 400_000  # of one `run`; many times what a seed needs
 LEADER_US: Final = 20 * SECOND_US
 
 # Small bounds, so that windows fill, batches split and snapshots come in many chunks.
@@ -51,8 +51,9 @@ class World:
         self.wall_leap_us = 0  # of all wall clocks together
         self.faults: Counter[str] = Counter()
         self.situations: Counter[str] = Counter()
+        self.busy_clients = 0
+        self.answers = 0  # that clients got
         self.watch = Watch(self, is_black_box=is_black_box)
-        self.events = 0
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
 
@@ -88,14 +89,16 @@ class World:
         """Let time pass; say whether `until` came true."""
         end_us = self.now_us + duration_us
         queue = self._queue
+        pop = heapq.heappop
+        began = self._sequence
         while queue and queue[0][0] <= end_us:
             if until is not None and until():
                 return True
-            self.now_us, _, action, arguments = heapq.heappop(queue)
-            self.events += 1
+            self.now_us, _, action, arguments = pop(queue)
             action(*arguments)
-        if self.events > EVENTS_MAX:
-            raise Violation("liveness", f"no end after {self.events} events: {self.story()}")
+            if self._sequence - began > EVENTS_MAX:
+                text = f"{EVENTS_MAX} events before {end_us} us: {self.story()}"
+                raise Violation("liveness", text)
         self.now_us = end_us
         return until is not None and until()
 
@@ -175,10 +178,13 @@ class World:
                     best = engine
         return best
 
-    def leading(self) -> Host | None:
-        """Return the host of `leader`."""
-        leader = self.leader()
-        return None if leader is None else self.hosts[leader.replica_id]
+    def leading(self) -> list[Host]:
+        """Return the hosts that take themselves for leaders, also those who lead no more."""
+        return [
+            host
+            for host in self.hosts.values()
+            if host.engine is not None and host.engine.role is Role.LEADER
+        ]
 
     def wait_for_leader(self) -> Engine:
         """Let time pass until somebody leads."""
@@ -188,26 +194,28 @@ class World:
             raise Violation("liveness", f"no leader within {LEADER_US} us: {self.story()}")
         return leader
 
-    def change(self, kind: ChangeKind, replica_id: str, address: str = "") -> bool:
-        """Ask the leader for a change of membership; say whether it was begun."""
-        host = self.leading()
-        if host is None or host.engine is None or host.is_stopped:
+    def change(self, kind: ChangeKind, replica_id: str, host: Host | None = None) -> bool:
+        """Ask `host`, else the leader, for a change of membership; say whether it was begun."""
+        engine = self.leader() if host is None else host.engine
+        if engine is None:
             return False
-        change = Change(kind, replica_id, address or f"{replica_id}:1")
-        index = host.engine.change_membership(change, host.now_us)
+        host = self.hosts[engine.replica_id]
+        address = f"{replica_id}:{self.rng.randrange(1, 1 << 16)}"
+        index = engine.change_membership(Change(kind, replica_id, address), host.now_us)
         if index is None:
-            self.watch.situations.on_refused(host.engine)
+            self.watch.situations.on_refused(engine)
         host.pump()
         return index is not None
 
-    def hand_over(self, to: str = "") -> bool:
-        """Ask the leader to hand over; say whether it was begun."""
-        host = self.leading()
-        if host is None or host.engine is None or host.is_stopped:
+    def hand_over(self, to: str = "", host: Host | None = None) -> bool:
+        """Ask `host`, else the leader, to hand over; say whether it was begun."""
+        engine = self.leader() if host is None else host.engine
+        if engine is None:
             return False
-        begun = host.engine.transfer_leadership(to, host.now_us)
+        host = self.hosts[engine.replica_id]
+        begun = engine.transfer_leadership(to, host.now_us)
         if begun:
-            self.watch.situations.on_hand_over(host.name, host.engine.transfer_to)
+            self.watch.situations.on_hand_over(host.name, engine.transfer_to)
         host.pump()
         return begun
 
