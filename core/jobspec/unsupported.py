@@ -13,7 +13,6 @@ _VOLUME: Final = "volumes are not mounted yet"
 NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("job", "all_at_once"): "ignored, as Nomad does",
     ("job", "consul_token"): _CONSUL,
-    ("job", "migrate"): "draining moves allocations without this policy yet",
     ("job", "multiregion"): "the job runs in one region; Serai's own federation block spreads it",
     ("job", "secret"): "secrets are not read yet",
     ("job", "vault"): _VAULT,
@@ -21,7 +20,6 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("group", "consul"): _CONSUL,
     ("group", "disconnect"): "a lost client is handled by the defaults yet",
     ("group", "max_client_disconnect"): "a lost client is handled by the defaults yet",
-    ("group", "migrate"): "draining moves allocations without this policy yet",
     ("group", "prevent_reschedule_on_lost"): "a lost client is handled by the defaults yet",
     ("group", "scaling"): "there is no autoscaler; min, max and policy are kept",
     ("group", "secret"): "secrets are not read yet",

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from core.model.allocation import DesiredTransition
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.node import DrainStrategy, Eligibility, Node
 from core.model.query import Answer
@@ -13,7 +12,6 @@ from core.server.listing import check_prefix, listed, plain
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import (
     PurgeNode,
-    SetDesiredTransition,
     SetNodeDrain,
     SetNodeEligibility,
     UpsertEvaluations,
@@ -73,11 +71,11 @@ def node_eligibility(request: Request) -> Proposal:
 
 
 def node_drain(request: Request) -> Proposal:
-    """Begin or end a drain. Its allocations are asked to migrate in the same entry."""
+    """Begin or end a drain; core.server.draining empties the node at its jobs' pace."""
     node = _node(request)
     spec: dict[str, Any] = request.field("DrainSpec", dict, {})
     mark_eligible = request.field("MarkEligible", bool, False)
-    server, state = request.server, request.state
+    server = request.server
     if not spec:
         due = evaluations.for_node(server, node.id, EvalTrigger.NODE_UPDATE)
         command = SetNodeDrain(
@@ -90,16 +88,8 @@ def node_drain(request: Request) -> Proposal:
     ignores_system = bool(spec.get("IgnoreSystemJobs"))
     drain = DrainStrategy(deadline_ns=deadline_ns, ignore_system_jobs=ignores_system)
     due = evaluations.for_node(server, node.id, EvalTrigger.NODE_DRAIN)
-    transitions: dict[str, DesiredTransition] = {}
-    rows = lookups.rows_of_node(state, node.id)
-    for row in rows[state.allocs.is_live(rows)].tolist():
-        is_system = state.allocs.job_record(row).job.type in evaluations.SYSTEM_TYPES
-        if not (is_system and ignores_system):
-            transitions[state.allocs.id_of(row)] = DesiredTransition(migrate=True)
-    commands: list[Any] = [SetNodeDrain(node_id=node.id, drain=drain, evaluations=due)]
-    if transitions:
-        commands.append(SetDesiredTransition(transitions=transitions))
-    return Proposal(commands, _changed(node.id, due))
+    command = SetNodeDrain(node_id=node.id, drain=drain, evaluations=due)
+    return Proposal([command], _changed(node.id, due))
 
 
 def node_purge(request: Request) -> Proposal:
