@@ -36,6 +36,19 @@ from sim.seeds import INVARIANT
 # Which programs judge a change of which files; the first that catches it from every
 # starting point ends the search. Append a line for a new program.
 COVERAGE: Final[tuple[tuple[str, str], ...]] = (
+    *(
+        (f"raft/{name}", "sim.powercut")
+        for name in (
+            "wal",
+            "recovery",
+            "records",
+            "segment",
+            "snapshots",
+            "storage",
+            "disk",
+            "journal",
+        )
+    ),
     ("raft/", "sim.raft"),
     ("gossip/", "sim.gossip"),
 )

@@ -73,7 +73,7 @@ def _carry_out(content: bytearray, offset: int, data: bytes | None) -> None:
 def _tear(content: bytearray, offset: int, data: bytes, rng: random.Random) -> bool:
     """Write some of the sectors; say whether some were written and some not."""
     kept = lost = 0
-    share = rng.choice((0.1, 0.5, 0.9))
+    share = rng.choice((0.3, 0.6, 0.9))
     position = 0
     while position < len(data):
         end = position + SECTOR_BYTES - (offset + position) % SECTOR_BYTES
@@ -128,7 +128,7 @@ class Platter:
             else:
                 what = "rename" if old and new else "new name" if new else "removal"
                 seen[f"{what} undone"] += 1
-        share = rng.choice((0.0, 0.5, 0.8, 1.0))
+        share = rng.choice((0.0, 0.0, 0.5, 1.0))
         return {
             path: None if inode is None else inode.draw(share, rng, seen)
             for path, inode in names.items()
@@ -165,7 +165,7 @@ class RecordingFile:
         self._disk.before()
         self._inner.write_at(offset, data)
         self._inode.pending.append((offset, bytes(data)))
-        self._disk.after()
+        self._disk.after(is_write=True)
 
     def allocate(self, size: int) -> None:
         self._disk.before(needs_space=size)
@@ -192,11 +192,11 @@ class RecordingFile:
 class RecordingDisk(RealDisk):
     """The real driver below `root`, seen by a platter.
 
-    `on_change` is called after each operation: a power cut may come now. `die_after` lets
+    `on_change(is_write)` is called after each operation: a power cut may come now. `die_after` lets
     the process be killed so many operations from now.
     """
 
-    def __init__(self, root: Path, platter: Platter, on_change: Callable[[], None]) -> None:
+    def __init__(self, root: Path, platter: Platter, on_change: Callable[[bool], None]) -> None:
         self.platter = platter
         self.die_after = -1
         self.is_full = False
@@ -210,8 +210,8 @@ class RecordingDisk(RealDisk):
         if needs_space and self.is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def after(self) -> None:
-        self._on_change()
+    def after(self, *, is_write: bool = False) -> None:
+        self._on_change(is_write)
 
     def _make_one_folder(self, path: Path) -> None:
         self.before()

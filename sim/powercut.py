@@ -45,7 +45,8 @@ _NO_TERM: Final = HardState(0, "")
 OWNER: Final = "3f0e3a52-7d0e-4d0c-9a4e-8f3f0a1b2c3d"
 SEGMENT_BYTES: Final = 4096
 STEPS: Final = 30  # of one history
-_CUT_SHARE: Final = 0.4  # of the operations after which a power cut is looked at
+_CUT_SHARE: Final = 0.2  # of the operations after which a power cut is looked at
+_WRITE_CUT_SHARE: Final = 0.8  # of the writes: these can be torn
 _BROKEN: Final = (WalDamagedError, WalFailedError, SnapshotDamagedError, SnapshotGoneError, OSError)
 
 FAULTS: Final = (
@@ -57,7 +58,7 @@ SITUATIONS: Final = (
     "segment begun", "segments released", "stray segments removed", "tail cut by the leader",
     "snapshot saved", "snapshot installed", "snapshot in flight survived",
     "vote taken by a full disk", "reserve used", "entries refused by a full disk",
-    "power cut after a kill", "went on after a power cut",
+    "two power cuts, both in a write", "power cut after a kill", "went on after a power cut",
 )  # fmt: skip
 
 
@@ -165,7 +166,8 @@ class History:
                 root / "raft", owner=OWNER, disk=disk, segment_bytes=SEGMENT_BYTES
             )
         except _BROKEN as error:
-            raise Violation("starts", f"{type(error).__name__}: {error}") from error
+            text = str(error).replace(str(root), "")
+            raise Violation("starts", f"{type(error).__name__}: {text}") from error
         try:
             self._judge(storage)
         except BaseException:
@@ -214,7 +216,7 @@ class History:
         return batch
 
     def _payload(self) -> bytes:
-        size = self.rng.choice((0, 8, 40, 200, 700, 700, 5000))
+        size = self.rng.choice((0, 8, 40, 200, 700, 700, 1500, 5000))
         if self.rng.random() < 0.1:
             return bytes(size)  # zeros, as where nothing was written
         return self.rng.randbytes(size)
@@ -285,19 +287,12 @@ class History:
 
     def _fill(self) -> None:
         """No file can grow. Entries are refused sooner or later, votes are not."""
+        self._hand_over(self._persist(entries=[self._entry()]))
         self.disk.is_full = True
-        had_reserve = (self._root / "raft" / "reserve").exists()
-        refused = False
-        for _ in range(self.rng.randint(1, 12)):
-            try:
-                self._append()
-            except DiskFullError:
-                self._in_flight = []
-                refused = True
-                break
-        self.outcome.faults["disk full"] += refused
-        self.outcome.situations["entries refused by a full disk"] += refused
-        if had_reserve:
+        for _ in range(self.rng.randint(1, 3)):
+            refused = self._append_until_refused()
+            self.outcome.faults["disk full"] += refused
+            self.outcome.situations["entries refused by a full disk"] += refused
             try:
                 for _ in range(self.rng.randint(1, 30)):
                     self._vote()
@@ -306,9 +301,24 @@ class History:
             self.outcome.situations["vote taken by a full disk"] += refused
             has_reserve = (self._root / "raft" / "reserve").exists()
             self.outcome.situations["reserve used"] += not has_reserve
+            with contextlib.suppress(DiskFullError):  # try again, with no more room than before
+                self._hand_over(self._persist(is_retry=True, entries=[self._entry()]))
+            self._in_flight = []
         self.disk.is_full = False
-        retry = self._persist(truncate_from=self._log.last_index + 1)
-        self._hand_over(replace_batch(retry, is_retry=True))
+        self._hand_over(self._persist(is_retry=True, truncate_from=self._log.last_index + 1))
+
+    def _append_until_refused(self) -> bool:
+        for _ in range(self.rng.randint(1, 12)):
+            try:
+                self._append()
+            except DiskFullError:
+                self._in_flight = []
+                return True
+        return False
+
+    def _entry(self) -> Entry:
+        term = max(1, self._log.hard_state.term)
+        return Entry(self._log.last_index + 1, term, Kind.COMMAND, self._payload())
 
     # --- ends ------------------------------------------------------------------------------
 
@@ -322,25 +332,34 @@ class History:
         """The process was killed; another one opens the same files."""
         self.outcome.faults["kill"] += 1
         self._was_killed = True
-        with contextlib.suppress(Killed):  # all that matters is that lock and files are free
-            self.storage.close()
-        self.storage.wal.close()
+        self._let_go()
         self.disk = RecordingDisk(self._root, self.disk.platter, self._look)
         self._open()
 
     def _cut_power(self) -> None:
-        """The power goes in the midst of an append; go on from what is left."""
-        self.storage.close()
+        """The power goes in the midst of some work; go on from what is left."""
+        self.disk.die_after = self.rng.randint(0, 12)
+        with contextlib.suppress(Killed):
+            while True:
+                self.rng.choice((self._append, self._append, self._vote, self._save))()
+        self._let_go()
         state = self.disk.platter.draw(self.rng, Counter())
         shutil.rmtree(self._root)
         self._begin(state)
         self.outcome.situations["went on after a power cut"] += 1
+
+    def _let_go(self) -> None:
+        """Free lock and files, as the kernel does when a process is gone."""
+        with contextlib.suppress(Killed):
+            self.storage.close()
+        self.storage.wal.close()
 
     # --- handing over ----------------------------------------------------------------------
 
     def _persist(
         self,
         *,
+        is_retry: bool = False,
         hard_state: HardState | None = None,
         reset_to: SnapshotMeta | None = None,
         truncate_from: int = 0,
@@ -350,6 +369,7 @@ class History:
         self._ticket += 1
         return Persist(
             ticket=self._ticket,
+            is_retry=is_retry,
             hard_state=hard_state,
             reset_to=reset_to,
             truncate_from=truncate_from,
@@ -387,27 +407,62 @@ class History:
             logs += logs[-1].steps(batch)
         return logs
 
-    def _look(self) -> None:
+    def _look(self, is_write: bool) -> None:
         """An operation of the driver is done: what if the power went now?"""
-        if not self._has_faults or self._is_looking or self.rng.random() > _CUT_SHARE:
+        if not self._has_faults or self._is_looking:
+            return
+        if self.rng.random() > (_WRITE_CUT_SHARE if is_write else _CUT_SHARE):
             return
         self._is_looking = True
         root = self._folder / f"look-{next(self._looks)}"
         root.mkdir()
         try:
             seen: Counter[str] = Counter()
-            write_out(self.disk.platter.draw(self.rng, seen), root)
+            state = self.disk.platter.draw(self.rng, seen)
             self.outcome.faults += seen
             self.outcome.faults["power cut"] += 1
             self.outcome.situations["power cut after a kill"] += self._was_killed
-            storage = self._start(root, None)
-            self._write_on(root, storage)
+            write_out(state, root)
+            boot = self._write_on(root, self._start(root, None))
+            if seen["write torn"]:
+                shutil.rmtree(root)
+                root.mkdir()
+                self._cut_twice(root, state, boot)
         finally:
             shutil.rmtree(root)
             self._is_looking = False
 
-    def _write_on(self, root: Path, storage: Storage) -> None:
-        """What was recovered can be written to, and is read again."""
+    def _cut_twice(self, root: Path, state: State, boot: Boot) -> None:
+        """Start from a torn state, and let the first append after it be torn as well."""
+        write_out(state, root)
+        disk = RecordingDisk(root, Platter(state), lambda _: None)
+        storage = self._start(root, disk)
+        index = boot.entries[-1].index if boot.entries else boot.snapshot.index
+        entries = [
+            Entry(index + 1 + more, max(1, boot.term), Kind.COMMAND, self.rng.randbytes(600))
+            for more in range(3)
+        ]
+        disk.die_after = 1
+        with contextlib.suppress(Killed):
+            storage.wal.append([self._persist(hard_state=HardState(9_999, ""), entries=entries)])
+        storage.close()
+        second = disk.platter.draw(self.rng, Counter())
+        shutil.rmtree(root)
+        root.mkdir()
+        write_out(second, root)
+        try:
+            again = Storage.open(root / "raft", owner=OWNER, segment_bytes=SEGMENT_BYTES)
+        except _BROKEN as error:
+            text = str(error).replace(str(root), "")
+            raise Violation("starts", f"after a second power cut: {text}") from error
+        again.close()
+        found = again.recovery.boot.entries
+        if found[: len(boot.entries)] != boot.entries:
+            raise Violation("acknowledged", "a second power cut took what the first had left")
+        self.outcome.situations["two power cuts, both in a write"] += 1
+
+    def _write_on(self, root: Path, storage: Storage) -> Boot:
+        """What was recovered can be written to, and is read again; return what it was."""
         boot = storage.recovery.boot
         index = (boot.entries[-1].index if boot.entries else boot.snapshot.index) + 1
         term = max(boot.term, 1)
@@ -420,10 +475,12 @@ class History:
             again = Storage.open(root / "raft", owner=OWNER, segment_bytes=SEGMENT_BYTES)
             again.close()
         except _BROKEN as error:
-            raise Violation("starts", f"after one more write: {error}") from error
+            text = str(error).replace(str(root), "")
+            raise Violation("starts", f"after one more write: {text}") from error
         found = again.recovery.boot
         if found.entries != [*boot.entries, entry] or found.term != term:
             raise Violation("acknowledged", f"entry {index}, written after a start, is gone")
+        return boot
 
     def _judge(self, storage: Storage) -> None:
         """Compare what was found with what may be.
@@ -468,10 +525,6 @@ def _difference(found: Boot, acknowledged: Boot) -> tuple[str, str]:
         )
     extra = [entry.index for entry in found.entries if entry not in acknowledged.entries]
     return "not invented", f"entries {extra[:5]} are there in a state that nobody wrote"
-
-
-def replace_batch(batch: Persist, *, is_retry: bool) -> Persist:
-    return Persist(ticket=batch.ticket, is_retry=is_retry, truncate_from=batch.truncate_from)
 
 
 def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
