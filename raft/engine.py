@@ -43,6 +43,8 @@ class EngineError(Exception):
 class Engine(Protocol):
     """One replica of a log. See `raft.core` for what each verb means and when to call it."""
 
+    cluster_id: str  # set by the host once it knows; a snapshot of another one is dropped
+
     @property
     def replica_id(self) -> str: ...
 

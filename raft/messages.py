@@ -98,6 +98,7 @@ class SnapshotMeta(msgspec.Struct, array_like=True, frozen=True):
     configuration_index: Count = 0
     size: Count = 0  # bytes of the body; 0 until it was saved
     digest: str = ""  # SHA-256 of the body, hex; "" until it was saved
+    cluster_id: str = ""  # the host's name of the cluster; "" = it did not say
 
     @property
     def snapshot_id(self) -> str:

@@ -101,6 +101,7 @@ class PySyncObjEngine:
         self, *, replica_id: str, settings: Settings, rng: random.Random, boot: Boot, now_us: int
     ) -> None:
         self.replica_id = replica_id
+        self.cluster_id = ""
         self.settings = settings
         self.role = Role.FOLLOWER
         self.term = boot.term

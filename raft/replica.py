@@ -30,6 +30,7 @@ class Replica:
         self, *, replica_id: str, settings: Settings, rng: random.Random, boot: Boot, now_us: int
     ) -> None:
         self.replica_id = replica_id
+        self.cluster_id = ""  # the host's name of the cluster, once it knows; see snapshots
         self.settings = settings
         self.rng = rng
         self.role = Role.FOLLOWER

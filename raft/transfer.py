@@ -9,11 +9,15 @@ The sender's bytes come from the host (`NeedChunk`), the receiver's go to it
 (`StageChunk`); neither is held here.
 """
 
+from typing import Final
+
 from raft.following import is_outdated
 from raft.messages import SnapshotAnswer, SnapshotChunk, checksum
 from raft.output import InvariantError, NeedChunk, Role, StageChunk
 from raft.progress import Flow, Progress
 from raft.replica import Replica
+
+STRANGER: Final = "snapshot of another cluster"  # a reason in `dropped`
 
 # --- the sender ---------------------------------------------------------------------
 
@@ -103,6 +107,9 @@ def on_chunk(r: Replica, sender: str, chunk: SnapshotChunk, now_us: int) -> None
         return
     r.hear_leader(sender, chunk.term, now_us)
     meta = chunk.meta
+    if r.cluster_id and meta.cluster_id not in ("", r.cluster_id):
+        r.dropped[STRANGER] += 1
+        return
     if meta.index <= r.commit_index or r.log.matches(meta.index, meta.term):
         r.commit_to(meta.index)  # a snapshot holds committed entries only
         r.staged = None

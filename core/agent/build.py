@@ -15,6 +15,7 @@ import msgspec
 from core.agent.config import AgentConfig
 from core.agent.fingerprint import fingerprint
 from core.client.config import ClientConfig, ClientTimings
+from core.jobspec.durations import parse_duration_ns
 from core.model.node import (
     NodeDiskResources,
     NodeMemoryResources,
@@ -22,7 +23,7 @@ from core.model.node import (
     NodeReservedNetworkResources,
     NodeReservedResources,
 )
-from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
+from core.server.config import AutopilotConfig, LimitsConfig, LivenessConfig, ServerConfig
 from core.version import VERSION
 from gossip.endpoint import Pool
 from gossip.keyring import Keyring
@@ -83,6 +84,8 @@ def server_config(
         is_dev=is_dev,
         is_client=config.client.enabled,
         tls_rpc=config.tls.rpc,
+        is_non_voter=server.non_voting_server,
+        autopilot=autopilot_config(config.autopilot),
         raft_engine=config.raft.engine,
         version=VERSION,
         # One server alone has nobody to be compared with: it may judge sooner.
@@ -92,6 +95,38 @@ def server_config(
         limits=LimitsConfig(snapshot_entries=server.raft_snapshot_threshold),
         shown=_shown(config),
     )
+
+
+_AUTOPILOT_DURATIONS: Final = ("last_contact_threshold", "server_stabilization_time")
+_AUTOPILOT_ENTERPRISE: Final = (
+    "enable_redundancy_zones", "disable_upgrade_migration", "enable_custom_upgrades",
+)  # fmt: skip
+
+
+def autopilot_config(section: dict[str, Any]) -> AutopilotConfig:
+    """Return what the `autopilot` block says; what it leaves out has its default.
+
+    Raises:
+        ConfigError: A key or value is none.
+    """
+    values: dict[str, Any] = {}
+    known = [name.removesuffix("_us") for name in AutopilotConfig.__struct_fields__]
+    for key, value in section.items():
+        if key in _AUTOPILOT_ENTERPRISE and not value:
+            continue
+        if key not in known:
+            raise ConfigError(f"autopilot.{key} is not carried out; want {', '.join(known)}")
+        if key in _AUTOPILOT_DURATIONS:
+            try:
+                values[f"{key}_us"] = parse_duration_ns(str(value)) // 1000
+            except ValueError as error:
+                raise ConfigError(f"autopilot.{key}: {error}") from None
+        else:
+            values[key] = value
+    try:
+        return msgspec.convert(values, AutopilotConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"autopilot: {error}") from None
 
 
 def _shown(config: AgentConfig) -> dict[str, Any]:

@@ -155,6 +155,7 @@ class AgentConfig(Section, frozen=True):
     tls: TLSSection = TLSSection()
     raft: RaftSection = RaftSection()
     acl: ACLSection = ACLSection()
+    autopilot: dict[str, Any] = {}  # read by core.agent.build
     telemetry: Telemetry = Telemetry()
     limits: Limits = Limits()
     log_level: str = "INFO"  # TRACE | DEBUG | INFO | WARN | ERROR

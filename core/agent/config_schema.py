@@ -114,7 +114,7 @@ _CARRIED_OUT: Final = {
     "telemetry": "collection_interval disable_hostname prometheus_metrics "
     "publish_allocation_metrics publish_node_metrics",
     "agent configuration": "name region datacenter data_dir bind_addr log_level log_json "
-    "log_file enable_debug leave_on_terminate leave_on_interrupt",
+    "log_file autopilot enable_debug leave_on_terminate leave_on_interrupt",
 }
 _SECTIONS: Final = (_SERVER, _CLIENT, _RESERVED, _TLS, _ACL, _TELEMETRY, AGENT)
 

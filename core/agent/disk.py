@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from core.agent.peers_file import PeersFileError, apply_peers
 from core.model.host import Effect, Event
 from core.server import effects as fx
 from core.server.config import ServerBoot
@@ -68,6 +69,14 @@ class Disk:
             ) from None
         self._snapshots, self._newest = storage.snapshots, storage.newest
         self._wal, self._recovery = storage.wal, storage.recovery
+        try:
+            self._boot = apply_peers(
+                self._folder / "raft", self.server_id, self._wal, self._recovery.boot, log
+            )
+            self._check_cluster()
+        except (PeersFileError, DataFolderError, DiskFullError, WalFailedError) as error:
+            self.close()
+            raise DataFolderError(str(error)) from None
         for detail in filter(None, (self._recovery.torn, self._recovery.stray)):
             log.warning("write-ahead log recovered", detail=detail)
         self._batches: deque[fx.PersistLog] = deque()
@@ -90,6 +99,20 @@ class Disk:
         _write_durably(path, drawn.encode())
         return drawn
 
+    def _check_cluster(self) -> None:
+        """Refuse a snapshot that somebody brought here from another datacenter."""
+        path = self._folder / "datacenter-id"
+        kept = path.read_bytes().decode("ascii", "replace").strip() if path.exists() else ""
+        found = self._newest.cluster_id
+        if found and not kept:
+            _write_durably(path, found.encode())
+        elif found != kept and found:
+            raise DataFolderError(
+                f"{self._folder / 'raft'}: its newest snapshot is of datacenter {found}, this "
+                f"server belongs to {kept}: put the folder of this server back, or begin with an "
+                "empty data_dir"
+            )
+
     def boot(self) -> ServerBoot:
         """Return what the machine is built from.
 
@@ -103,7 +126,7 @@ class Disk:
         except (SnapshotDamagedError, SnapshotGoneError) as error:
             raise DataFolderError(str(error)) from None
         return ServerBoot(
-            raft=self._recovery.boot,
+            raft=self._boot,
             snapshot=snapshot,
             lan_members=tuple(self._members("lan")),
             wan_members=tuple(self._members("wan")),

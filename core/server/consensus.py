@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from core.model.host import Address, Halt, MessageReceived, Send
 from core.model.query import Answer, Query
 from core.server.changes import watched_keys
@@ -55,6 +57,7 @@ from raft.core import Change as MembershipChange
 from raft.core import Entry as LogEntry
 from raft.core import Kind as EntryKind
 from raft.engine import Engine, make
+from raft.transfer import STRANGER
 
 if TYPE_CHECKING:
     from core.server.config import ServerBoot
@@ -99,6 +102,7 @@ class Consensus:
             boot=boot.raft or Boot(),
             now_us=server.now.mono_us,
         )
+        self.raft.cluster_id = self.state.datacenter_id
         self.applied_index = self.raft.snapshot.index
         self.is_serving = False  # leader, and an entry of its term is applied
         self._pending: list[_Proposed] = []  # not yet handed to Raft
@@ -263,7 +267,14 @@ class Consensus:
             return
         if event.source.address:
             self._heard_from[sender] = event.source.address
+        strangers = self.raft.dropped[STRANGER]
         self.raft.step(sender, message, self._server.now.mono_us)
+        if self.raft.dropped[STRANGER] != strangers:
+            self._server.outbox.log(
+                "error", "a snapshot of another datacenter was refused", sender=sender,
+                at=event.source.address, own=self.raft.cluster_id,
+                remedy="one of the two servers has the other's name or address: give it its own",
+            )  # fmt: skip
         if sender == self.raft.leader_id:
             self._leader_heard_us = self._server.now.mono_us
 
@@ -398,6 +409,7 @@ class Consensus:
         server = self._server
         self._check_serving()
         if server.datacenter_id:
+            self.raft.cluster_id = server.datacenter_id
             server.membership.set_bootstrapped()
         if changes:
             server.on_applied(changes)
@@ -511,7 +523,9 @@ class Consensus:
         self._is_saving = True
         self._snapshot_index = self.applied_index
         self._snapshot_bytes = 0
-        meta = self.raft.snapshot_meta(self.applied_index)
+        meta = msgspec.structs.replace(
+            self.raft.snapshot_meta(self.applied_index), cluster_id=self.state.datacenter_id
+        )
         self._server.outbox.emit(
             SaveSnapshot(self._server.outbox.next_id(), meta, self.state.image())
         )

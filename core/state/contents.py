@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -10,7 +11,8 @@ from core.state.entry import SCHEMA
 from core.state.snapshot import FORMAT, META, Meta, SnapshotError, read_frames
 
 
-class TableContents(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TableContents:
     """One table: records (rows of a set of columns) and bytes."""
 
     name: str
@@ -18,7 +20,8 @@ class TableContents(NamedTuple):
     size: int
 
 
-class Contents(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Contents:
     datacenter_id: str
     region: str
     datacenter: str
