@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench torture mutants pages clean
+.PHONY: setup test lint demo bench fuzz torture mutants pages clean
 
 setup: $(STAMP)
 
@@ -27,8 +27,15 @@ demo: setup
 
 # Random faults over the shipped machines on virtual time, seed by seed.
 SEEDS ?= 300
-torture: setup
+fuzz: setup
 	$(BIN)/serai sim fuzz -seeds $(SEEDS) tests/sim/fuzz.hcl
+
+# Real servers under kill -9, SIGSTOP, cuts and full disks. Under 30 rounds prove little
+# (exit 3 there means that they were clean).
+SEED   ?= 1
+ROUNDS ?= 100
+torture: setup
+	$(BIN)/python -m tests.torture --seed $(SEED) --rounds $(ROUNDS) || test $$? = 3
 
 # Planted bugs: which checker finds each, after how many seeds. PATCH=FILE judges one more.
 WORKERS ?= 1

@@ -54,7 +54,39 @@ async def check(cluster: Cluster, ledger: Ledger, marker: str, prefix: str) -> F
                 if seen[first.name].get(key) != seen[server.name].get(key)
             )
             findings.wrong.append(f"{first.name} and {server.name} differ in {differing[:5]}")
+    findings.wrong += await _differing_hashes(cluster)
     return findings
+
+
+async def _differing_hashes(cluster: Cluster) -> list[str]:
+    """Have the leader compare the hashes of all states at one index; return what differs.
+
+    Raises:
+        ClusterError: Not every server can be compared.
+    """
+    reason = ""
+    with trio.move_on_after(_LIMIT_S):
+        while True:
+            for server in cluster.servers:
+                try:
+                    url = f"{server.spec.api}/v1/operator/raft/verify"
+                    answer = await cluster.http.put(url, timeout=_LIMIT_S)
+                except httpx.HTTPError as error:
+                    reason = f"{server.name}: {error!r}"
+                    continue
+                if answer.status_code != 200:
+                    reason = f"{server.name}: {answer.text[:200]}"
+                    continue
+                found = answer.json()
+                hashes = {one["Hash"] for one in found["Servers"]}
+                if "" in hashes or len(found["Servers"]) < len(cluster.servers):
+                    reason = f"{[(one['Node'], one['Error']) for one in found['Servers']]}"
+                    continue
+                if found["Equal"]:
+                    return []
+                return [f"states at index {found['Index']} differ: {found['Differences']}"]
+            await trio.sleep(_POLL_S)
+    raise ClusterError(f"the states can't be compared: {reason}")
 
 
 def _compare(server: Server, jobs: dict[str, Any], ledger: Ledger, findings: Findings) -> None:
