@@ -8,7 +8,7 @@ end of it; a crash before carries it out up to a random step (sim.raft.disk).
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -200,9 +200,9 @@ class Host:
             now_us=self.now_us,
         )
 
-    def bootstrap(self, configuration: Configuration) -> None:
+    def bootstrap(self, configuration: Configuration, first: Sequence[bytes]) -> None:
         assert self.engine is not None
-        self.engine.bootstrap(configuration, [], self.now_us)
+        self.engine.bootstrap(configuration, list(first), self.now_us)
         self.pump()
 
     def kill(self) -> None:

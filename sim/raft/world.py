@@ -7,7 +7,7 @@ may differ. Events have a total order (time, sequence). All randomness comes fro
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from raft.core import Change, ChangeKind, Configuration, Role, Settings
@@ -38,10 +38,12 @@ class World:
         settings: Settings | None = None,
         engine: str = DEFAULT,
         is_black_box: bool = False,
+        first: Sequence[bytes] = (),
     ) -> None:
         """Build it.
 
         Args:
+            first: The cluster's first commands, encoded.
             is_black_box: Look only at what clients see, not at messages, disks and logs.
         """
         self.rng = random.Random(f"raft/{seed}")
@@ -68,10 +70,10 @@ class World:
         self.hosts: dict[str, Host] = {}
         for name in names:
             self.add_host(name)
-        first = Configuration.of({name: f"{name}:1" for name in names})
         self._members = names
         self._members_index = 0
-        self.hosts["a"].bootstrap(first)
+        self.watch.calls.update((data, f"first.{i}") for i, data in enumerate(first))
+        self.hosts["a"].bootstrap(Configuration.of({name: f"{name}:1" for name in names}), first)
 
     def on_members(self, index: int, configuration: Configuration) -> None:
         """A configuration was committed."""
