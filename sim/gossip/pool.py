@@ -121,6 +121,15 @@ class Pool(GossipWorld):
         self._addresses += 1
         return f"moved{self._addresses}:4648"
 
+    def change_meta(self, name: str, value: str) -> None:
+        meta = {"role": "client", "n": value}
+        self.do(name, lambda machine, now_us: machine.set_meta(meta, now_us))
+
+    def hear(self, hearer: str, sender: str, packet: Packet) -> None:
+        """Let a member get a packet that its sender never sent."""
+        source = self.address(sender)
+        self.do(hearer, lambda machine, now_us: machine.on_packet(source, packet, now_us))
+
     def farewell(self, name: str) -> None:
         """Let a member leave; it ends when it has told its farewell."""
         fate = self.fates[name]

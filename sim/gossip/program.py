@@ -86,8 +86,7 @@ def _play(story: Story, theme: str, members: int, *, has_faults: bool) -> None:
         # incarnations that no longer fit into the table's byte
         name = story.someone()
         for number in range(80):
-            meta = {"n": str(number)}
-            pool.do(name, lambda m, now_us, meta=meta: m.set_meta(meta, now_us))
+            pool.change_meta(name, str(number))
         watch.agree(AGREE_S * scale)
     if has_faults:
         THEMES[theme](story)

@@ -67,6 +67,7 @@ class Watch:
         self.newest: dict[str, tuple[int, int]] = {}
         self._read: dict[tuple[int, str], tuple[int, int]] = {}
         self._watched_dead: dict[str, int] = {}  # who died -> until when all must know
+        self._mistaken: dict[str, dict[str, None]] = {}  # who left -> by whom taken for dead
         pool.on_event = self._on_event
 
     # -- what is said -----------------------------------------------------------------
@@ -105,7 +106,11 @@ class Watch:
         if fate.state == "up" and settled_us > limit_us and fate.address == event.member.address:
             self.fail("false-death", f"{observer} declares {name} dead, which is well")
         if fate.state == "left" and calm_us > limit_us and not pool.network.lan.loss > 0.1:
-            self.fail("farewell", f"{observer} takes {name} for dead, which left")
+            # chance may keep a farewell from one, who then finds it gone by itself
+            mistaken = self._mistaken.setdefault(name, {})
+            mistaken[observer] = None
+            if len(mistaken) > 1:
+                self.fail("farewell", f"{', '.join(mistaken)} take {name} for dead, which left")
 
     def _calm_us(self) -> int:
         settings = self.pool.settings
@@ -263,7 +268,7 @@ class Watch:
         settings = pool.settings
         limit = settings.retransmit_multiplier * max(1, math.ceil(math.log10(members + 1)))
         before = pool.rumours
-        pool.do(subject, lambda machine, now_us: machine.set_meta({"n": str(now_us)}, now_us))
+        pool.change_meta(subject, str(pool.now_us))
         self.run(2 * limit * settings.gossip_interval_us / S + 2 * settings.probe_interval_us / S)
         sent = pool.rumours - before
         incarnation = max(self._incarnations(subject))
