@@ -211,6 +211,11 @@ class Decoder:
         plain = blocks_as_attributes(block.body)
         try:
             value = _CONVERT[known.kind](plain)
+        except MemberProblem as problem:
+            member = block.body.attributes.get(problem.key)
+            span = block.span if member is None else member.value_span
+            self.error(body, span, f"{block.type}: {problem}", problem.hint)
+            return
         except ValueProblem as problem:
             self.error(body, block.span, f"{block.type}: {problem}", problem.hint)
             return
@@ -240,6 +245,14 @@ def blocks_as_attributes(body: Body) -> dict[str, Any]:
         earlier = result.get(block.type)
         result[block.type] = [*earlier, *value] if isinstance(earlier, list) else value
     return result
+
+
+class MemberProblem(ValueProblem):
+    """What stands under `key` of a map does not do."""
+
+    def __init__(self, key: str, problem: ValueProblem) -> None:
+        super().__init__(f"{key}: {problem}", problem.hint)
+        self.key = key
 
 
 # --- values ------------------------------------------------------------------------------
@@ -282,10 +295,12 @@ def _map(value: Any) -> dict[str, Any]:
 def _string_map(value: Any) -> dict[str, str]:
     result = {}
     for key, item in _map(value).items():
+        if item is None:
+            continue  # null means "not said", here too
         try:
             result[key] = to_string(item)
         except ValueProblem as problem:
-            raise ValueProblem(f"{key}: {problem}", problem.hint) from None
+            raise MemberProblem(key, problem) from None
     return result
 
 

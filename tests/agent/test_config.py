@@ -127,8 +127,8 @@ def test_later_files_win_maps_merge_and_lists_add_up(tmp_path: Path) -> None:
     config = load(
         tmp_path,
         'region = "a"\nserver {\n enabled = true\n retry_join = ["x"]\n}\n'
-        "client { meta { k = 1 } }",
-        'region = "b"\nserver { retry_join = ["x", "y"] }\nclient { meta { l = 2 } }',
+        "client {\n meta { k = 1 }\n}",
+        'region = "b"\nserver { retry_join = ["x", "y"] }\nclient {\n meta { l = 2 }\n}',
     )
     assert config.region == "b"
     assert config.server.enabled and config.server.retry_join == ["x", "y"]
@@ -151,7 +151,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
 
 def test_flags_override_the_files(tmp_path: Path) -> None:
     flags = {"region": "f", "ports.http": 0, "client.meta": {"b": "2"}}
-    config = load(tmp_path, 'region = "a"\nclient { meta { a = 1 } }', flags=flags)
+    config = load(tmp_path, 'region = "a"\nclient {\n meta { a = 1 }\n}', flags=flags)
     assert (config.region, config.ports.http) == ("f", 0)
     assert config.client.meta == {"a": "1", "b": "2"}
 
@@ -173,7 +173,7 @@ def test_the_old_place_of_retry_interval() -> None:
         ('client { servers = "a" }', "1:20", 'write ["a"]'),
         ('network_interface = "eth0"', "1:1", '"network_interface" belongs in a client block'),
         ("server {}\nserver {}", "2:1", "this is a second"),
-        ('server { server_join { retry_interval = "5" } }', "1:41", 'for example "5s"'),
+        ('server {\n server_join { retry_interval = "5" }\n}', "2:33", 'for example "5s"'),
         ("plugin { }", "1:1", "this plugin has no name"),
         ('{"server": {"enable": true}}', "1:13", 'did you mean "enabled"?'),
         ('{"server": true}', "1:12", "an object is needed"),

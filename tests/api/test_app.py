@@ -280,7 +280,7 @@ async def test_a_log_that_cannot_be_read_is_a_plain_error() -> None:
 
 
 async def test_a_job_file_is_parsed_here() -> None:
-    hcl = 'job "web" { group "g" { task "t" { driver = "raw_exec" } } }'
+    hcl = 'job "web" {\ngroup "g" {\ntask "t" { driver = "raw_exec" }\n}\n}'
     response, backend = await ask(
         "POST", "/v1/jobs/parse", json.dumps({"JobHCL": hcl, "Canonicalize": True}).encode()
     )

@@ -156,7 +156,7 @@ def test_an_invalid_job_is_refused_with_its_reason(old: str, new: str, message: 
 
 
 def test_errors_nest_like_nomads() -> None:
-    text = error_text(validate(canonical('job "j" { group "g" { task "t" {} } }')))
+    text = error_text(validate(canonical('job "j" {\n group "g" {\n task "t" {}\n }\n}')))
     assert text == (
         "1 error occurred:\n"
         "\t* Task group g validation failed: 1 error occurred:\n"

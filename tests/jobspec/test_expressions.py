@@ -214,7 +214,7 @@ def test_a_costly_expression_is_stopped(bomb: str) -> None:
 
 def test_doubling_through_references_is_stopped() -> None:
     lines = ["l0 = [1, 1]"] + [f"l{n} = [local.l{n - 1}, local.l{n - 1}]" for n in range(1, 60)]
-    text = "locals {\n" + "\n".join(lines) + '\n}\njob "x" { meta { a = jsonencode(local.l59) } }'
+    text = "locals {\n" + "\n".join(lines) + '\n}\njob "x" {\n meta { a = jsonencode(local.l59) }\n}'
     from core.jobspec import parse_job
 
     with pytest.raises(SourceError, match="limit"):

@@ -116,7 +116,7 @@ def test_what_hcl_allows_is_accepted(text: str) -> None:
         ('{"a": 1,}', "1:", "not JSON"),
         ("[1]", "1:1", "no place here"),
         ("a = \x01", "1:5", "U+0001"),
-        ('dynamic "a" { content {} }', "1:1", "has no for_each"),
+        ('dynamic "a" {\n content {}\n}', "1:1", "has no for_each"),
         ('dynamic "a" {\n for_each = 1\n content {}\n}', "2:13", "takes a list or a map"),
         ('dynamic "a" {\n for_each = []\n x = 1\n content {}\n}', "3:2", "inside content"),
     ],

@@ -129,6 +129,7 @@ class Builder:
                 'the "{" of a block stands on the line of its name',
                 f"write {_word(head)} {{ on line {source.line_of(head.span.start)}",
             )
+        _check_lines(body, brace, close, _word(head))
         body.span = Span(brace.start, close.end)
         return BlockNode(_word(head), head.span, labels, body, close.end)
 
@@ -336,6 +337,29 @@ class Builder:
         condition: Node | None = conditions[0] if conditions else None
         depth = _deepen(span, *[n for n in (collection, key, value, condition) if n is not None])
         return For(span, depth, key_name, value_name, collection, key, value, condition, is_grouped)
+
+
+def _check_lines(body: BodyNode, brace: Token, close: Token, name: str) -> None:
+    """Refuse what HCL refuses: on one line a block holds one attribute, or nothing.
+
+    Otherwise the brace ends its line, and what closes the body stands on a line of its own.
+    """
+    if not body.items:
+        return
+    line_of = CURRENT_SOURCE.get().line_of
+    first, last = body.items[0], body.items[-1]
+    is_attribute = isinstance(first, AttributeNode)
+    span = first.name_span if isinstance(first, AttributeNode) else first.type_span
+    is_beside = line_of(span.start) == line_of(brace.start)
+    ends_beside = line_of(max(0, last.end - 1)) == line_of(close.start)
+    if is_beside and not (len(body.items) == 1 and is_attribute and ends_beside):
+        raise _error(
+            span,
+            f'a new line must come after the "{{" of {name}',
+            "on one line, a block holds a single attribute: update { canary = 1 }",
+        )
+    if ends_beside and not is_beside:
+        raise _error(close.span, 'a new line must come before this "}"')
 
 
 def _splat(node: Node, accesses: list[Any], last: Span) -> Splat:

@@ -87,6 +87,16 @@ def _labels(evaluator: Evaluator, node: tree.Node | None, scope: Scope) -> list[
         raise evaluator.source.error(node.span, str(problem)) from None
 
 
+def _word(source: Source, node: tree.Node) -> str:
+    """Return the name that stands alone; in JSON it stands in quotes."""
+    if isinstance(node, tree.Reference):
+        return node.name
+    if source.is_json and isinstance(node, tree.Template) and len(node.parts) == 1:
+        if isinstance(node.parts[0], str):
+            return node.parts[0]
+    raise source.error(node.span, "an iterator is a name without quotes", hint="iterator = item")
+
+
 class _DynamicParts:
     """What a `dynamic` block may hold; anything else is an error."""
 
@@ -102,12 +112,8 @@ class _DynamicParts:
                 self.for_each = item.value
             elif isinstance(item, tree.AttributeNode) and item.name == "labels":
                 self.labels = item.value
-            elif (
-                isinstance(item, tree.AttributeNode)
-                and item.name == "iterator"
-                and isinstance(item.value, tree.Reference)
-            ):
-                self.iterator = item.value.name
+            elif isinstance(item, tree.AttributeNode) and item.name == "iterator":
+                self.iterator = _word(source, item.value)
             else:
                 span = item.name_span if isinstance(item, tree.AttributeNode) else item.type_span
                 raise source.error(

@@ -28,6 +28,8 @@ def body_of_object(
     body = tree.BodyNode(node.span)
     for key_node, value in node.items:
         name = _key(source, key_node)
+        if name == "//":
+            continue  # HCL's JSON form has its comments here
         child = schema.blocks.get(name) if schema is not None else None
         if child is None and name != "dynamic":
             body.items.append(tree.AttributeNode(name, key_node.span, value, value.span.end))

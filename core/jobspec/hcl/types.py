@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from core.jobspec.diagnostics import Source, did_you_mean
+from core.jobspec.diagnostics import Source, Span, did_you_mean
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.values import (
     ValueProblem,
@@ -49,6 +49,11 @@ def parse_type(source: Source, node: tree.Node) -> Type:
         # The old way, type = "string"; Terraform's as well.
         if node.parts[0] in _PRIMITIVES:
             return Type(node.parts[0])
+        if source.is_json:
+            from core.jobspec.hcl.parser import parse_expression
+
+            inner = Span(node.span.start + 1, node.span.end - 1)
+            return parse_type(source, parse_expression(source, inner))
     if isinstance(node, tree.Reference):
         if node.name in _PRIMITIVES:
             return Type(node.name)
