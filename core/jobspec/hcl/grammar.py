@@ -42,11 +42,16 @@ def _tables() -> _Tables:
     read = json.loads(data)
     builder = Builder()
     rules = [
-        _Rule(origin, size, _reduction(getattr(builder, callback or "_", list), *shape))
+        _Rule(origin, size, _reduction(getattr(builder, callback or "_", _as_they_are), *shape))
         for origin, size, callback, *shape in read["rules"]
     ]
     starts = {start: (first, last) for start, (first, last) in read["starts"].items()}
     return _Tables(starts, rules, read["states"])
+
+
+def _as_they_are(children: Children) -> Children:
+    """The value of a rule that the grammar made up: its children, which nobody else holds."""
+    return children
 
 
 def _reduction(build: Reduce, kept: list[list[int]], after: int, unwraps: int) -> Reduce:
@@ -58,6 +63,10 @@ def _reduction(build: Reduce, kept: list[list[int]], after: int, unwraps: int) -
     def reduce(children: Children) -> Any:
         chosen: Children = []
         for index, splices, nones in kept:
+            if splices and index == 0 and not nones:
+                # A repetition grows by one each time: taken over, not copied.
+                chosen = children[0]
+                continue
             if nones:
                 chosen += [None] * nones
             if splices:
