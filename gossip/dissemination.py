@@ -71,12 +71,11 @@ class Rumours:
                 count = min(len(tier), parts, room_bytes // self._largest_bytes) or 1
                 chosen = tier[: -count - 1 : -1]
                 if self._stale:
-                    fresh = [update for update in chosen if current.get(update.name) is update]
-                    self._stale -= len(chosen) - len(fresh)
-                    chosen = fresh
+                    chosen = [update for update in chosen if current.get(update.name) is update]
                 used_bytes = sum(map(_SIZE_BYTES, chosen))
                 if used_bytes > room_bytes:
                     break
+                self._stale -= count - len(chosen)  # not before they are gone from the tier
                 del tier[-count:]
                 room_bytes -= used_bytes
                 parts -= len(chosen)

@@ -203,10 +203,7 @@ def accusers(story: Story) -> None:
         pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
         watch.run(rng.choice((0.1, 1, 8)))
         if rng.random() < 0.3:
-            name = story.someone()
-            pool.do(
-                name, lambda m, now_us: m.set_meta({"role": "client", "n": str(now_us)}, now_us)
-            )
+            pool.change_meta(story.someone(), str(pool.now_us))
     watch.run(45)
     for name in pool.up():
         if watch.lost_by(name):
