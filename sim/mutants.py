@@ -50,6 +50,7 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
         )
     ),
     ("raft/", "sim.raft"),
+    ("core/state/", "sim.raft"),  # its replicated state is the shipped one
     ("gossip/", "sim.gossip"),
 )
 

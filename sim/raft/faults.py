@@ -339,7 +339,16 @@ class Faults:
         if host is None or host.engine is None:
             return
         heir = self._rng.choice(["", *host.engine.configuration.voters])
-        self.world.faults["hand-over asked for"] += self.world.hand_over(heir, host)
+        begun = self.world.hand_over(heir, host)
+        self.world.faults["hand-over asked for"] += begun
+        if begun and self._rng.random() < 0.4:
+            # It does not hear of its heir, but clients still reach it.
+            self.world.after(self._rng.randrange(30_000), self._isolate, host.name)
+
+    def _isolate(self, name: str) -> None:
+        if self._is_active:
+            self.world.sever([name])
+            self.world.after(self._rng.randint(200_000, 1_500_000), self._mend_network)
 
     def _snapshot(self) -> None:
         for host in self.world.hosts.values():

@@ -71,6 +71,8 @@ class Protocol:
     def check_output(self, host: "Host", core: RaftCore, output: Output) -> None:
         if core.role is Role.LEADER:
             self._check_leader(host.name, core)
+            if output.role_changed:
+                self._check_votes(host, core)
         persist = output.persist
         if persist is not None:
             if persist.entries:
@@ -82,6 +84,22 @@ class Protocol:
             self._check_configuration(host.name, core)
         for to, message in output.messages:
             self._check_promise(host, core, to, message)
+
+    def _check_votes(self, host: "Host", core: RaftCore) -> None:
+        """Who leads has the votes of a majority, its own on its disk."""
+        own = (host.durable.term, host.durable.voted_for) == (core.term, host.name)
+        elected = any(
+            sum(
+                own if voter == host.name else self._votes.get((voter, core.term)) == host.name
+                for voter in configuration.voters
+            )
+            > len(configuration.voters) // 2
+            for _, configuration in core.configurations[-2:]
+        )
+        if not elected:
+            raise Violation(
+                "election safety", f"{host.name} leads term {core.term} without a majority's votes"
+            )
 
     def _check_leader(self, name: str, core: RaftCore) -> None:
         high = self._high_committed
