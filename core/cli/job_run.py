@@ -1,6 +1,6 @@
 """`serai job run`, and the flags of every command that reads a job file."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -8,7 +8,18 @@ from core.cli.client import ApiError
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.jobfile import apply_session, read_job, show_warnings
+from core.cli.output import Output
 from core.cli.session import Session, api_command
+
+# Nomad's flags for what is not carried out: scripts that pass them go on working.
+_WITHOUT_EFFECT: Final = (
+    "-consul-namespace", "-consul-token", "-vault-namespace", "-vault-token",
+)  # fmt: skip
+
+
+def _warn_of_no_effect(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value and not ctx.resilient_parsing:
+        Output().warn(f"{param.opts[0]} has no effect: Consul and Vault are not carried out")
 
 
 def variable_options(function: Any) -> Any:
@@ -29,6 +40,10 @@ def variable_options(function: Any) -> Any:
             help="Variables' values",
         ),
         option("-var", "variables", multiple=True, metavar="name=value", help="A variable"),
+        *(
+            option(name, hidden=True, expose_value=False, callback=_warn_of_no_effect)
+            for name in _WITHOUT_EFFECT
+        ),
     ):
         function = decorate(function)
     return function

@@ -145,6 +145,12 @@ def test_no_file_is_too_odd(serai: Serai, folder: Path) -> None:
     assert "cannot read" in serai("job", "validate", "-offline", "none.nomad").err
 
 
+def test_flags_for_vault_and_consul_are_taken_with_a_warning(serai: Serai, folder: Path) -> None:
+    result = serai("job", "validate", "-offline", "-vault-token=x", "a.nomad")
+    assert result.code == 0 and "-vault-token has no effect" in result.err
+    assert "has no effect" not in serai("job", "validate", "-offline", "a.nomad").err
+
+
 # --- inspect ----------------------------------------------------------------------------
 
 

@@ -278,11 +278,13 @@ def _load_json(text: str, filename: str) -> dict[str, Any]:
         return Number(text)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise SourceError.of_file(filename, f'the key "{twice[:60]}" stands twice in an object')
+        result: dict[str, Any] = {}
+        for key, item in pairs:
+            if key in result:
+                raise SourceError.of_file(
+                    filename, f'the key "{key[:60]}" stands twice in an object'
+                )
+            result[key] = item
         return result
 
     try:

@@ -11,7 +11,7 @@ from core.jobspec.hcl.lexer import KEYWORDS
 
 _LINE_WIDTH: Final = 88
 _NAME = re.compile(r"[^\W\d][\w-]*")
-_OPENERS = re.compile(r"([$%]+)\{")
+_OPENERS = re.compile(r"(?<![$%])([$%]+)\{")
 _SPECIAL = re.compile(r'["\\]|[^\x20-\x7e]')
 _SHORT: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MARKERS: Final = ("EOT", "EOF", "END_OF_TEXT")
