@@ -13,9 +13,9 @@ size runs in a process of its own:
 Packets pass as objects. Up to 2,000 members the same run is made a second time with every
 packet encoded and decoded; its events must be the same. That run counts bytes.
 
-Then real sockets on loopback: our members in one process, and memberlist and serf where
-they are installed (bench.peers). And what Lifeguard's parts are worth with 5% slow members
-(sim.gossip.lifeguard).
+Then what Lifeguard's parts are worth with 5% slow members (sim.gossip.lifeguard), and real
+sockets: our members, memberlist and serf, each with a loopback of its own, as far as they
+are installed (bench.peers).
 
 The last line is one JSON object with the figures. A reduced run (`--reduced`) says so and
 exits 3: its figures are no claim. Exit 1: the events differ between objects and bytes.
@@ -31,6 +31,9 @@ import time
 from hashlib import blake2b
 from typing import Any, Final
 
+from sim.gossip.lifeguard import false_dead_off_on_ratio
+
+from bench.peers.contest import compare
 from gossip.views import EventKind, MemberEvent
 from sim.gossip_world import GossipWorld, S
 from sim.lastline import last_line
@@ -175,6 +178,24 @@ def run_apart(size: str, *, is_wire: bool = False) -> dict[str, Any]:
     return figures
 
 
+def _lifeguard(is_reduced: bool) -> dict[str, Any]:
+    shorter: dict[str, Any] = {"seeds": 1, "minutes": 2.0, "members": 50} if is_reduced else {}
+    ratio, off, on = false_dead_off_on_ratio(**shorter)
+    print(f"false deaths with 5% slow: {off} without Lifeguard's parts, {on} with them")
+    return {"false_dead_off_on_ratio": round(ratio, 1)}
+
+
+def _peers(is_reduced: bool) -> dict[str, Any]:
+    peers = compare(8, 3) if is_reduced else compare()
+    rates = {name: row and row["bytes_per_member_s"] for name, row in peers.items()}
+    return {
+        "peers": peers,
+        "bytes_per_member_s": rates["ours"],
+        "memberlist_bytes_per_member_s": rates["memberlist"],
+        "serf_bytes_per_member_s": rates["serf"],
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
@@ -202,6 +223,8 @@ def main() -> int:
             + f"{row['cpu_s_per_sim_s_storm'] / storm:.1f}",
             flush=True,
         )
+    figures |= _lifeguard(is_reduced)
+    figures |= _peers(is_reduced)
     sizes = {size: SIZES[size][0] * SIZES[size][1] for size in chosen}
     print(last_line(figures, sizes=sizes, samples=sum(sizes.values()), is_reduced=is_reduced))
     if differing:
