@@ -196,3 +196,13 @@ def test_init_writes_the_template_asked_for(serai: Serai, folder: Path) -> None:
     assert "there are batch" in serai("job", "init", "-template", "x", "y.hcl").err
     assert "exclude each other" in serai("job", "init", "-short", "-connect").err
     assert "was left as it is" in serai("job", "init", "new.hcl").err
+
+
+def test_a_job_file_may_stand_behind_a_url(serai: Serai, api: Start) -> None:
+    started = api({"GET /web.hcl": RUNS.encode()})
+    made = serai("job", "run", "-output", f"{started.address}/web.hcl")
+    assert made.code == 0 and json.loads(made.out)["Job"]["ID"] == "a"
+    missing = serai("job", "run", "-output", f"{started.address}/none.hcl")
+    assert missing.code == 1 and "404" in missing.err and "Traceback" not in missing.err
+    refused = serai("job", "run", "-output", "http://127.0.0.1:1/x.hcl")
+    assert refused.code == 1 and "cannot read http://127.0.0.1:1/x.hcl" in refused.err
