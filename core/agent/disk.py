@@ -24,7 +24,7 @@ from core.agent.peers_file import PeersFileError, apply_peers
 from core.model.host import Effect, Event
 from core.server import effects as fx
 from core.server.config import ServerBoot
-from raft.disk import FolderInUseError
+from raft.disk import FolderInUseError, RealDisk
 from raft.records import WalDamagedError
 from raft.snapshots import SnapshotDamagedError, SnapshotGoneError
 from raft.storage import Storage
@@ -51,7 +51,7 @@ class Disk:
         self._deliver = deliver
         self._log = log
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            RealDisk().make_folder(self._folder)
             self.server_id = self._draw_id()
             storage = Storage.open(self._folder / "raft", owner=self.server_id)
         except FolderInUseError:
