@@ -16,9 +16,12 @@ ASKED: Final = 4  # as many agents are asked what they know; each question is a 
 
 
 def run(count: int, quiet_s: int) -> None:
-    began = time.monotonic()
-    agents = [_start(number) for number in range(count)]
+    agents = [_start(0)]
     try:
+        while not _alive(0):  # else the others come too early, and try again half a minute later
+            time.sleep(0.1)
+        began = time.monotonic()
+        agents += [_start(number) for number in range(1, count)]
         say("joined", _agreed(count, began))
         time.sleep(quiet_s)
         say("quiet", time.monotonic() - began)
