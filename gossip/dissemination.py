@@ -9,6 +9,8 @@ import math
 from operator import attrgetter
 from typing import Final
 
+import msgspec
+
 from gossip.messages import UPDATE_BYTES_MIN, Update
 
 _SIZE_BYTES: Final = attrgetter("size_bytes")
@@ -20,17 +22,26 @@ def retransmit_limit(multiplier: int, members: int) -> int:
 
 
 class Rumours:
-    """Invariants: `current[name]` is in exactly one tier; `_stale` counts all others; no
-    current one is larger than `_largest_bytes`.
+    """Invariants: `current[name]` is in exactly one tier, once; `_stale` counts all others;
+    no current one is larger than `_largest_bytes`.
     """
 
-    __slots__ = ("_largest_bytes", "_limit", "_multiplier", "_stale", "_tiers", "current")
+    __slots__ = (
+        "_largest_bytes",
+        "_limit",
+        "_multiplier",
+        "_stale",
+        "_superseded",
+        "_tiers",
+        "current",
+    )
 
     def __init__(self, retransmit_multiplier: int) -> None:
         self._multiplier = retransmit_multiplier
         self._limit = retransmit_multiplier
         self._tiers: list[list[Update]] = [[]]
         self._stale = 0
+        self._superseded: set[str] = set()  # of whom a tier may hold what is not current
         self._largest_bytes = UPDATE_BYTES_MIN
         self.current: dict[str, Update] = {}
 
@@ -41,17 +52,24 @@ class Rumours:
     def add(self, update: Update) -> None:
         """Queue `update` as unsent, in place of any other about the same member."""
         previous = self.current.get(update.name)
+        if previous is update:
+            return
+        if not self._stale:
+            self._superseded.clear()
+        elif update.name in self._superseded:
+            # Believed once, outbid, and believed again after the member was forgotten: the
+            # very same object may still lie in a tier, where it must stay superseded.
+            update = msgspec.structs.replace(update)
         if previous is not None:
-            if previous is update:
-                return
+            self._superseded.add(update.name)
             self._stale += 1
-            if self._stale > len(self.current) + 64:
-                self._compact()
         elif not self.current:
             self._largest_bytes = UPDATE_BYTES_MIN
         self._largest_bytes = max(self._largest_bytes, update.size_bytes)
         self.current[update.name] = update
         self._tiers[0].append(update)
+        if self._stale > len(self.current) + 64:
+            self._compact()
 
     def take(self, room_bytes: int, parts: int) -> tuple[Update, ...]:
         """Return what one packet shall carry, and count it as sent once more.

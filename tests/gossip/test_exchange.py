@@ -156,10 +156,14 @@ def test_a_restart_with_known_members_asks_them_at_once():
     assert {a for _, a, _, _ in lone.tick().exchanges} == {"b:1", "c:1"}
 
 
-def test_snapshot_names_the_living():
+def test_a_snapshot_names_the_living_then_the_dead():
+    """Who restarts while all others are dead to it has nobody else to ask."""
     lone = Lone("b", "c", "d")
     lone.hear(claim("c", DEAD))
-    assert lone.machine.snapshot() == [("b", "b:1"), ("d", "d:1")]
+    lone.machine.join(["seed.example:4648"], 0)
+    assert lone.machine.snapshot() == [
+        ("b", "b:1"), ("d", "d:1"), ("c", "c:1"), ("", "seed.example:4648")
+    ]  # fmt: skip
 
 
 def test_an_isolated_member_finds_back_without_a_storm():

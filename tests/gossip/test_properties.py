@@ -99,3 +99,14 @@ def test_the_least_told_goes_first():
     rumours.take(1_000, 10)
     rumours.add(new)
     assert rumours.take(1_000, 1) == (new,)
+
+
+def test_a_rumour_believed_again_after_it_was_outbid_is_queued_once():
+    """The same object, heard again after its member was forgotten."""
+    rumours = Rumours(1)
+    old, new = claim("c", SUSPECT), claim("c", DEAD)
+    for update in (old, new, claim("d", SUSPECT)):
+        rumours.add(update)
+    rumours.add(old)
+    taken = [update.name for _ in range(4) for update in rumours.take(10_000, 9)]
+    assert sorted(taken) == ["c", "d"] and not rumours.current
