@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from core.model.host import Halt
 from core.server.config import AutopilotConfig
 from core.server.membership import ServerSite
 from core.server.outbox import Timer
@@ -70,6 +71,9 @@ class Autopilot:
         self._dead_since: dict[str, int] = {}
         self._told: dict[str, str] = {}  # what was last said of a server that is not taken in
         self._is_raising = False
+        self._is_halting = False
+        self._seen: dict[str, None] = {}  # servers that wait to be taken in, since a look ago
+        server.membership.on_change.append(self._look_for_twin)
 
     # --- what others ask ------------------------------------------------------------------
 
@@ -149,6 +153,41 @@ class Autopilot:
     def on_applied(self, changes: list[Change]) -> None:
         return
 
+    def _look_for_twin(self) -> None:
+        """Stop where another process has our id: one data folder is a copy of the other.
+
+        A replica that exists twice may vote twice. Of the two the one goes that is not at
+        the address that the log has for the id.
+        """
+        server = self._server
+        config = server.config
+        twin = next(
+            (
+                site
+                for site in server.membership.own_servers()
+                if site.id == config.server_id and site.is_alive
+                and site.name != server.membership.wan_name and site.rpc != config.rpc_addr
+            ),
+            None,
+        )  # fmt: skip
+        if twin is None:
+            return
+        known = server.consensus.raft.configuration.addresses.get(config.server_id, "")
+        is_copy = known == twin.rpc or (known != config.rpc_addr and twin.name < config.name)
+        if is_copy and not self._is_halting:
+            self._is_halting = True
+            server.outbox.emit(
+                Halt(
+                    f"server id {config.server_id} is taken by {twin.name} at {twin.rpc}: this "
+                    "data folder is a copy of that server's. Start with an empty data_dir"
+                )
+            )
+        elif not is_copy:
+            server.outbox.log(
+                "error", "another server has our id: its data folder is a copy of ours",
+                server=twin.name, at=twin.rpc, remedy="stop it; start it with an empty data_dir",
+            )  # fmt: skip
+
     def _arm(self) -> None:
         self._timer = self._server.outbox.after(INTERVAL_US, self._look)
 
@@ -158,7 +197,7 @@ class Autopilot:
         standings = self.standings()
         self._note(standings)
         self._raise_schema(standings)
-        for step in (self._remove_dead, self._demote, self._promote):
+        for step in (self._expel, self._remove_dead, self._demote, self._promote):
             if step(standings):
                 return
         if not self._is_raising:
@@ -184,6 +223,18 @@ class Autopilot:
         return age_us >= self.config().server_stabilization_time_us
 
     # --- one step -------------------------------------------------------------------------
+
+    def _expel(self, standings: list[Standing]) -> bool:
+        """Remove a learner that turned out to belong to another datacenter."""
+        for one in standings:
+            if one.site is None or one.is_voter or not self._belongs_elsewhere(one.site):
+                continue
+            if self._change(ChangeKind.REMOVE, one.id, "a stranger is removed", one.site):
+                return True
+        return False
+
+    def _belongs_elsewhere(self, site: ServerSite) -> bool:
+        return site.is_bootstrapped and site.datacenter_id != self._server.datacenter_id
 
     def _remove_dead(self, standings: list[Standing]) -> bool:
         config = self.config()
@@ -233,6 +284,9 @@ class Autopilot:
         for site in server.membership.own_servers():
             if not site.is_alive or site.id in known:
                 continue
+            if site.id not in self._seen:  # it may be about to say whose it is
+                self._seen[site.id] = None
+                continue
             if reason := self._refusal(site):
                 if self._told.get(site.id) != reason:
                     self._told[site.id] = reason
@@ -249,7 +303,7 @@ class Autopilot:
     def _refusal(self, site: ServerSite) -> str:
         """Return why a server that gossip shows may not take part, with the remedy."""
         state = self._server.state
-        if site.is_bootstrapped and site.datacenter_id != state.datacenter_id:
+        if self._belongs_elsewhere(site):
             return (
                 f"it belongs to datacenter {site.datacenter_id}, this is {state.datacenter_id}: "
                 "give one of the two another datacenter name, or start it with an empty data_dir"

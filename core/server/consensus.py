@@ -38,16 +38,19 @@ from core.server.effects import (
     StageSnapshot,
 )
 from core.server.request import QueryError, Respond
+from core.server.strangers import Strangers, cluster_of
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
 from core.state.entry import UnknownCommand, encode_entry, schema_of
 from core.state.operating import CHECKPOINT, REPLACED
 from core.state.result import Applied, Change
+from core.state.snapshot import cut
 from core.state.state import State
 from raft.core import (
     Boot,
     ChangeKind,
     Configuration,
     InvariantError,
+    Message,
     Output,
     Refusal,
     Role,
@@ -92,7 +95,7 @@ class Consensus:
         self.state = (
             State(config.schema_max)
             if boot.snapshot is None
-            else State.restore([boot.snapshot], config.schema_max)
+            else State.restore(cut(boot.snapshot), config.schema_max)
         )
         self.raft: Engine = make(
             config.raft_engine,
@@ -102,7 +105,8 @@ class Consensus:
             boot=boot.raft or Boot(),
             now_us=server.now.mono_us,
         )
-        self.raft.cluster_id = self.state.datacenter_id
+        self.raft.cluster_id = self.state.datacenter_id or cluster_of(boot.raft or Boot())
+        self._strangers = Strangers(server)
         self.applied_index = self.raft.snapshot.index
         self.is_serving = False  # leader, and an entry of its term is applied
         self._pending: list[_Proposed] = []  # not yet handed to Raft
@@ -112,7 +116,7 @@ class Consensus:
         self._ready_reads: list[tuple[int, int]] = []
         self._addresses: dict[str, Address] = {}  # by gossip
         self._heard_from: dict[str, Address] = {}  # by who wrote to us
-        self._images: dict[str, bytes] = {}  # staged snapshots by id
+        self._images: dict[str, bytes | memoryview] = {}  # staged snapshots by id
         self._leader_heard_us = server.now.mono_us
         self._snapshot_index = self.applied_index
         self._snapshot_bytes = 0
@@ -255,7 +259,7 @@ class Consensus:
     def on_message(self, event: MessageReceived) -> None:
         """Take a replica's message; what is none is dropped and logged."""
         try:
-            sender, message = event.body
+            sender, message, *said = event.body
             message = self.raft.read_message(message)
         except (TypeError, ValueError) as error:
             self._server.outbox.log(
@@ -265,16 +269,13 @@ class Consensus:
             return
         if not isinstance(sender, str) or not sender:
             return
+        if self._strangers.refuse(sender, said, event.source.address):
+            return
         if event.source.address:
             self._heard_from[sender] = event.source.address
-        strangers = self.raft.dropped[STRANGER]
+        dropped = self.raft.dropped[STRANGER]
         self.raft.step(sender, message, self._server.now.mono_us)
-        if self.raft.dropped[STRANGER] != strangers:
-            self._server.outbox.log(
-                "error", "a snapshot of another datacenter was refused", sender=sender,
-                at=event.source.address, own=self.raft.cluster_id,
-                remedy="one of the two servers has the other's name or address: give it its own",
-            )  # fmt: skip
+        self._strangers.note_snapshot(dropped, sender, event.source.address)
         if sender == self.raft.leader_id:
             self._leader_heard_us = self._server.now.mono_us
 
@@ -373,10 +374,14 @@ class Consensus:
             self._writing[output.persist.ticket] = self._server.now.mono_us
             emit(PersistLog(output.persist.ticket, output.persist))
         own_id = self._server.config.server_id
+        cluster_id = self.raft.cluster_id
+        body: tuple[str, Message | None, str] = (own_id, None, cluster_id)
         for to, message in output.messages:
             address = self.address_of(to)
+            if message is not body[1]:
+                body = (own_id, message, cluster_id)  # one object for all that get the same
             if address:
-                emit(Send(CHANNEL, address, (own_id, message)))
+                emit(Send(CHANNEL, address, body))
         for chunk in output.need_chunk:
             emit(ReadSnapshot(chunk.ticket, chunk.snapshot_id, chunk.offset, chunk.size))
         for staged in output.stage:
@@ -451,7 +456,7 @@ class Consensus:
             )
             return
         own_id = self.state.datacenter_id
-        self.state = State.restore([image], self.state.schema_max)
+        self.state = State.restore(cut(image), self.state.schema_max)
         if own_id not in ("", self.state.datacenter_id):
             self._is_halted = True
             self._server.outbox.emit(
