@@ -41,6 +41,13 @@ def test_machines_use_no_global_randomness_and_no_salted_hash(path: Path) -> Non
                 assert node.func.id not in ("hash", "id"), f"{path}:{node.lineno} {node.func.id}()"
 
 
+def test_the_calendar_reads_no_clock() -> None:
+    """`core.jobspec.cron` may import datetime, for zones; the contracts forbid it elsewhere."""
+    tree = ast.parse((ROOT / "core/jobspec/cron.py").read_text())
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not names & {"now", "utcnow", "today", "fromtimestamp", "utcfromtimestamp"}
+
+
 @pytest.mark.parametrize("path", sources(*MACHINES), ids=lambda p: str(p.relative_to(ROOT)))
 def test_machines_iterate_over_no_set(path: Path) -> None:
     """Of literals and calls only: the type of a name is beyond this test."""
