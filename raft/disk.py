@@ -8,6 +8,7 @@ fail. Nothing in `raft` that stores something goes around it.
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +43,9 @@ class Disk(Protocol):
 
     def size(self, path: Path) -> int: ...
     def read(self, path: Path, offset: int = 0, size: int = -1) -> bytes: ...
+    def view(self, path: Path, size: int) -> memoryview:
+        """Return a file's first bytes where they lie: in memory only while they are used."""
+
     def open(self, path: Path, *, is_new: bool = False) -> File: ...
     def rename(self, old: Path, new: Path) -> None: ...
     def remove(self, path: Path) -> None: ...
@@ -105,6 +109,12 @@ class RealDisk:
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+    def view(self, path: Path, size: int) -> memoryview:
+        if not size:
+            return memoryview(b"")
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
 
     def open(self, path: Path, *, is_new: bool = False) -> RealFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if is_new else 0)

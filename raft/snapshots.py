@@ -187,6 +187,19 @@ class SnapshotStore:
         for _ in self.pieces(meta):
             pass
 
+    def view(self, meta: SnapshotMeta) -> memoryview:
+        """Return a body that was checked or staged by this process, without copying it.
+
+        Raises:
+            SnapshotGoneError: It is not there.
+            SnapshotDamagedError: Its footer is broken.
+        """
+        path = self._folder / f"snapshot-{meta.snapshot_id}.snap"
+        try:
+            return self._disk.view(path, self._meta_of(path).size)
+        except FileNotFoundError as error:
+            raise SnapshotGoneError(f"{path} is missing") from error
+
     def load(self, meta: SnapshotMeta) -> bytes:
         """Return a whole body; it has to fit into memory.
 

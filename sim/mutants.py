@@ -46,7 +46,6 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
             "snapshots",
             "storage",
             "disk",
-            "journal",
         )
     ),
     ("raft/", "sim.raft"),

@@ -122,7 +122,7 @@ class Disk:
         snapshot = None
         try:
             if self._newest.index:
-                snapshot = self._snapshots.load(self._newest)
+                snapshot = self._snapshots.view(self._newest)
         except (SnapshotDamagedError, SnapshotGoneError) as error:
             raise DataFolderError(str(error)) from None
         return ServerBoot(
@@ -214,7 +214,7 @@ class Disk:
             case fx.StageSnapshot(ticket, meta, offset, data, is_last):
                 try:
                     self._snapshots.stage(meta, offset, data, is_last=is_last)
-                    image = self._snapshots.load(meta) if is_last else None
+                    image = self._snapshots.view(meta) if is_last else None
                 except (SnapshotDamagedError, SnapshotGoneError, OSError) as error:
                     return fx.SnapshotStaged(ticket, offset, None, str(error))
                 return fx.SnapshotStaged(ticket, offset, image)

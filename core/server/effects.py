@@ -84,7 +84,7 @@ class StageSnapshot(Effect, frozen=True):
 class SnapshotStaged(Event, frozen=True):
     ticket: int
     offset: int
-    image: bytes | None = None  # the whole snapshot once `is_last` was written
+    image: bytes | memoryview | None = None  # the whole snapshot once `is_last` was written
     error: str = ""
 
 

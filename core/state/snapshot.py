@@ -112,7 +112,13 @@ def _frame(section: str, piece: Any) -> bytes:
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
-def read_frames(chunks: Iterable[bytes], schema_max: int) -> Iterator[tuple[str, Any]]:
+def cut(image: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    """Yield a snapshot in chunks, so that it is never copied as a whole."""
+    for start in range(0, len(image), CHUNK_BYTES):
+        yield image[start : start + CHUNK_BYTES]
+
+
+def read_frames(chunks: Iterable[bytes | memoryview], schema_max: int) -> Iterator[tuple[str, Any]]:
     """Yield (section, piece) of a snapshot, however its bytes are cut into chunks.
 
     Raises:

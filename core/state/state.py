@@ -178,7 +178,7 @@ class State:
         return StateImage(meta, [part.view() for part in self._parts()])
 
     @classmethod
-    def restore(cls, chunks: Iterable[bytes], schema_max: int = SCHEMA) -> "State":
+    def restore(cls, chunks: Iterable[bytes | memoryview], schema_max: int = SCHEMA) -> "State":
         """Return the state that `image().chunks()` was taken of.
 
         Args:
@@ -244,6 +244,8 @@ class State:
         fresh.log_time_us = max(self.log_time_us, fresh.log_time_us)
         fresh.index = max(context.index, fresh.index + 1)
         fresh.index_offset = fresh.index - log_index
+        # Ids of allocations derive from ordinals: those of the lost time must not come again.
+        fresh.jobs.next_ordinal = max(self.jobs.next_ordinal, fresh.jobs.next_ordinal)
         fresh.calls = self.calls
         fresh.staged = self.staged
         removed = self.operator.get(REMOVED)

@@ -212,6 +212,9 @@ class MemoryDisk:
             data = data[:position] + bytes([flipped]) + data[position + 1 :]
         return data
 
+    def view(self, path: Path, size: int) -> memoryview:
+        return memoryview(self.read(path, 0, size))
+
     def open(self, path: Path, *, is_new: bool = False) -> MemoryFile:
         if is_new:
             self.work()
