@@ -49,6 +49,7 @@ class Decoder:
         self.dialect = dialect
         self.errors: list[Diagnostic] = []
         self.warnings: list[Diagnostic] = []
+        self._warned: set[Diagnostic] = set()
 
     def error(self, body: Body, span: Span, message: str, hint: str = "") -> None:
         if len(self.errors) < MAX_FINDINGS:
@@ -60,7 +61,8 @@ class Decoder:
         found = body.source.diagnostic(
             span, message, hint=hint, severity=Severity.WARNING, feature=feature
         )
-        if found not in self.warnings:
+        if found not in self._warned:
+            self._warned.add(found)
             self.warnings.append(found)
 
     def block(self, block: Block, schema: BlockSchema) -> dict[str, Any]:
@@ -143,6 +145,8 @@ class Decoder:
             self.warn(body, span, f"{name}: {missing}", feature=name)
 
     def _unknown_attribute(self, body: Body, attribute: Attribute, schema: BlockSchema) -> None:
+        if len(self.errors) >= MAX_FINDINGS:
+            return  # before a hint is looked for
         name = attribute.name
         if name in schema.blocks:
             label = ' "name"' if schema.blocks[name].schema.label else ""
@@ -165,6 +169,8 @@ class Decoder:
             self._block_as_attribute(result, body, block, as_attribute, schema)
             return
         child = schema.blocks.get(block.type)
+        if child is None and len(self.errors) >= MAX_FINDINGS:
+            return
         if child is None:
             hint = did_you_mean(block.type, schema.known())
             hint = hint or _where_known(self.dialect.root, block.type, is_block=True)
