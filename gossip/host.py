@@ -37,6 +37,7 @@ class Member:
         self._event_sink, self.events = trio.open_memory_channel[MemberEvent](EVENTS_MAX)
         self._nursery = nursery
         self._rejoin_s = rejoin_s
+        self.says_farewell = True  # False: end without a word, as if killed
         self._changed = trio.Event()
 
     @property
@@ -163,6 +164,7 @@ async def open_member(
             try:
                 yield member
             finally:
-                with trio.CancelScope(shield=True):
-                    await member.leave()
+                if member.says_farewell:
+                    with trio.CancelScope(shield=True):
+                        await member.leave()
                 nursery.cancel_scope.cancel()

@@ -1,9 +1,9 @@
-"""`python -m sim.gossip [lifeguard | isolation | fuzz] ...`; see this package's page."""
+"""`python -m sim.gossip [lifeguard | isolation | fuzz | sockets] ...`; see this package's page."""
 
 import sys
 from collections.abc import Sequence
 
-from sim.gossip import fuzz, isolation, lifeguard, program
+from sim.gossip import fuzz, isolation, lifeguard, program, sockets
 from sim.seeds import main as run_program
 
 
@@ -13,6 +13,8 @@ def main(arguments: Sequence[str]) -> int:
         return lifeguard.main(arguments[1:])
     if command == "isolation":
         return run_program(isolation.PROGRAM, arguments[1:])
+    if command == "sockets":
+        return sockets.main(arguments[1:])
     if command == "fuzz":
         return fuzz.main(arguments[1:])
     return run_program(program.PROGRAM, arguments)
