@@ -31,10 +31,9 @@ import time
 from hashlib import blake2b
 from typing import Any, Final
 
-from sim.gossip.lifeguard import false_dead_off_on_ratio
-
 from bench.peers.contest import compare
 from gossip.views import EventKind, MemberEvent
+from sim.gossip.lifeguard import false_dead_off_on_ratio
 from sim.gossip_world import GossipWorld, S
 from sim.lastline import last_line
 

@@ -80,6 +80,7 @@ class Prober:
     """
 
     __slots__ = (
+        "_doubts",
         "_is_acked",
         "_local",
         "_membership",
@@ -96,6 +97,7 @@ class Prober:
     def __init__(self, local: Local, membership: Membership) -> None:
         self._local = local
         self._membership = membership
+        self._doubts = membership.doubts
         self._walk = Walk(local)
         self._is_acked = True
         self._sequence = -1
@@ -124,8 +126,7 @@ class Prober:
         local.timers.arm(
             now_us + settings.probe_interval_us * (local.awareness.score + 1), timers.PROBE
         )
-        membership = self._membership
-        target = membership.doubtful() if membership.doubts else -1
+        target = self._membership.doubtful() if self._doubts else -1
         if target < 0:
             target = self._walk.next()
         if target < 0:

@@ -70,6 +70,7 @@ class Network:
         self._wheel = wheel
         self._draw = rng.random
         self._stations: dict[str, Station] = {}
+        self._sites: dict[tuple[str, str], tuple[str, str]] = {}
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
         self._splits: dict[int, tuple[frozenset[str], bool]] = {}  # id -> (side, both ways)
         self._is_parted = False  # whether there is any cut or split
@@ -85,6 +86,8 @@ class Network:
 
     def connect(self, station: Station) -> None:
         """Connect an agent by a station of its own kind, in place of an earlier one."""
+        # one object a site: most comparisons end with that
+        station.site = self._sites.setdefault(station.site, station.site)
         self._stations[station.name] = station
 
     def set_up(self, name: str, is_up: bool) -> None:
