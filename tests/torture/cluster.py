@@ -65,7 +65,9 @@ class Server:
             return log.read().decode(errors="replace")
 
     async def kill(self) -> None:
-        """Kill -9; returns when it is gone."""
+        """Kill -9; returns when it is gone, or was gone already by another fault."""
+        if not self.is_alive:
+            return
         self.agent.is_wanted = False
         self.agent.send(signal.SIGKILL)
         await self.agent.ended.wait()
