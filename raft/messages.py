@@ -240,11 +240,22 @@ def read(data: Any) -> Message:
     """
     if isinstance(data, Message):
         return data
+    return read_as(_decoder, AnyMessage, data)
+
+
+def read_as(decoder: msgspec.msgpack.Decoder[Any], types: Any, data: Any) -> Message:
+    """Read another engine's message; see `read`.
+
+    `Raw` is msgpack of the struct alone, as inside a frame; bytes are what `encode` wrote.
+    """
     if isinstance(data, bytes | bytearray | memoryview):
-        return decode(memoryview(data))
+        return decode_as(decoder, memoryview(data))
     try:
-        message: Message = msgspec.convert(data, AnyMessage)
-    except msgspec.ValidationError as error:
+        if isinstance(data, msgspec.Raw):
+            message: Message = decoder.decode(data)
+        else:
+            message = msgspec.convert(data, types)
+    except msgspec.MsgspecError as error:
         raise MessageError(f"not a raft message: {error}") from error
     return message
 

@@ -44,11 +44,10 @@ from raft.messages import (
     Entry,
     Kind,
     Message,
-    MessageError,
     SnapshotAnswer,
     SnapshotChunk,
     SnapshotMeta,
-    decode_as,
+    read_as,
 )
 from raft.output import (
     FOREVER_US,
@@ -208,12 +207,7 @@ class PySyncObjEngine:
     def read_message(self, data: Any) -> Message:
         if isinstance(data, Message):
             return data
-        if isinstance(data, bytes | bytearray | memoryview):
-            return decode_as(_decoder, memoryview(data))
-        try:
-            return cast(Message, msgspec.convert(data, _AnyMessage))
-        except msgspec.ValidationError as error:
-            raise MessageError(f"not a message of the engine pysyncobj: {error}") from error
+        return read_as(_decoder, _AnyMessage, data)
 
     # --- what the host asks -----------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 
 from raft.journal import Journal
 from raft.log import Log
-from raft.messages import Configuration, Entry, Kind, Message, SnapshotMeta
+from raft.messages import Append, Configuration, Entry, Kind, Message, SnapshotMeta
 from raft.output import FOREVER_US, Boot, InvariantError, Output, Refusal, Role, StageChunk
 from raft.progress import Progress
 from raft.settings import Settings
@@ -74,6 +74,7 @@ class Replica:
         self.term_start_index = 0  # this leader's no-op
         self.heartbeat_due_us = FOREVER_US
         self.disk_due_us = FOREVER_US  # try the full disk again
+        self.last_append = Append(0, 0, 0, 0)  # sent to anybody
         self.round = 0  # of heartbeats, counted over all terms of this process
         self.rounds: deque[tuple[int, int]] = deque()  # (round, sent at) not yet of a quorum
         self.reads: deque[tuple[int, int]] = deque()  # (ticket, round)

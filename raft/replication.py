@@ -106,7 +106,16 @@ def _append(r: Replica, to: str, peer: Progress, entries: list[Entry]) -> None:
     assert prev_term is not None
     reached = entries[-1].index if entries else prev
     peer.commit_sent = max(peer.commit_sent, min(r.commit_index, reached))
-    r.send(to, Append(r.term, prev, prev_term, r.commit_index, entries))
+    # Followers that are equally far get the same message: a host may encode it once.
+    last = r.last_append
+    is_same = (
+        (last.term, last.prev_index, last.commit_index) == (r.term, prev, r.commit_index)
+        and len(last.entries) == len(entries)
+        and (not entries or last.entries[-1] is entries[-1])
+    )
+    if not is_same:
+        r.last_append = Append(r.term, prev, prev_term, r.commit_index, entries)
+    r.send(to, r.last_append)
 
 
 def broadcast_heartbeat(r: Replica, now_us: int) -> None:

@@ -13,7 +13,8 @@ Then frames follow in both directions:
     SEND   [3, 0,       channel, body]          no answer
 
 The bodies are msgpack of records and plain values; a receiver converts them to the
-types it expects, and what does not convert is refused with the place.
+types it expects, and what does not convert is refused with the place. The body of a SEND is
+handed on as bytes (`msgspec.Raw`): whoever knows its type decodes it once.
 """
 
 from enum import IntEnum
@@ -47,23 +48,26 @@ class FrameError(Exception):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[int, int, str, Any])
+_decoder = msgspec.msgpack.Decoder(tuple[int, int, str, msgspec.Raw])
 
 
-def encode_frame(kind: FrameKind, number: int, name: str, body: Any) -> bytes:
+def encode_frame(kind: FrameKind, number: int, name: str, body: Any) -> bytearray:
     """Return the frame's bytes with its length in front.
 
     Raises:
         FrameError: It would be longer than the receiver accepts, or holds what msgpack
             can't say: JSON knows integers beyond 64 bits, and a user may send one.
     """
+    frame = bytearray(LENGTH_BYTES)
     try:
-        payload = _encoder.encode((int(kind), number, name, body))
+        _encoder.encode_into((int(kind), number, name, body), frame, LENGTH_BYTES)
     except (OverflowError, ValueError, TypeError, RecursionError) as error:
         raise FrameError(f"frame {name!r} can't be encoded: {error}") from None
-    if len(payload) > MAX_FRAME_BYTES:
-        raise FrameError(f"frame {name!r} has {len(payload)} bytes, {MAX_FRAME_BYTES} is the limit")
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+    length = len(frame) - LENGTH_BYTES
+    if length > MAX_FRAME_BYTES:
+        raise FrameError(f"frame {name!r} has {length} bytes, {MAX_FRAME_BYTES} is the limit")
+    frame[:LENGTH_BYTES] = length.to_bytes(LENGTH_BYTES, "big")
+    return frame
 
 
 class FrameReader:
@@ -94,25 +98,27 @@ class FrameReader:
             self._expects_preface = False
         frames: list[Frame] = []
         start = 0
-        while len(self._buffer) - start >= LENGTH_BYTES:
-            length = int.from_bytes(self._buffer[start : start + LENGTH_BYTES], "big")
-            if length > self._limit_bytes:
-                raise FrameError(
-                    f"announced frame of {length} bytes, {self._limit_bytes} is the limit"
-                )
-            end = start + LENGTH_BYTES + length
-            if len(self._buffer) < end:
-                break
-            frames.append(_decode(bytes(self._buffer[start + LENGTH_BYTES : end])))
-            self._limit_bytes = MAX_FRAME_BYTES
-            start = end
+        with memoryview(self._buffer) as view:
+            while len(view) - start >= LENGTH_BYTES:
+                length = int.from_bytes(view[start : start + LENGTH_BYTES], "big")
+                if length > self._limit_bytes:
+                    raise FrameError(
+                        f"announced frame of {length} bytes, {self._limit_bytes} is the limit"
+                    )
+                end = start + LENGTH_BYTES + length
+                if len(view) < end:
+                    break
+                frames.append(_decode(bytes(view[start + LENGTH_BYTES : end])))
+                self._limit_bytes = MAX_FRAME_BYTES
+                start = end
         del self._buffer[:start]
         return frames
 
 
 def _decode(payload: bytes) -> Frame:
     try:
-        kind, number, name, body = _decoder.decode(payload)
+        kind, number, name, raw = _decoder.decode(payload)
+        body = raw if kind == FrameKind.SEND else msgspec.msgpack.decode(raw)
         return Frame(FrameKind(kind), number, name, body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FrameError(f"undecodable frame: {error}") from None

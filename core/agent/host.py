@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from core.agent.loop import MachineLoop, Recorder, place_of
+from core.agent.quiet import Quiet
 from core.agent.rpc import CallFailed, RpcEndpoint
 from core.model import host as h
 from core.model.host import LOCAL, Effect, Event, Machine, Peer
@@ -25,6 +26,8 @@ REQUEST_GRACE_S: Final = 30.0
 CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
 SERVER_METHODS: Final = ("Raft.", "Server.", "Claim.", "Share.", "Home.")  # from servers alone
 Handler = Callable[[Any], None]
+# A message is (sender, what it says): the machine's part knows the type of the latter.
+_BODIES: Final = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 
 
 class Halted(Exception):
@@ -52,6 +55,7 @@ class AgentHost:
         self.on_halt: Callable[[str], None] = lambda reason: None
         self._nursery = nursery
         self.recorder = recorder
+        self._refusals = Quiet()
         self._request_ids = itertools.count(1)
         self._exchange_ids = itertools.count(1)
         self._waiting: dict[tuple[str, int], _Pending] = {}
@@ -140,21 +144,46 @@ class AgentHost:
         return await self._ask(loop, method, body, peer, timeout_s=3600.0)
 
     def on_message(self, channel: str, body: Any, peer: Peer) -> None:
+        """Take a one-way message, if its sender may send it: (sender's id, content) as Raw."""
         if self.server is None:
             return
-        if peer.is_proven and peer.role != "server":
-            self.log.warning("message refused: not a server's certificate", peer=peer.name)
+        if refusal := self._refusal_of(peer):
+            self._refuse_message(peer, *refusal)
             return
-        own = self.rpc.identity.datacenter_id if self.rpc is not None else ""
-        if own and peer.datacenter_id and peer.datacenter_id != own:
-            self.log.warning(
-                "message refused: its sender belongs to another datacenter",
-                peer=peer.name,
-                address=peer.address,
-                datacenter_id=peer.datacenter_id,
+        try:
+            body = _BODIES.decode(body)
+        except msgspec.MsgspecError as error:
+            self._refuse_message(
+                peer, f"not readable: {error}", "run the same version on all servers"
             )
             return
         self.server.deliver(h.MessageReceived(channel, body, peer))
+
+    def _refusal_of(self, peer: Peer) -> tuple[str, str] | None:
+        """Return why nothing of this peer is heard and the remedy, None when it may speak."""
+        if peer.is_proven and peer.role != "server":
+            return (
+                f"a {peer.role or 'nameless'} certificate is no server's",
+                "give that agent one of: serai tls cert create -server",
+            )
+        own = self.rpc.identity.datacenter_id if self.rpc is not None else ""
+        if own and peer.datacenter_id and peer.datacenter_id != own:
+            return (
+                f"it belongs to datacenter {peer.datacenter_id}, this server to {own}",
+                "a server of another datacenter joins this one with an empty data_dir only",
+            )
+        return None
+
+    def _refuse_message(self, peer: Peer, reason: str, remedy: str) -> None:
+        """Log a refusal; a peer that goes on is told of once a minute."""
+        if self._refusals.is_due(peer.address, reason):
+            self.log.warning(
+                "message refused",
+                peer=peer.name,
+                address=peer.address,
+                reason=reason,
+                remedy=remedy,
+            )
 
     async def _ask(
         self, loop: MachineLoop, method: str, body: Any, peer: Peer, timeout_s: float

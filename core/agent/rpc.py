@@ -30,6 +30,8 @@ from core.agent.frames import (
     FrameReader,
     encode_frame,
 )
+from core.agent.quiet import Quiet
+from core.agent.secure_stream import SecureStream
 from core.agent.tls import TLSError, peer_of_certificate, proven_names
 from core.model.host import Address, Peer
 
@@ -135,6 +137,8 @@ class RpcEndpoint:
         self._links: dict[tuple[Address, str], _Link] = {}
         self._call_ids = itertools.count(1)
         self._incoming = 0
+        self._refusals = Quiet()
+        self._last_sent: tuple[Any, bytearray] | None = None  # a body often goes to several
 
     async def call(self, address: Address, method: str, body: Any, timeout_s: float) -> Any:
         """Ask the agent at `address` and return its answer.
@@ -165,12 +169,14 @@ class RpcEndpoint:
 
     def send(self, address: Address, channel: str, body: Any) -> None:
         """Queue a one-way message; it may be lost."""
-        try:
-            data = encode_frame(FrameKind.SEND, 0, channel, body)
-        except FrameError as error:
-            self.counters.drop("too-large")
-            self._log.warning("message not sent", channel=channel, reason=str(error))
-            return
+        if self._last_sent is None or body is not self._last_sent[0]:
+            try:
+                self._last_sent = (body, encode_frame(FrameKind.SEND, 0, channel, body))
+            except FrameError as error:
+                self.counters.drop("too-large")
+                self._log.warning("message not sent", channel=channel, reason=str(error))
+                return
+        data = self._last_sent[1]
         if not self._link(address, "send").enqueue(data):
             self.counters.drop("queue-full")
 
@@ -228,9 +234,7 @@ class RpcEndpoint:
     ) -> trio.abc.Stream:
         stream: trio.abc.Stream = tcp
         if self._client_tls is not None:
-            tls_stream = trio.SSLStream(
-                tcp, self._client_tls, server_hostname=host, https_compatible=True
-            )
+            tls_stream = SecureStream(tcp, self._client_tls, server_hostname=host)
             await tls_stream.do_handshake()
             role = proven_names(tls_stream.getpeercert()).role
             if needs_server and role != "server":
@@ -257,9 +261,7 @@ class RpcEndpoint:
         try:
             _notice_silence(raw)
             if self._server_tls is not None:
-                tls_stream = trio.SSLStream(
-                    raw, self._server_tls, server_side=True, https_compatible=True
-                )
+                tls_stream = SecureStream(raw, self._server_tls, is_server=True)
                 with trio.fail_after(HELLO_TIMEOUT_S):
                     await tls_stream.do_handshake()
                 stream = tls_stream
@@ -269,7 +271,9 @@ class RpcEndpoint:
             self._log.warning("rpc connection refused", reason=str(error), peer=_peer_name(raw))
         except (trio.TooSlowError, ssl.SSLError, trio.BrokenResourceError, OSError) as error:
             self.counters.refuse("broken")
-            self._log.debug("rpc connection ended", reason=repr(error), peer=_peer_name(raw))
+            self._log.debug("rpc connection ended", reason=_reason(error), peer=_peer_name(raw))
+            if isinstance(error.__cause__, ssl.SSLError):
+                self.tell_refusal("incoming", _peer_name(raw).rpartition(":")[0], error)
         finally:
             self._incoming -= 1
             with trio.CancelScope(shield=True):
@@ -310,6 +314,19 @@ class RpcEndpoint:
         if failure is not None:
             raise failure
 
+    def tell_refusal(self, way: str, peer: str, error: BaseException) -> None:
+        """Log what certificates or TLS forbid; what goes on is told of once a minute."""
+        reason = _reason(error)
+        if self._refusals.is_due(way, peer, reason):
+            self._log.warning(
+                "rpc connection refused",
+                way=way,
+                peer=peer,
+                reason=reason,
+                remedy="both agents need tls { rpc = true }, certificates of one authority that "
+                "are valid now, and a server's where a server is meant: serai tls cert info",
+            )
+
     def _introduce(self, frame: Frame, stream: trio.abc.Stream) -> Peer:
         if frame.kind is not FrameKind.HELLO or not isinstance(frame.body, dict):
             raise FrameError("the first frame is not HELLO")
@@ -318,7 +335,7 @@ class RpcEndpoint:
                 f"the caller speaks RPC version {frame.id}, this agent {PROTOCOL_VERSION}"
             )
         said = {key: str(frame.body.get(key, "")) for key in _HELLO_FIELDS}
-        if isinstance(stream, trio.SSLStream):
+        if isinstance(stream, SecureStream):
             try:
                 return peer_of_certificate(stream.getpeercert(), said)
             except TLSError as error:
@@ -377,7 +394,7 @@ class _Outgoing:
             await self.wake.wait()
             self.wake = trio.Event()
             while self.queue:
-                data = b"".join(self.queue)
+                data = self.queue[0] if len(self.queue) == 1 else b"".join(self.queue)
                 self.queue.clear()
                 self.queued_bytes = 0
                 try:
@@ -393,6 +410,7 @@ class _Link:
         self.endpoint = endpoint
         self.address = address
         self._needs_server = needs_server
+        self._breach = ""  # how the last connection ended
         self.waiters: dict[int, _Waiter] = {}
         self._outgoing = _Outgoing(None)
 
@@ -412,6 +430,8 @@ class _Link:
                 stream = await self.endpoint.dial(self.address, needs_server=self._needs_server)
             except DIAL_ERRORS as error:
                 self._fail_waiters(f"unreachable: {self.address}: {_reason(error)}")
+                if isinstance(error.__cause__ or error, ssl.SSLError):
+                    self.endpoint.tell_refusal("outgoing", self.address, error)
                 self._drop_queue()
                 await trio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
@@ -425,6 +445,7 @@ class _Link:
             self._forget_failed_calls()
 
     async def _carry(self, stream: trio.abc.Stream) -> None:
+        self._breach = "the connection broke"
         self._outgoing.stream = stream
         self._outgoing.wake.set()
         async with trio.open_nursery() as nursery:
@@ -443,8 +464,11 @@ class _Link:
                     self.endpoint.counters.bytes_received += len(data)
                     for frame in reader.feed(bytes(data)):
                         self._on_frame(frame)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, FrameError, ssl.SSLError):
-                pass  # the caller of each waiting call is told so
+            except (trio.BrokenResourceError, trio.ClosedResourceError, FrameError) as error:
+                # Who waits for an answer is told so; TLS 1.3 refuses a certificate only now.
+                if isinstance(error.__cause__, ssl.SSLError):
+                    self._breach = _reason(error)
+                    self.endpoint.tell_refusal("outgoing", self.address, error)
             nursery.cancel_scope.cancel()
 
     async def _write(self, scope: trio.CancelScope) -> None:
@@ -474,7 +498,7 @@ class _Link:
         """
         fresh = _Outgoing(None)
         if self.waiters:
-            self._fail_waiters(f"unreachable: {self.address}: the connection broke")
+            self._fail_waiters(f"unreachable: {self.address}: {self._breach}")
         else:
             for data in self._outgoing.queue:
                 fresh.enqueue(data)

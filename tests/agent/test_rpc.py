@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import random
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,8 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Raw
+from msgspec.msgpack import decode, encode
 
 from core.agent import rpc as rpc_module
 from core.agent.frames import PREFACE, PROTOCOL_VERSION, FrameKind, FrameReader, encode_frame
@@ -183,7 +186,7 @@ async def test_messages_arrive_in_order() -> None:
         for number in range(50):
             caller.rpc.send(server.identity.address, "raft", number)
         await until(lambda: len(server.messages) == 50)
-        assert [body for _, body, _ in server.messages] == list(range(50))
+        assert [decode(body) for _, body, _ in server.messages] == list(range(50))
 
 
 async def test_what_cannot_be_encoded_is_refused_where_it_is_sent() -> None:
@@ -426,6 +429,58 @@ async def test_only_a_servers_certificate_sends_raft_messages(
         assert heard == []
         _, error = await host.on_request("Claim.Create", {}, message[2])
         assert "certificate may not call Claim.Create" in error
+
+
+async def test_only_the_own_datacenters_servers_speak_raft(authority: Authority) -> None:
+    async with trio.open_nursery() as nursery:
+        lines: list[dict[str, Any]] = []
+
+        class Journal:
+            def warning(self, event: str, **fields: Any) -> None:
+                lines.append({"event": event, **fields})
+
+        heard: list[Any] = []
+        host = AgentHost(nursery=nursery, log=Journal())
+        host.server = type("Loop", (), {"role": "server", "deliver": heard.append})()  # type: ignore[assignment]
+        host.rpc = Agent(nursery, "s1").rpc  # of 0123456789ab
+        body = Raw(encode(("s2", ["Heartbeat", 1, 0, 0])))
+        for datacenter_id in ("0123456789ab", "", "bbbbbbbbbbbb", "bbbbbbbbbbbb"):
+            peer = Peer("s2", "server", datacenter_id, "127.0.0.1:1", is_proven=True)
+            host.on_message("raft", body, peer)
+        assert len(heard) == 2 and heard[0].body[0] == "s2"
+        (line,) = lines  # who goes on is told of once a minute
+        assert "bbbbbbbbbbbb" in line["reason"] and "empty data_dir" in line["remedy"]
+        host.on_message("raft", Raw(b"\xc1"), Peer("s3", "server", "", "127.0.0.1:2"))
+        assert "not readable" in lines[-1]["reason"]
+
+
+async def test_two_gigabytes_announced_end_the_connection_before_they_come() -> None:
+    async with pair() as (caller, server, _, _):
+        host, port = server.identity.address.split(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        await stream.send_all(PREFACE + HELLO + (2 << 30).to_bytes(4, "big") + bytes(100))
+        with trio.fail_after(WAIT_S):
+            assert await stream.receive_some() == b""
+        await until(lambda: server.rpc.counters.refused == {"garbage": 1})
+        assert await caller.rpc.call(server.identity.address, "Echo", 7, WAIT_S) == 7
+
+
+async def test_large_frames_cross_tls_whole_in_both_directions(authority: Authority) -> None:
+    async with pair(**guarded(authority)) as (_, server, nursery, _):
+        files = authority.files("c", ["client.global.serai"])
+        caller = Agent(nursery, "c", client_tls=client_context(*files))
+        bodies = [random.Random(number).randbytes(1_500_000 + number) for number in range(4)]
+        answers: dict[int, bytes] = {}
+
+        async def ask(number: int) -> None:
+            answers[number] = await caller.rpc.call(
+                server.identity.address, "Echo", bodies[number], WAIT_S
+            )
+
+        async with trio.open_nursery() as calls:
+            for number in range(4):
+                calls.start_soon(ask, number)
+        assert [answers[number] for number in range(4)] == bodies
 
 
 def test_a_missing_certificate_file_is_named(tmp_path: Path) -> None:
