@@ -347,7 +347,10 @@ class Router:
             if server.now.mono_us >= give_up_us:
                 count(server.measures.refusals, "leader")
                 text = NO_LEADER if reason in ("", NOT_LEADER) else f"{NO_LEADER}: {reason}"
-                respond(Answer(status=500, error=text, known_leader=False))
+                age_ms = server.consensus.last_contact_ms()
+                respond(
+                    Answer(status=500, error=text, known_leader=False, last_contact_ms=age_ms)
+                )
                 return
             server.outbox.after(_RETRY_US, attempt)
 

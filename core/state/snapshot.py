@@ -79,7 +79,7 @@ class StateImage:
         """Yield the snapshot's bytes, some 256 KiB at a time; release the image after."""
         digest = hashlib.blake2b(digest_size=32)
         chunk = bytearray(MAGIC + bytes((FORMAT, self._meta.schema)))
-        for section, piece in self._pieces(is_sorted=False):
+        for section, piece in self._pieces():
             chunk += _frame(section, piece)
             if len(chunk) >= CHUNK_BYTES:
                 digest.update(chunk)
@@ -100,7 +100,7 @@ class StateImage:
         """Yield (section, piece) of all that the snapshot holds, in an order of its own."""
         return self._pieces(is_sorted=True)
 
-    def _pieces(self, *, is_sorted: bool) -> Iterator[tuple[str, Any]]:
+    def _pieces(self, *, is_sorted: bool = False) -> Iterator[tuple[str, Any]]:
         yield META, ENCODER.encode(self._meta)
         for view in self._views:
             for piece in view.pieces(is_sorted=is_sorted):

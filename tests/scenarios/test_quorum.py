@@ -132,6 +132,7 @@ def other_than(servers: Servers, *names: str) -> str:
     return next(name for name in servers.hosts if name not in names)
 
 
+@pytest.mark.slow
 def test_two_of_three_disks_are_lost_and_the_third_goes_on_with_all_it_had(
     servers: Servers,
 ) -> None:
@@ -184,6 +185,7 @@ def test_two_of_three_disks_are_lost_and_the_third_goes_on_with_all_it_had(
     assert len(servers.jobs(lost[0], stale="true")) == 10
 
 
+@pytest.mark.slow
 def test_an_operator_removes_hands_over_saves_and_restores(
     servers: Servers, start_agent: Start, tmp_path: Path
 ) -> None:
