@@ -106,6 +106,11 @@ class Host:
         self._rate = MILLION + ppm
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether this process was stopped since it started: it may be behind its clock."""
+        return self._stopped_until_us > 0
+
+    @property
     def is_stopped(self) -> bool:
         return self.world.now_us < self._stopped_until_us
 
@@ -268,6 +273,7 @@ class Host:
 
     def on_message(self, sender: str, message: Message) -> None:
         assert self.engine is not None
+        self.world.watch.on_message(self, sender, message)
         self.engine.step(sender, message, self.now_us)
 
     def pump(self) -> None:
@@ -391,8 +397,11 @@ class Host:
         engine = self.engine
         if engine is None or self._is_saving or self.applied_index <= engine.snapshot.index:
             return False
+        try:
+            meta = engine.snapshot_meta(self.applied_index)
+        except ValueError:
+            return False  # not at this moment
         self._is_saving = True
-        meta = engine.snapshot_meta(self.applied_index)
         self._queue_slow(partial(self._save, meta, self.state.image()))
         return True
 

@@ -136,14 +136,15 @@ def _settings(rng: random.Random) -> Settings:
         inflight_appends=rng.choice((1, 4, 16)),
         uncommitted_bytes=rng.choice((2_000, 1 << 20, 1 << 20, 1 << 20)),
         promotion_lag=rng.choice((0, 50)),
+        election_max_us=rng.choice((1_000_000, 1_000_000, 560_000)),  # short: votes split
         chunk_bytes=rng.choice((400, 400, 1_500, 20_000)),
     )
     draw = rng.random()
     if draw < 0.35:
         settings = replace(settings, clock_drift_ppm=10_000)
-    elif draw < 0.42:
+    elif draw < 0.47:
         settings = replace(settings, is_pre_vote=False)
-    elif draw < 0.49:
+    elif draw < 0.53:
         settings = replace(settings, is_check_quorum=False)
     return settings
 

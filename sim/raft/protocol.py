@@ -1,6 +1,8 @@
 """The checkers that know Raft: they look at messages, disks and logs of `RaftCore`.
 
     election safety      one leader a term
+    leadership           nobody stands without a majority that would vote for it, nor goes on
+                         leading without hearing of one
     one vote a term      across restarts, and never against an earlier candidacy
     leader completeness  who leads holds what was committed before
     log matching         (index, term) names one content and one predecessor
@@ -32,6 +34,9 @@ class Protocol:
     def __init__(self) -> None:
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
+        self._pre_votes: dict[tuple[str, int], set[str]] = {}  # (for whom, term) -> who would
+        self._heard_us: dict[str, dict[str, int]] = {}  # by whom -> of whom, on its clock
+        self._leads_since_us: dict[str, int] = {}
         self._places: dict[tuple[int, int], Place] = {}
         self._committed: dict[int, int] = {}  # index -> term
         self._high_committed = 0
@@ -59,6 +64,13 @@ class Protocol:
                 "durability", f"{host.name} relies on {waiting}, which a power cut could change"
             )
 
+    # --- messages that arrive ---------------------------------------------------------
+
+    def on_message(self, host: "Host", sender: str, message: Message) -> None:
+        self._heard_us.setdefault(host.name, {})[sender] = host.now_us
+        if isinstance(message, VoteAnswer) and message.is_pre_vote and message.is_granted:
+            self._pre_votes.setdefault((host.name, message.term), {host.name}).add(sender)
+
     # --- output -----------------------------------------------------------------------
 
     def check_role(self, name: str, engine: Engine, output: Output) -> None:
@@ -72,7 +84,10 @@ class Protocol:
         if core.role is Role.LEADER:
             self._check_leader(host.name, core)
             if output.role_changed:
+                self._leads_since_us[host.name] = host.now_us
                 self._check_votes(host, core)
+            elif core.settings.is_check_quorum:
+                self._check_contact(host, core)
         persist = output.persist
         if persist is not None:
             if persist.entries:
@@ -87,18 +102,39 @@ class Protocol:
 
     def _check_votes(self, host: "Host", core: RaftCore) -> None:
         """Who leads has the votes of a majority, its own on its disk."""
+        name = host.name
+        counted = [configuration.voters for _, configuration in core.configurations[-2:]]
+        if not any(name in voters for voters in counted):
+            raise Violation("election safety", f"{name} leads term {core.term} and is no voter")
         own = (host.durable.term, host.durable.voted_for) == (core.term, host.name)
         elected = any(
             sum(
-                own if voter == host.name else self._votes.get((voter, core.term)) == host.name
-                for voter in configuration.voters
+                own if voter == name else self._votes.get((voter, core.term)) == name
+                for voter in voters
             )
-            > len(configuration.voters) // 2
-            for _, configuration in core.configurations[-2:]
+            > len(voters) // 2
+            for voters in counted
         )
         if not elected:
             raise Violation(
-                "election safety", f"{host.name} leads term {core.term} without a majority's votes"
+                "election safety", f"{name} leads term {core.term} without a majority's votes"
+            )
+
+    def _check_contact(self, host: "Host", core: RaftCore) -> None:
+        """Who leads heard of a majority within twice the longest election timeout."""
+        floor_us = host.now_us - 2 * core.settings.election_max_us
+        if self._leads_since_us.get(host.name, host.now_us) > floor_us or host.was_stopped:
+            return
+        heard = self._heard_us.get(host.name, {})
+        # Also by the members before the newest change: it may be of this moment.
+        is_near = any(
+            sum(v == host.name or heard.get(v, 0) >= floor_us for v in configuration.voters)
+            > len(configuration.voters) // 2
+            for _, configuration in core.configurations[-2:]
+        )
+        if not is_near:
+            raise Violation(
+                "leadership", f"{host.name} leads term {core.term} without hearing of a majority"
             )
 
     def _check_leader(self, name: str, core: RaftCore) -> None:
@@ -132,6 +168,7 @@ class Protocol:
                 self._check_vote(host, message.term, to)
             case VoteRequest(is_pre_vote=False):
                 self._check_vote(host, message.term, host.name)
+                self._check_pre_votes(host.name, core, message)
                 held = host.durable
                 if (message.last_term, message.last_index) > (held.last_term, held.last_index):
                     raise Violation(
@@ -139,6 +176,18 @@ class Protocol:
                         f"{host.name} claims a log to ({message.last_index}, "
                         f"{message.last_term}), on disk is ({held.last_index}, {held.last_term})",
                     )
+
+    def _check_pre_votes(self, name: str, core: RaftCore, request: VoteRequest) -> None:
+        """Who stands for election was told by a majority that it would get their votes."""
+        if request.is_transfer or not core.settings.is_pre_vote or request.term != core.term:
+            return
+        would = self._pre_votes.get((name, request.term), {name})
+        voters = core.configuration.voters
+        if len(would & set(voters)) <= len(voters) // 2:
+            raise Violation(
+                "leadership", f"{name} stands in term {request.term}, only {sorted(would)} would"
+                " vote for it",
+            )  # fmt: skip
 
     def _check_vote(self, host: "Host", term: int, candidate: str) -> None:
         other = self._votes.setdefault((host.name, term), candidate)

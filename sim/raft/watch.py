@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from core.state.result import Applied
 from raft.core import Boot, Entry, Output, Persist, RaftCore, SnapshotMeta
 from raft.engine import Engine
+from raft.messages import Message
 from sim.raft.protocol import Protocol
 from sim.raft.situations import Situations
 from sim.seeds import INVARIANT, Violation
@@ -69,6 +70,11 @@ class Watch:
         self._check_hash(host)
 
     # --- the engine -------------------------------------------------------------------
+
+    def on_message(self, host: "Host", sender: str, message: Message) -> None:
+        """A message reached a running server."""
+        if self.protocol is not None:
+            self.protocol.on_message(host, sender, message)
 
     def on_output(self, host: "Host", engine: Engine, output: Output) -> None:
         """Look at what an engine wants done, before it is."""
