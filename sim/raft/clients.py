@@ -207,7 +207,7 @@ class Client:
             # An earlier attempt may have taken effect; this one did not.
             self._end(Result.UNKNOWN)
         else:
-            self._target = text
+            self._target = text if text != self._target else ""  # it may know no better
             self._attempt += 1  # whatever else is said of this attempt comes too late
             self.world.after(_between(self._rng, *RETRY_US), self._send_again, self._attempt)
 
