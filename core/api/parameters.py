@@ -1,15 +1,11 @@
 """From an HTTP request's query string and headers to a `Query`, and what is wrong with it."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from core.model.durations import parse_length_ns
 from core.model.query import Query
 
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNIT_US: Final = {
-    "ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6,
-}  # fmt: skip
 # Carried by the Query itself; the rest goes into `params`.
 _OWN: Final = frozenset(
     {"region", "namespace", "stale", "index", "wait", "pretty", "idempotency_token", "datacenter"}
@@ -18,26 +14,6 @@ _OWN: Final = frozenset(
 
 class BadParameter(Exception):
     """The text is the answer's, status 400."""
-
-
-def duration_us(text: str) -> int:
-    """Return the microseconds of a Go duration ("1h30m", "500ms").
-
-    Raises:
-        ValueError: It is not one.
-    """
-    if text == "0":
-        return 0
-    position, total = 0, 0.0
-    while position < len(text):
-        part = _DURATION_PART.match(text, position)
-        if part is None:
-            raise ValueError(f"not a duration: {text!r}")
-        total += float(part[1]) * _UNIT_US[part[2]]
-        position = part.end()
-    if not text:
-        raise ValueError("not a duration: ''")
-    return int(total)
 
 
 def read_query(
@@ -62,7 +38,7 @@ def read_query(
     except ValueError:
         raise BadParameter("Invalid index") from None
     try:
-        wait_us = duration_us(one("wait")) if one("wait") else 0
+        wait_us = parse_length_ns(one("wait")) // 1000 if one("wait") else 0
     except ValueError:
         raise BadParameter("Invalid wait time") from None
     if one("per_page") and not one("per_page").isdigit():

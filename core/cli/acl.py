@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from core.cli.client import segment
-from core.cli.durations import parse_duration_ns
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import Output
 from core.cli.session import Session, api_command
 from core.cli.textfile import read_text
+from core.model.durations import parse_length_ns
 
 Record = dict[str, Any]
 _TYPES = ("client", "management")
@@ -68,7 +68,7 @@ def create(
     }
     if ttl:
         try:
-            body["ExpirationTTL"] = parse_duration_ns(ttl)
+            body["ExpirationTTL"] = parse_length_ns(ttl)
         except ValueError as error:
             raise CliError(f"-ttl: {error}") from error
     token = session.api.put("/v1/acl/token", body)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from core.cli.durations import parse_duration_ns
 from core.cli.errors import CliError
 from core.cli.flags import CONTEXT_SETTINGS, Command, Group, option
 from core.cli.output import Output
 from core.cli.session import environment
+from core.model.durations import parse_length_ns
 
 if TYPE_CHECKING:
     from core.devcluster.layout import Plan
@@ -345,7 +345,7 @@ def slow(
 ) -> int:
     """Delay everything between SOURCE and TARGET by DELAY (200ms) in each direction."""
     try:
-        delay_s = parse_duration_ns(delay) / 1e9
+        delay_s = parse_length_ns(delay) / 1e9
     except ValueError as error:
         raise CliError(str(error)) from error
     words = [source, target, repr(delay_s), *(["one-way"] * one_way)]

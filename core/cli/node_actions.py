@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from core.cli.durations import parse_duration_ns
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import short
 from core.cli.resolve import NODE, resolve_id, self_node_id
 from core.cli.session import Session, api_command
+from core.model.durations import parse_length_ns
 
 _DEFAULT_DEADLINE_NS = 3600 * 1_000_000_000
 _FORCE_NS = -1  # Nomad: stop everything at once
@@ -108,7 +108,7 @@ def _deadline_ns(text: str | None, *, no_deadline: bool) -> int:
     if text is None:
         return _DEFAULT_DEADLINE_NS
     try:
-        return parse_duration_ns(text)
+        return parse_length_ns(text)
     except ValueError as error:
         raise CliError(f"-deadline: {error}") from error
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from core.cli.durations import parse_duration_ns
 from core.cli.errors import CliError
 from core.cli.flags import command, option
 from core.cli.session import Session, api_command
+from core.model.durations import parse_length_ns
 
 _GOSSIP_KEY_BYTES = 32
 
@@ -72,7 +72,7 @@ def measure(
     is on disk at a majority and applied. It shares disks and network with all other work.
     """
     try:
-        seconds = parse_duration_ns(duration) / 1e9
+        seconds = parse_length_ns(duration) / 1e9
     except ValueError as error:
         raise CliError(f"-duration: {error}") from error
     load = {"Size": size, "Window": window, "Seconds": seconds, "Rate": rate}
@@ -140,7 +140,7 @@ def _boolean_options(function: Any) -> Any:
 @api_command()
 @_boolean_options
 @option("-check-index", type=int, help="Change only if the modify index is this")
-@option("-scheduler-algorithm", metavar="name", help="binpack or spread")
+@option("-scheduler-algorithm", metavar="name", help="binpack, spread or nomad")
 def set_scheduler_config(
     session: Session,
     *,
@@ -152,8 +152,6 @@ def set_scheduler_config(
     answer = session.api.get("/v1/operator/scheduler/configuration")
     config = answer.get("SchedulerConfig") or {}
     if scheduler_algorithm is not None:
-        if scheduler_algorithm not in {"binpack", "spread"}:
-            raise CliError("-scheduler-algorithm is binpack or spread")
         config["SchedulerAlgorithm"] = scheduler_algorithm
     for name, value in booleans.items():
         if value is not None:
