@@ -48,9 +48,10 @@ class PutClaim(Command):
 
 
 def test_every_command_of_the_module_has_a_handler():
-    assert {c.__name__ for c in Command.__subclasses__()} - {"Unheard", "PutClaim"} <= {
-        known.__name__ for known in HANDLERS
-    }
+    assert {c.__name__ for c in Command.__subclasses__() if c.__module__.startswith("core.")} - {
+        "Unheard",
+        "PutClaim",
+    } <= {known.__name__ for known in HANDLERS}
 
 
 @pytest.mark.parametrize(
