@@ -13,11 +13,13 @@ Where placements couple nodes (spread, distinct_property) the scores of all node
 renewed after each, as vectors.
 """
 
+import random
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from core.scheduler.room import Ask, Room
+from core.scheduler.sampling import Sampler, sample_size
 from core.scheduler.spread import PropertyLimit, SpreadScorer
 from core.scheduler.view import Floats, Ints, Mask
 
@@ -39,6 +41,7 @@ class Wish:
     count: int  # of the group: the denominator of anti-affinity
     collisions: Ints  # instances of this group on each node; `place` adds its own
     affinity: Floats | None = None
+    is_batch: bool = False
     is_alone: bool = False  # distinct_hosts: `occupied` nodes are closed, each takes one
     occupied: Mask | None = None
     spreads: list[SpreadScorer] = field(default_factory=list)
@@ -61,10 +64,14 @@ class Placed:
 
 
 class Placer:
-    """Places on one `Room`, which it changes."""
+    """Places on one `Room`, which it changes.
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    Args:
+        rng: With it, by Nomad's sampling (sampling.py); None looks at every node.
+    """
+
+    def __init__(self, room: Room, rng: random.Random | None = None) -> None:
+        self._room, self._rng = room, rng
 
     def place(self, wish: Wish, wanted: int, avoid: int = -1) -> Placed:
         """Place up to `wanted` instances; fewer come back when there is no room.
@@ -72,7 +79,7 @@ class Placer:
         Args:
             avoid: Node ordinal that gets the penalty of a failed predecessor, -1 = none.
         """
-        if wish.is_coupled or avoid >= 0:
+        if wish.is_coupled or avoid >= 0 or self._rng is not None:
             return self._steps(wish, wanted, avoid)
         nodes: list[Ints] = [np.zeros(0, np.int64)]
         scores: list[Floats] = [np.zeros(0)]
@@ -160,12 +167,14 @@ class Placer:
             wish, nodes, room.head_scores(ask, nodes), wish.collisions[nodes]
         )
         penalty = np.where(nodes == avoid, -1.0, 0.0)
+        sampler = self._sampler(wish, nodes.size)
         chosen: list[int] = []
         scores: list[float] = []
         ports: list[list[int]] = []
         while nodes.size and len(chosen) < wanted:
             score = self._coupled_scores(wish, nodes, total + penalty, parts + (penalty != 0.0))
-            best = int(np.argmax(score))  # the first of equals: the lowest ordinal
+            # The first of equals: the lowest ordinal.
+            best = int(np.argmax(score)) if sampler is None else sampler.choose(score)
             if score[best] == -np.inf:
                 break
             at = nodes[best : best + 1]
@@ -183,6 +192,13 @@ class Placer:
             else:
                 total[best] = -np.inf
         return Placed(np.array(chosen, np.int64), np.array(scores), ports)
+
+    def _sampler(self, wish: Wish, nodes: int) -> Sampler | None:
+        if self._rng is None:
+            return None
+        is_wide = bool(wish.spreads) or wish.affinity is not None
+        size = sample_size(nodes, wish.count, is_batch=wish.is_batch, is_wide=is_wide)
+        return Sampler(self._rng, nodes, size)
 
     def _coupled_scores(self, wish: Wish, nodes: Ints, total: Floats, parts: Ints) -> Floats:
         for limit in wish.limits:

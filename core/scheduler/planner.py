@@ -6,6 +6,7 @@ those instances hold their room until their clients report the end. A destructiv
 whose new instance finds no node takes back its stop: the old one runs on.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +56,10 @@ class Planner:
         now_us: int,
         snapshot_index: int,
         new_id: Callable[[], str],
+        sampling: random.Random | None = None,
     ) -> None:
+        """`sampling` draws the nodes that Nomad's algorithm looks at; None looks at all."""
+        self.sampling = sampling
         self.room, self.feasibility, self.config = room, feasibility, config
         self.now_us, self.snapshot_index, self.new_id = now_us, snapshot_index, new_id
 
@@ -94,7 +98,7 @@ class _JobWork:
     def __init__(self, planner: Planner, evaluation: Evaluation, view: JobView) -> None:
         self._planner, self._evaluation, self._view = planner, evaluation, view
         self._room = planner.room
-        self._placer = Placer(planner.room)
+        self._placer = Placer(planner.room, planner.sampling)
         self.changes: list[GroupChanges] = []
         self.rollout = Rollout()
         self.failed: dict[str, AllocMetric] = {}

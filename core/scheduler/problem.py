@@ -25,6 +25,7 @@ from core.scheduler.capture import (
 )
 from core.scheduler.feasibility import Feasibility
 from core.scheduler.planner import Planned, Planner
+from core.scheduler.rank import NOMAD
 from core.scheduler.room import Room
 from core.scheduler.view import JobView, NodesView, SchedulerConfig
 
@@ -79,7 +80,7 @@ class Problem:
     def solve_in_detail(self) -> list[Planned]:
         """Return what `solve` turns into plans, by evaluation."""
         rng = random.Random(self.seed)
-        room = Room(self.nodes, rng, is_spread=self.config.algorithm == "spread")
+        room = Room(self.nodes, rng, algorithm=self.config.algorithm)
         planner = Planner(
             room,
             Feasibility(self.nodes),
@@ -87,6 +88,7 @@ class Problem:
             now_us=self.now_us,
             snapshot_index=self.snapshot_index,
             new_id=partial(new_id, rng, self.datacenter_id),
+            sampling=rng if self.config.algorithm == NOMAD else None,
         )
         return [planner.plan(one.evaluation, one.job, one.leftovers) for one in self.work]
 

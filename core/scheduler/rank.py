@@ -4,8 +4,9 @@ A node's score is the mean of the components that apply, each within [-1, 1]:
 
 * bin-pack (always): Google's best-fit-v3 as Nomad has it, `20 - 10^free_cpu - 10^free_mem`
   after the placement, minus an imbalance term `2*|free_cpu - free_mem|` (DESIGN, "The way of
-  a job": it strands less), cut to [0, 18] and divided by 18. With the algorithm "spread":
-  `10^free_cpu + 10^free_mem - 2`, so that the emptiest node wins;
+  a job": it strands less), cut to [0, 18] and divided by 18. With the algorithm "nomad"
+  without the imbalance term; with "spread" `10^free_cpu + 10^free_mem - 2`, so that the
+  emptiest node wins;
 * job anti-affinity: `-(collisions + 1) / count` where instances of the group run already;
 * node penalty: -1 where the instance that is replaced failed;
 * affinity: weight of the met ones over the sum of all weights, where it is not 0;
@@ -24,6 +25,11 @@ from typing import Final
 import numpy as np
 
 from core.scheduler.view import Floats
+
+BINPACK: Final = "binpack"
+SPREAD: Final = "spread"
+NOMAD: Final = "nomad"  # Nomad's formula, and its choice among a few sampled nodes
+ALGORITHMS: Final = (BINPACK, SPREAD, NOMAD)
 
 _STEPS: Final = 64  # table entries for each whole exponent
 _SPAN: Final = 2  # exponents from -2 to 2
@@ -74,11 +80,16 @@ def power10_one(exponent: float) -> float:
 
 
 def fitness_one(
-    cpu_factor: float, memory_factor: float, cpu_left: float, memory_left: float, is_spread: bool
+    cpu_factor: float, memory_factor: float, cpu_left: float, memory_left: float, algorithm: str
 ) -> float:
     """Return what `fitness` returns for one node."""
     total = cpu_factor + memory_factor
-    score = total - 2.0 if is_spread else (20.0 - total) - 2.0 * abs(cpu_left - memory_left)
+    if algorithm == SPREAD:
+        score = total - 2.0
+    elif algorithm == NOMAD:
+        score = 20.0 - total
+    else:
+        score = (20.0 - total) - 2.0 * abs(cpu_left - memory_left)
     return min(max(score, 0.0), SCORE_MAX) / SCORE_MAX
 
 
@@ -88,7 +99,7 @@ def fitness(
     cpu_left: Floats,
     memory_left: Floats,
     *,
-    is_spread: bool,
+    algorithm: str,
 ) -> Floats:
     """Return the bin-pack (or spread) component.
 
@@ -97,8 +108,10 @@ def fitness(
         cpu_left, memory_left: Free share of the capacity after the placement.
     """
     total = cpu_factor + memory_factor
-    if is_spread:
+    if algorithm == SPREAD:
         score = total - 2.0
+    elif algorithm == NOMAD:
+        score = 20.0 - total
     else:
         score = (20.0 - total) - 2.0 * np.abs(cpu_left - memory_left)
     result: Floats = np.minimum(np.maximum(score, 0.0), SCORE_MAX) / SCORE_MAX

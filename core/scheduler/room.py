@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.node import Node
-from core.scheduler.rank import fitness, fitness_one, power10, power10_one
+from core.scheduler.rank import BINPACK, fitness, fitness_one, power10, power10_one
 from core.scheduler.view import Floats, Ints, Mask, NodesView
 
 PORT_LAST = 65_535
@@ -37,9 +37,9 @@ class Ask:
 class Room:
     """Free resources by node ordinal."""
 
-    def __init__(self, view: NodesView, rng: random.Random, *, is_spread: bool = False) -> None:
+    def __init__(self, view: NodesView, rng: random.Random, *, algorithm: str = BINPACK) -> None:
         self.view = view
-        self.is_spread = is_spread
+        self.algorithm = algorithm
         self.cpu_used = view.cpu_used.copy()
         self.memory_used = view.memory_used.copy()
         self.disk_used = view.disk_used.copy()
@@ -168,7 +168,7 @@ class Room:
             memory_factor * memory_steps[self._memory_shape[nodes]],
             cpu_left,
             memory_left,
-            is_spread=self.is_spread,
+            algorithm=self.algorithm,
         )
 
     def _steps_of(self, cpu: int, memory: int) -> tuple[Floats, Floats]:
@@ -228,7 +228,7 @@ class Room:
                 memory_factor * float(memory_steps[self._memory_shape[node]]),
                 (cpu_left - cpu) / cpu_whole,
                 (memory_left - memory) / memory_whole,
-                self.is_spread,
+                self.algorithm,
             )
 
     # --- ports --------------------------------------------------------------------

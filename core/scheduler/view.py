@@ -163,7 +163,7 @@ class JobView:
 class SchedulerConfig:
     """What `operator scheduler set-config` sets, as far as placement asks for it."""
 
-    algorithm: str = "binpack"  # "binpack" | "spread"
+    algorithm: str = "binpack"  # of core.scheduler.rank.ALGORITHMS
     has_memory_oversubscription: bool = False
 
     @staticmethod

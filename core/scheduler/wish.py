@@ -41,6 +41,7 @@ class WishMaker:
             count=1 if group.count is None else group.count,
             collisions=np.bincount(nodes, minlength=candidates.eligible.size).astype(np.int64),
             affinity=self._feasibility.affinity(self._job, group),
+            is_batch=self._job.type in ("batch", "sysbatch"),
             is_alone=occupied is not None,
             occupied=occupied,
             spreads=self._spreads(group, nodes),

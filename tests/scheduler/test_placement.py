@@ -202,20 +202,20 @@ def _view(cpu: list[int], memory: list[int], used: list[int]) -> NodesView:
     ask=st.tuples(st.integers(0, 400), st.integers(0, 400)),
     wanted=st.integers(1, 120),
     count=st.integers(1, 50),
-    is_spread=st.booleans(),
+    algorithm=st.sampled_from(["binpack", "spread"]),
 )
 def test_many_at_once_is_exactly_one_after_the_other(
     nodes: list[tuple[int, int, int]],
     ask: tuple[int, int],
     wanted: int,
     count: int,
-    is_spread: bool,
+    algorithm: str,
 ) -> None:
     import random
 
     def place(step: int) -> tuple[list[int], list[float]]:
         view = _view(*[list(column) for column in zip(*nodes)])
-        room = Room(view, random.Random(0), is_spread=is_spread)
+        room = Room(view, random.Random(0), algorithm=algorithm)
         wish = Wish(
             ask=Ask(*ask, disk=0),
             eligible=np.ones(len(nodes), np.bool_),

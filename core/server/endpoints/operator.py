@@ -3,6 +3,7 @@
 from typing import Any
 
 from core.model.query import Answer
+from core.scheduler.rank import ALGORITHMS
 from core.server.consensus import Applied
 from core.server.endpoints.shared import checked
 from core.server.measuring import Load
@@ -17,7 +18,6 @@ from core.server.request import (
 )
 from core.state.commands import CollectGarbage, SetSchedulerConfig
 
-_ALGORITHMS = ("binpack", "spread")
 _DEFAULTS: dict[str, Any] = {
     "SchedulerAlgorithm": "binpack",
     "PreemptionConfig": {
@@ -66,8 +66,9 @@ def _scheduler_config(request: Request) -> dict[str, Any]:
 def scheduler_set(request: Request) -> Proposal | Answer:
     body = request.body()
     algorithm = body.get("SchedulerAlgorithm") or "binpack"
-    if algorithm not in _ALGORITHMS:
-        raise QueryError(400, f"invalid scheduler algorithm {algorithm!r}: binpack or spread")
+    if algorithm not in ALGORITHMS:
+        choices = ", ".join(ALGORITHMS)
+        raise QueryError(400, f"invalid scheduler algorithm {algorithm!r}: {choices}")
     known = {name: body[name] for name in _DEFAULTS if body.get(name) is not None}
     index = request.state.table_index("scheduler_config")
     expected = request.text("cas")
