@@ -26,8 +26,9 @@ REQUEST_GRACE_S: Final = 30.0
 CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
 SERVER_METHODS: Final = ("Raft.", "Server.", "Claim.", "Share.", "Home.")  # from servers alone
 Handler = Callable[[Any], None]
-# A message is (sender, what it says): the machine's part knows the type of the latter.
-_BODIES: Final = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+# A message is (sender, what it says, more): the machine knows the type of what it says.
+_BODIES: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_decode: Final = msgspec.msgpack.decode
 
 
 class Halted(Exception):
@@ -144,15 +145,16 @@ class AgentHost:
         return await self._ask(loop, method, body, peer, timeout_s=3600.0)
 
     def on_message(self, channel: str, body: Any, peer: Peer) -> None:
-        """Take a one-way message, if its sender may send it: (sender's id, content) as Raw."""
+        """Take a one-way message, if its sender may send it; `body` is `Raw`."""
         if self.server is None:
             return
         if refusal := self._refusal_of(peer):
             self._refuse_message(peer, *refusal)
             return
         try:
-            body = _BODIES.decode(body)
-        except msgspec.MsgspecError as error:
+            sender, content, *more = _BODIES.decode(body)
+            body = (_decode(sender), content, *map(_decode, more))
+        except (msgspec.MsgspecError, ValueError) as error:
             self._refuse_message(
                 peer, f"not readable: {error}", "run the same version on all servers"
             )

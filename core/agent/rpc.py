@@ -375,12 +375,12 @@ class _Outgoing:
 
     def __init__(self, stream: trio.abc.Stream | None) -> None:
         self.stream = stream
-        self.queue: deque[bytes] = deque()
+        self.queue: deque[bytes | bytearray] = deque()
         self.queued_bytes = 0
         self.owed = 0  # calls taken and not answered yet
         self.wake = trio.Event()
 
-    def enqueue(self, data: bytes) -> bool:
+    def enqueue(self, data: bytes | bytearray) -> bool:
         if self.queued_bytes + len(data) > QUEUE_LIMIT_BYTES and self.queue:
             return False
         self.queue.append(data)
@@ -414,7 +414,7 @@ class _Link:
         self.waiters: dict[int, _Waiter] = {}
         self._outgoing = _Outgoing(None)
 
-    def enqueue(self, data: bytes) -> bool:
+    def enqueue(self, data: bytes | bytearray) -> bool:
         self.endpoint.counters.bytes_sent += len(data)
         return self._outgoing.enqueue(data)
 
