@@ -123,11 +123,22 @@ class Decoder:
         if known.kind is Kind.DURATION:
             self._check_bare_duration(body, attribute)
             value //= self.dialect.duration_unit_ns
+        self._warn_bare_word(body, attribute)
         missing = self.dialect.missing_value(schema.name, attribute.name, value)
         if missing:
             feature = f"{attribute.name} {json.dumps(value, ensure_ascii=False)}"
             self.warn(body, attribute.value_span, missing, feature=feature)
         result[known.wire] = value
+
+    def _warn_bare_word(self, body: Body, attribute: Attribute) -> None:
+        """`type = service` is a reference to `service`, which no client will know."""
+        value = attribute.value
+        if not isinstance(value, str) or not value.startswith("${"):
+            return
+        word = body.source.slice(attribute.value_span)
+        if value == f"${{{word}}}" and word.isidentifier() and not word.startswith("NOMAD_"):
+            message = f"{word} without quotes is a reference, and no client knows this one"
+            self.warn(body, attribute.value_span, message, f'a text takes quotes: "{word}"')
 
     def _check_bare_duration(self, body: Body, attribute: Attribute) -> None:
         value = attribute.value

@@ -187,6 +187,8 @@ def _outline(
 def _hint_outside(type_: str) -> str:
     if type_ in JOB.blocks:
         return f'"{type_}" belongs inside job "name" {{ ... }}'
+    if type_ in {"resource", "provider", "module", "data", "output", "terraform"}:
+        return "this looks like a file of Terraform, not like a job"
     if type_ in {"server", "client", "plugin", "ports"}:
         return "this looks like the configuration of an agent, not like a job"
     return ""

@@ -108,6 +108,24 @@ def test_a_sensitive_value_of_a_wrong_type_is_not_shown() -> None:
         assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('job "a" {\n meta { a = "${HOME:-x}" }\n}', "written with two dollars"),
+        ('job "a" {\n priority = "256MB"\n}', "write the number alone"),
+        ('resource "a" "b" {}', "a file of Terraform"),
+    ],
+)
+def test_a_mistake_from_elsewhere_is_recognized(text: str, message: str) -> None:
+    with pytest.raises(JobFileError, match=message):
+        parse_job(text, filename="f.hcl")
+
+
+def test_a_word_without_quotes_is_a_warning() -> None:
+    (warning,) = parse_job('job "a" {\n type = service\n}', filename="f.hcl").warnings
+    assert (warning.line, warning.hint) == (2, 'a text takes quotes: "service"')
+
+
 def test_a_local_that_nobody_uses_is_checked_too() -> None:
     with pytest.raises(JobFileError, match="division by zero"):
         meta_of("locals {\n unused = 1 / 0\n}", "1")

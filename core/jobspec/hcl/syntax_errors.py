@@ -38,6 +38,9 @@ def explain(source: Source, tokens: list[Token], index: int, expected: set[str])
                 f'expected "{{" after the label, found {found}',
                 'a block is written: type "label" { ... }',
             )
+    if token.type == "COLON" and source.text[token.end : token.end + 1] in {"-", "=", "?", "+"}:
+        hint = 'what is meant for the shell is written with two dollars: "$${NAME:-default}"'
+        return f"{found} has no place here", hint
     if token.type == "COMMA" and "COMMA" not in expected:
         return (
             "there is no comma here",

@@ -29,6 +29,7 @@ _TYPE_NAMES: Final = {
     SetValue: "set", type(None): "null",
 }  # fmt: skip
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_WITH_UNIT = re.compile(r"[0-9.]+ ?(?:[kKmMgG](?:[iI]?[bB])?|[mMgG][hH][zZ])")
 _NUMBER_LIMIT: Final = 10**limits.NUMBER_CHARS
 
 
@@ -78,6 +79,8 @@ def _parse_number(text: str) -> int | float:
     if len(text) <= limits.NUMBER_CHARS and _NUMBER.fullmatch(text):
         return number_of_text(text)
     hint = "a reference such as ${attr.x} is known only where the task runs" * ("${" in text)
+    if _WITH_UNIT.fullmatch(text):
+        hint = "write the number alone: memory is in MB, cpu in MHz"
     raise ValueProblem(f'a number is needed here, this is the string "{text[:60]}"', hint)
 
 
