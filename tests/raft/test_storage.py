@@ -145,14 +145,14 @@ def test_a_start_on_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
 def test_a_big_folder_is_read_a_piece_at_a_time(tmp_path: Path) -> None:
     """What is kept are the entries; what is read at once is bounded."""
     store = SnapshotStore(tmp_path)
-    saved = store.save(SnapshotMeta(1, 1), (bytes(1 << 20) for _ in range(48)))
+    saved = store.save(SnapshotMeta(1, 1), (bytes(1 << 20) for _ in range(24)))
     tracemalloc.start()
     try:
         storage = Storage.open(tmp_path, segment_bytes=32 << 20)
         storage.wal.append([Persist(ticket=1, entries=[entry(2)])])
         storage.close()
         storage = Storage.open(tmp_path, segment_bytes=32 << 20)
-        assert sum(map(len, storage.snapshots.pieces(saved))) == 48 << 20
+        assert sum(map(len, storage.snapshots.pieces(saved))) == 24 << 20
         storage.close()
         _, peak = tracemalloc.get_traced_memory()
     finally:

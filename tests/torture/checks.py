@@ -44,7 +44,7 @@ async def check(cluster: Cluster, ledger: Ledger, marker: str, prefix: str) -> F
     for server in cluster.servers:
         jobs = await _jobs_at(cluster, server, index, prefix)
         seen[server.name] = jobs
-        _compare(server, jobs, ledger, findings)
+        compare(server.name, jobs, ledger, findings)
     first, *others = cluster.servers
     for server in others:
         if seen[server.name] != seen[first.name]:
@@ -89,27 +89,28 @@ async def _differing_hashes(cluster: Cluster) -> list[str]:
     raise ClusterError(f"the states can't be compared: {reason}")
 
 
-def _compare(server: Server, jobs: dict[str, Any], ledger: Ledger, findings: Findings) -> None:
+def compare(server: str, jobs: dict[str, Any], ledger: Ledger, findings: Findings) -> None:
+    """Add to `findings` what a server's jobs, by id, have to do with the ledger and should not."""
     for job_id, value in ledger.created.items():
         found = jobs.get(job_id)
         if found is None:
-            findings.lost.append(f"{server.name} lacks {job_id}")
+            findings.lost.append(f"{server} lacks {job_id}")
         elif found["Meta"]["value"] != value or found["Version"] != 0:
-            findings.wrong.append(f"{server.name} shows {job_id} as {found}, written was {value}")
+            findings.wrong.append(f"{server} shows {job_id} as {found}, written was {value}")
     for job_id in sorted(ledger.unsent & jobs.keys()):
-        findings.wrong.append(f"{server.name} has {job_id}, which was never sent")
+        findings.wrong.append(f"{server} has {job_id}, which was never sent")
     for job_id, counted in ledger.counted.items():
         found = jobs.get(job_id)
         value = int(found["Meta"]["value"]) if found else 0
         if value < counted.acknowledged:
             findings.lost.append(
-                f"{server.name} shows {job_id} at {value}, {counted.acknowledged} was acknowledged"
+                f"{server} shows {job_id} at {value}, {counted.acknowledged} was acknowledged"
             )
         elif value > counted.tried:
-            findings.wrong.append(f"{server.name} shows {job_id} at {value}, never written")
+            findings.wrong.append(f"{server} shows {job_id} at {value}, never written")
         elif found and found["Version"] != value - 1:
             findings.wrong.append(
-                f"{server.name} shows {job_id} at {value} in version {found['Version']}: "
+                f"{server} shows {job_id} at {value} in version {found['Version']}: "
                 "a write was carried out twice"
             )
 
