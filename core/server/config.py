@@ -108,6 +108,7 @@ class ServerBoot(msgspec.Struct, frozen=True, kw_only=True):
     """What the data folder holds; all empty on a first start."""
 
     raft: Any = None  # raft.core.Boot; None = empty log
-    snapshot: bytes | memoryview | None = None  # the image that `raft`'s snapshot meta names
+    # The image that `raft`'s snapshot meta names: bytes or a view of them; None = none.
+    snapshot: Any = None
     lan_members: tuple[tuple[str, Address], ...] = ()  # of SaveMembers
     wan_members: tuple[tuple[str, Address], ...] = ()

@@ -84,7 +84,8 @@ class StageSnapshot(Effect, frozen=True):
 class SnapshotStaged(Event, frozen=True):
     ticket: int
     offset: int
-    image: bytes | memoryview | None = None  # the whole snapshot once `is_last` was written
+    # The whole snapshot once `is_last` was written: bytes or a view of them.
+    image: Any = None
     error: str = ""
 
 
