@@ -15,12 +15,12 @@ datacenter id come from its certificate (core.agent.tls).
 
 import itertools
 import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
+from core.agent import link as links
 from core.agent.frames import (
     PREFACE,
     PROTOCOL_VERSION,
@@ -30,30 +30,22 @@ from core.agent.frames import (
     FrameReader,
     encode_frame,
 )
+from core.agent.link import (
+    DIAL_TIMEOUT_S,
+    RECEIVE_BYTES,
+    Link,
+    Outgoing,
+    Waiter,
+    notice_silence,
+    reason_of,
+)
 from core.agent.quiet import Quiet
 from core.agent.secure_stream import SecureStream
 from core.agent.tls import TLSError, peer_of_certificate, proven_names
 from core.model.host import Address, Peer
 
-RECEIVE_BYTES: Final = 1 << 18
-QUEUE_LIMIT_BYTES: Final = 64 << 20
-DIAL_TIMEOUT_S: Final = 3.0
-IDLE_S: Final = 180.0
-BACKOFF_MAX_S: Final = 0.5
-BACKOFF_FIRST_S: Final = 0.05
 HELLO_TIMEOUT_S: Final = 10.0
-# A peer that vanished without a word (power, partition) is noticed after this long, not
-# after the kernel's quarter of an hour: calls would wait in its connection meanwhile.
-SILENCE_TIMEOUT_S: Final = 15
 MAX_INCOMING: Final = 4096
-
-DIAL_ERRORS: Final = (
-    OSError,
-    ValueError,
-    ssl.SSLError,
-    trio.TooSlowError,
-    trio.BrokenResourceError,
-)
 
 OnRequest = Callable[[str, Any, Peer], Awaitable[tuple[Any, str]]]
 OnMessage = Callable[[str, Any, Peer], None]
@@ -134,7 +126,7 @@ class RpcEndpoint:
         self._client_tls = client_tls
         self._server_tls = server_tls
         self._verifies_server = verifies_server
-        self._links: dict[tuple[Address, str], _Link] = {}
+        self._links: dict[tuple[Address, str], Link] = {}
         self._call_ids = itertools.count(1)
         self._incoming = 0
         self._refusals = Quiet()
@@ -152,7 +144,7 @@ class RpcEndpoint:
             data = encode_frame(FrameKind.CALL, number, method, body)
         except FrameError as error:
             raise CallFailed(str(error)) from None
-        waiter = _Waiter()
+        waiter = Waiter()
         link.waiters[number] = waiter
         try:
             if not link.enqueue(data):
@@ -184,19 +176,19 @@ class RpcEndpoint:
         """Take connections until cancelled."""
         await trio.serve_listeners(self._serve_connection, listeners)
 
-    def _link(self, address: Address, purpose: str) -> "_Link":
+    def _link(self, address: Address, purpose: str) -> "Link":
         link = self._links.get((address, purpose))
         if link is None:
             # Only servers get one-way messages; a client calls nobody but servers.
             needs_server = purpose == "send" or (
                 self._verifies_server and self.identity.role == "client"
             )
-            link = _Link(self, address, needs_server=needs_server)
+            link = Link(self, address, needs_server=needs_server)
             self._links[address, purpose] = link
             self._nursery.start_soon(self._run_link, (address, purpose), link)
         return link
 
-    async def _run_link(self, key: tuple[Address, str], link: "_Link") -> None:
+    async def _run_link(self, key: tuple[Address, str], link: "Link") -> None:
         try:
             await link.run()
         finally:
@@ -218,7 +210,7 @@ class RpcEndpoint:
         with trio.fail_after(DIAL_TIMEOUT_S):
             tcp = await trio.open_tcp_stream(host, int(port), local_address=self._source())
             try:
-                _notice_silence(tcp)
+                notice_silence(tcp)
                 return await self._introduce_ourselves(tcp, host, needs_server=needs_server)
             except BaseException:
                 with trio.CancelScope(shield=True):
@@ -259,7 +251,7 @@ class RpcEndpoint:
         self._incoming += 1
         stream: trio.abc.Stream = raw
         try:
-            _notice_silence(raw)
+            notice_silence(raw)
             if self._server_tls is not None:
                 tls_stream = SecureStream(raw, self._server_tls, is_server=True)
                 with trio.fail_after(HELLO_TIMEOUT_S):
@@ -271,7 +263,7 @@ class RpcEndpoint:
             self._log.warning("rpc connection refused", reason=str(error), peer=_peer_name(raw))
         except (trio.TooSlowError, ssl.SSLError, trio.BrokenResourceError, OSError) as error:
             self.counters.refuse("broken")
-            self._log.debug("rpc connection ended", reason=_reason(error), peer=_peer_name(raw))
+            self._log.debug("rpc connection ended", reason=reason_of(error), peer=_peer_name(raw))
             if isinstance(error.__cause__, ssl.SSLError):
                 self.tell_refusal("incoming", _peer_name(raw).rpartition(":")[0], error)
         finally:
@@ -281,7 +273,7 @@ class RpcEndpoint:
 
     async def _read_connection(self, stream: trio.abc.Stream) -> None:
         reader = FrameReader(expects_preface=True)
-        outgoing = _Outgoing(stream)
+        outgoing = Outgoing(stream)
         peer: Peer | None = None
         deadline = trio.current_time() + HELLO_TIMEOUT_S
         failure: Exception | None = None
@@ -290,7 +282,9 @@ class RpcEndpoint:
             # Caught here and raised outside: a nursery would wrap it in a group.
             try:
                 while True:
-                    scope_deadline = deadline if peer is None else trio.current_time() + 2 * IDLE_S
+                    scope_deadline = (
+                        deadline if peer is None else trio.current_time() + 2 * links.IDLE_S
+                    )
                     with trio.move_on_at(scope_deadline) as scope:
                         data = await stream.receive_some(RECEIVE_BYTES)
                     if scope.cancelled_caught and outgoing.owed:
@@ -316,7 +310,7 @@ class RpcEndpoint:
 
     def tell_refusal(self, way: str, peer: str, error: BaseException) -> None:
         """Log what certificates or TLS forbid; what goes on is told of once a minute."""
-        reason = _reason(error)
+        reason = reason_of(error)
         if self._refusals.is_due(way, peer, reason):
             self._log.warning(
                 "rpc connection refused",
@@ -342,7 +336,7 @@ class RpcEndpoint:
                 raise FrameError(str(error)) from None
         return Peer(**said, is_proven=False)
 
-    async def _answer(self, outgoing: "_Outgoing", frame: Frame, peer: Peer) -> None:
+    async def _answer(self, outgoing: "Outgoing", frame: Frame, peer: Peer) -> None:
         try:
             body, error = await self._on_request(frame.name, frame.body, peer)
         finally:
@@ -357,177 +351,6 @@ class RpcEndpoint:
 
 
 _HELLO_FIELDS: Final = ("name", "role", "datacenter_id", "address")
-
-
-class _Waiter:
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.body: Any = None
-        self.error = ""
-
-    def fail(self, error: str) -> None:
-        self.error = error
-        self.done.set()
-
-
-class _Outgoing:
-    """Frames on their way out of one connection: everything queued goes in one write."""
-
-    def __init__(self, stream: trio.abc.Stream | None) -> None:
-        self.stream = stream
-        self.queue: deque[bytes | bytearray] = deque()
-        self.queued_bytes = 0
-        self.owed = 0  # calls taken and not answered yet
-        self.wake = trio.Event()
-
-    def enqueue(self, data: bytes | bytearray) -> bool:
-        if self.queued_bytes + len(data) > QUEUE_LIMIT_BYTES and self.queue:
-            return False
-        self.queue.append(data)
-        self.queued_bytes += len(data)
-        self.wake.set()
-        return True
-
-    async def run(self) -> None:
-        assert self.stream is not None
-        while True:
-            await self.wake.wait()
-            self.wake = trio.Event()
-            while self.queue:
-                data = self.queue[0] if len(self.queue) == 1 else b"".join(self.queue)
-                self.queue.clear()
-                self.queued_bytes = 0
-                try:
-                    await self.stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
-
-
-class _Link:
-    """One outgoing connection: dialled when needed, dialled again when it broke."""
-
-    def __init__(self, endpoint: RpcEndpoint, address: Address, *, needs_server: bool) -> None:
-        self.endpoint = endpoint
-        self.address = address
-        self._needs_server = needs_server
-        self._breach = ""  # how the last connection ended
-        self.waiters: dict[int, _Waiter] = {}
-        self._outgoing = _Outgoing(None)
-
-    def enqueue(self, data: bytes | bytearray) -> bool:
-        self.endpoint.counters.bytes_sent += len(data)
-        return self._outgoing.enqueue(data)
-
-    async def run(self) -> None:
-        """Serve until nothing was wanted for `IDLE_S`."""
-        backoff_s = BACKOFF_FIRST_S
-        while True:
-            with trio.move_on_after(IDLE_S):
-                await self._outgoing.wake.wait()
-            if not self._outgoing.queue and not self.waiters:
-                return
-            try:
-                stream = await self.endpoint.dial(self.address, needs_server=self._needs_server)
-            except DIAL_ERRORS as error:
-                self._fail_waiters(f"unreachable: {self.address}: {_reason(error)}")
-                if isinstance(error.__cause__ or error, ssl.SSLError):
-                    self.endpoint.tell_refusal("outgoing", self.address, error)
-                self._drop_queue()
-                await trio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
-                continue
-            backoff_s = BACKOFF_FIRST_S
-            try:
-                await self._carry(stream)
-            finally:
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(stream)
-            self._forget_failed_calls()
-
-    async def _carry(self, stream: trio.abc.Stream) -> None:
-        self._breach = "the connection broke"
-        self._outgoing.stream = stream
-        self._outgoing.wake.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, nursery.cancel_scope)
-            reader = FrameReader(expects_preface=False)
-            try:
-                while True:
-                    with trio.move_on_after(IDLE_S) as idle:
-                        data = await stream.receive_some(RECEIVE_BYTES)
-                    if idle.cancelled_caught:
-                        if self.waiters or self._outgoing.queue:
-                            continue
-                        break
-                    if not data:
-                        break
-                    self.endpoint.counters.bytes_received += len(data)
-                    for frame in reader.feed(bytes(data)):
-                        self._on_frame(frame)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, FrameError) as error:
-                # Who waits for an answer is told so; TLS 1.3 refuses a certificate only now.
-                if isinstance(error.__cause__, ssl.SSLError):
-                    self._breach = _reason(error)
-                    self.endpoint.tell_refusal("outgoing", self.address, error)
-            nursery.cancel_scope.cancel()
-
-    async def _write(self, scope: trio.CancelScope) -> None:
-        await self._outgoing.run()
-        scope.cancel()
-
-    def _on_frame(self, frame: Frame) -> None:
-        waiter = self.waiters.pop(frame.id, None)
-        if frame.kind is FrameKind.REPLY and waiter is not None:
-            waiter.body = frame.body
-            waiter.fail(frame.name)
-
-    def _fail_waiters(self, error: str) -> None:
-        waiters, self.waiters = self.waiters, {}
-        for waiter in waiters.values():
-            waiter.fail(error)
-
-    def _drop_queue(self) -> None:
-        if self._outgoing.queue:
-            self.endpoint.counters.drop("unreachable")
-        self._outgoing = _Outgoing(None)
-
-    def _forget_failed_calls(self) -> None:
-        """Keep one-way messages that were queued and not sent yet; calls fail, all of them.
-
-        Whoever was told that his call failed may ask another: it must not be made after all.
-        """
-        fresh = _Outgoing(None)
-        if self.waiters:
-            self._fail_waiters(f"unreachable: {self.address}: {self._breach}")
-        else:
-            for data in self._outgoing.queue:
-                fresh.enqueue(data)
-        self._outgoing = fresh
-
-
-def _notice_silence(stream: trio.SocketStream) -> None:
-    """Have the kernel give up a connection whose other end says nothing any more."""
-    stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
-    options = {  # Linux's names; elsewhere the kernel's defaults stay
-        "TCP_KEEPIDLE": SILENCE_TIMEOUT_S,
-        "TCP_KEEPINTVL": SILENCE_TIMEOUT_S // 3,
-        "TCP_KEEPCNT": 3,
-        "TCP_USER_TIMEOUT": SILENCE_TIMEOUT_S * 1000,
-    }
-    for name, value in options.items():
-        option = getattr(trio.socket, name, None)
-        if option is not None:
-            stream.setsockopt(trio.socket.IPPROTO_TCP, option, value)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, trio.TooSlowError):
-        return f"no connection within {DIAL_TIMEOUT_S:g} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error.__cause__, ssl.SSLError):  # trio wraps what went wrong in TLS
-        error = error.__cause__
-    return str(error) or type(error).__name__
 
 
 def _peer_name(stream: trio.SocketStream) -> str:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Raw
 from msgspec.msgpack import decode, encode
 
-from core.agent import rpc as rpc_module
+from core.agent import link as link_module
 from core.agent.frames import PREFACE, PROTOCOL_VERSION, FrameKind, FrameReader, encode_frame
 from core.agent.host import AgentHost
 from core.agent.rpc import CallFailed, Identity, RpcEndpoint
@@ -204,7 +204,7 @@ async def test_an_answer_too_large_becomes_an_error() -> None:
 
 
 async def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_module, "QUEUE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(link_module, "QUEUE_LIMIT_BYTES", 1000)
     async with pair() as (caller, server, nursery, _):
         address = server.identity.address
         for _ in range(10):  # nothing runs between: all of it waits
@@ -275,7 +275,7 @@ async def test_a_stranger_is_cut_off_and_others_are_served(said: bytes) -> None:
 
 
 async def test_a_blocking_answer_outlives_the_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_module, "IDLE_S", 0.01)
+    monkeypatch.setattr(link_module, "IDLE_S", 0.01)
     async with pair() as (_, server, _, _):
         stream = await connect(server)
         await stream.send_all(PREFACE + HELLO + encode_frame(FrameKind.CALL, 5, "Wait", "x"))
