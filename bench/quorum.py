@@ -72,6 +72,28 @@ class Server:
             return data.decode()
 
 
+    def download(self, path: str, timeout_s: float = 600.0) -> int:
+        """Read an answer that is no JSON to its end and return its size in bytes.
+
+        Raises:
+            Unanswered: It is down, did not answer in time, or refused.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout_s)
+        size = 0
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            while data := answer.read(1 << 20):
+                size += len(data)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unanswered(f"{self.name}: {error!r}") from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Unanswered(f"{self.name}: GET {path}: {answer.status}")
+        return size
+
+
 class Quorum:
     """Three servers. Use as a context manager: at the end they are stopped."""
 

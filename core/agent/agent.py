@@ -26,9 +26,10 @@ from core.agent.host import AgentHost, deliver_to
 from core.agent.keyring_file import KeyringFile
 from core.agent.loop import MachineLoop, now
 from core.agent.metrics import HOST_FAMILIES, Exporter, HostMeasures
+from core.agent.monitor import MonitorError, Monitors
 from core.agent.options import Options
 from core.agent.record import RunRecorder
-from core.agent.rpc import Identity, RpcEndpoint
+from core.agent.rpc import CallFailed, Identity, RpcEndpoint
 from core.agent.tls import client_context, server_context
 from core.client import effects as client_effects
 from core.client.machine import ClientMachine
@@ -44,6 +45,8 @@ from raft.engine import WARNINGS
 
 STOP_TIMEOUT_S: Final = 40.0  # a task may take its kill timeout
 LEAVE_TIMEOUT_S: Final = 2.0
+READ_LOG: Final = "Agent.ReadLog"
+READ_LOG_TIMEOUT_S: Final = 15.0
 
 
 # The HTTP floor lies above this one: whoever starts the agent hands its application in.
@@ -67,6 +70,7 @@ class Agent:
         self.log = log
         self.region = config.region
         self.measures = HostMeasures()
+        self._monitors = Monitors()
         self.exporter = Exporter()
         self.host: AgentHost
         self._server: ServerMachine | None = None
@@ -89,6 +93,30 @@ class Agent:
             answer = msgspec.structs.replace(answer, body={**answer.body, "stats": stats})
         return answer
 
+    async def read_log(
+        self, key: str, level: str, *, as_json: bool, address: str
+    ) -> tuple[bytes, str]:
+        """Return (new lines of an agent's log, why not); `address` "" is this agent."""
+        if address in ("", self.host.rpc.identity.address if self.host.rpc else ""):
+            return await self._own_log({"key": key, "level": level, "json": as_json})
+        assert self.host.rpc is not None
+        body = {"key": key, "level": level, "json": as_json}
+        try:
+            found = await self.host.rpc.call(address, READ_LOG, body, READ_LOG_TIMEOUT_S)
+        except CallFailed as error:
+            return b"", str(error)
+        return bytes(found or b""), ""
+
+    async def _own_log(self, body: Any) -> tuple[bytes, str]:
+        said = body if isinstance(body, dict) else {}
+        try:
+            lines = await self._monitors.read(
+                str(said.get("key")), str(said.get("level")), as_json=bool(said.get("json"))
+            )
+        except MonitorError as error:
+            return b"", str(error)
+        return lines, ""
+
     def metrics_text(self, accept: str) -> tuple[bytes, str]:
         return self.exporter.text(accept)
 
@@ -110,6 +138,7 @@ class Agent:
         async with trio.open_nursery() as nursery:
             self.host = AgentHost(nursery=nursery, log=self.log)
             self.host.on_halt = self._on_halt
+            self.host.own_methods[READ_LOG] = self._own_log
             self.host.on_members = self._save_members
             endpoint = await nursery.start(self._run_gossip)
             await self._start(nursery, sockets, endpoint)
@@ -161,7 +190,7 @@ class Agent:
         for loop in loops:
             nursery.start_soon(loop.run_timers)
         nursery.start_soon(self._serve_http, sockets["http"])
-        nursery.start_soon(self.measures.watch_lag)
+        nursery.start_soon(self.measures.watch_lag, lambda: sum(one.busy_us for one in loops))
         self.log.info(
             "agent started",
             name=self.config.name,

@@ -29,6 +29,8 @@ from core.server.measures import FAMILIES as SERVER_FAMILIES
 from gossip.measures import PACKETS_DROPPED
 
 LAG_INTERVAL_S: Final = 0.05
+LAG_BUSY_INTERVAL_S: Final = 0.005  # a timer that short costs an idle agent 4% of a core
+BUSY_SHARE: Final = 0.1  # of its time in its machines: then an agent is busy
 US: Final = 1e6
 
 # (name, kind, help, attribute, labels joined by "/"); see core.server.measures
@@ -42,6 +44,7 @@ class HostMeasures:
         self.http_requests: dict[str, int] = {}  # "route/status"
         self.http_time = Histogram()
         self.loop_lag = Histogram()
+        self.loop_lag_max_us = 0
         self.rpc_bytes: dict[str, int] = {}
         self.rpc_refused: dict[str, int] = {}
         self.rpc_dropped: dict[str, int] = {}
@@ -55,12 +58,22 @@ class HostMeasures:
         self.http_requests[key] = self.http_requests.get(key, 0) + 1
         self.http_time.add(int(seconds * US))
 
-    async def watch_lag(self) -> None:
-        """Measure how late the event loop wakes a sleeper, for ever."""
+    async def watch_lag(self, busy_us: Callable[[], int]) -> None:
+        """Measure how late the event loop wakes a sleeper, for ever; oftener while it is busy.
+
+        Args:
+            busy_us: How long the agent's machines have worked so far, microseconds.
+        """
+        interval_s, worked_us = LAG_INTERVAL_S, busy_us()
         while True:
-            due = trio.current_time() + LAG_INTERVAL_S
+            due = trio.current_time() + interval_s
             await trio.sleep_until(due)
-            self.loop_lag.add(max(0, int((trio.current_time() - due) * US)))
+            lag_us = max(0, int((trio.current_time() - due) * US))
+            self.loop_lag.add(lag_us)
+            self.loop_lag_max_us = max(self.loop_lag_max_us, lag_us)
+            is_busy = busy_us() - worked_us > BUSY_SHARE * (interval_s * US + lag_us)
+            interval_s = LAG_BUSY_INTERVAL_S if is_busy else LAG_INTERVAL_S
+            worked_us = busy_us()
 
 
 HOST_FAMILIES: Final[tuple[Family, ...]] = (
@@ -70,6 +83,8 @@ HOST_FAMILIES: Final[tuple[Family, ...]] = (
      "http_time", ""),
     ("serai_event_loop_lag_seconds", "histogram", "How late the event loop wakes a sleeper.",
      "loop_lag", ""),
+    ("serai_event_loop_lag_max_seconds", "gauge",
+     "The latest that the event loop ever woke a sleeper.", "loop_lag_max_us", ""),
     ("serai_rpc_bytes", "counter", "Bytes of RPC, by direction.", "rpc_bytes", "direction"),
     ("serai_rpc_connections_refused", "counter", "RPC connections ended, by reason.",
      "rpc_refused", "reason"),
