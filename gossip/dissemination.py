@@ -78,11 +78,17 @@ class Rumours:
             room_bytes: Bytes left in the packet.
             parts: Parts left in the packet.
         """
+        return self.take_copies(1, room_bytes, parts)[0]
+
+    def take_copies(self, copies: int, room_bytes: int, parts: int) -> list[tuple[Update, ...]]:
+        """Return what each of some packets to different members shall carry.
+
+        That is the same for all, but for a rumour whose limit ends with an earlier one.
+        """
         current = self.current
         if not current:
-            return ()
-        taken: list[Update] = []
-        moved: list[tuple[int, list[Update]]] = []
+            return [()] * copies
+        taken: list[tuple[int, list[Update]]] = []  # (how often it was sent, rumours)
         for sent, tier in enumerate(self._tiers):
             while tier and parts and room_bytes >= UPDATE_BYTES_MIN:
                 # so many fit for sure; a large one may keep others from that
@@ -97,11 +103,15 @@ class Rumours:
                 del tier[-count:]
                 room_bytes -= used_bytes
                 parts -= len(chosen)
-                taken += chosen
-                moved.append((sent + 1, chosen))
-        for sent, chosen in moved:
-            self._put_back(sent, chosen)
-        return tuple(taken)
+                taken.append((sent, chosen))
+        for sent, chosen in taken:
+            self._put_back(sent + copies, chosen)
+        if not taken or taken[-1][0] + copies <= self._limit:
+            return [tuple(update for _, chosen in taken for update in chosen)] * copies
+        return [
+            tuple(u for sent, chosen in taken if sent + copy < self._limit for u in chosen)
+            for copy in range(copies)
+        ]
 
     def _put_back(self, sent: int, updates: list[Update]) -> None:
         if sent >= self._limit:

@@ -83,6 +83,12 @@ class Local:
         self.opened().exchanges.append((self._exchange_id, address, packet, timeout_us))
         return self._exchange_id
 
+    def rumours_for(self, packets: int) -> list[tuple[Update, ...]]:
+        """Return the rumours of each of some packets that carry nothing else."""
+        return self.rumours.take_copies(
+            packets, self._room_bytes, self.settings.packet_parts_max - 2
+        )
+
     def rumours_beside(self, *others: str) -> tuple[Update, ...]:
         """Return the rumours that fit into a packet that also carries these texts."""
         if not self.rumours.current:

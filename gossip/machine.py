@@ -263,16 +263,15 @@ class GossipMachine:
             status_max=DEAD,
             gone_after_us=now_us - settings.gossip_to_dead_us,
         )
-        for target in targets:
-            updates = local.rumours_beside()
+        packet = Packet(GOSSIP)
+        for target, updates in zip(targets, local.rumours_for(len(targets)), strict=True):
+            carried = updates
             if table.key(target) & STATUS_MASK == DEAD:
-                updates = (local.accusation(target), *updates)
-            if not updates:
-                break
-            local.send(
-                table.identity(target).address,
-                Packet(GOSSIP, sender=local.name, updates=updates),
-            )
+                carried = (local.accusation(target), *updates)
+            if carried is not packet.updates:
+                packet = Packet(GOSSIP, 0, local.name, "", carried)
+            if carried:
+                local.send(table.identity(target).address, packet)
         local.timers.arm(now_us + settings.gossip_interval_us, timers.GOSSIP)
 
     # -- reading --------------------------------------------------------------------

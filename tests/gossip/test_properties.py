@@ -79,6 +79,22 @@ def test_each_rumour_is_sent_up_to_its_limit(members, count):
     assert sent == dict.fromkeys((u.name for u in updates), retransmit_limit(4, members))
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=40), st.integers(1, 10_000))
+def test_packets_told_together_keep_the_limit_too(copies, members):
+    rumours = Rumours(4)
+    rumours.resize(members)
+    limit = retransmit_limit(4, members)
+    for number in range(20):
+        rumours.add(alive(f"m{number}"))
+    sent: dict[str, int] = {}
+    for count in copies + [3] * (20 * limit):
+        for batch in rumours.take_copies(count, 400, 253):
+            assert len({update.name for update in batch}) == len(batch)
+            for update in batch:
+                sent[update.name] = sent.get(update.name, 0) + 1
+    assert set(sent.values()) == {limit} and len(sent) == 20
+
+
 def test_retransmit_limits_of_the_design():
     """4 * ceil(log10(n + 1))."""
     assert [retransmit_limit(4, n) for n in (1, 9, 10, 99, 100, 10_000)] == [4, 4, 8, 8, 12, 20]
