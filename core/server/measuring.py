@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_WINDOW: Final = 4096
 MAX_BYTES: Final = 4 << 20  # of one entry
 MAX_DURATION_US: Final = 60_000_000
+_SPARE_BYTES: Final = 4096  # so many different pieces
 _DRAIN_US: Final = 5_000_000  # what is under way at the end may take so long
 _SHARES: Final = {"P50": 0.5, "P90": 0.9, "P99": 0.99, "P999": 0.999}
 
@@ -64,6 +65,7 @@ class _Run:
     under_way: int = 0
     proposed: int = 0
     took_us: list[int] = field(default_factory=list)
+    random: bytes = b""  # each entry is a piece of it
     last_us: int = 0  # when the last one was applied
     refusals: dict[str, int] = field(default_factory=dict)
     is_over: bool = False
@@ -86,8 +88,11 @@ class Measuring:
         outbox, now_us = self._server.outbox, self._server.now.mono_us
         timer = outbox.at(now_us + load.duration_us, self._on_end)
         wake = Timer(now_us, lambda: None)
-        self._run = _Run(load, done, now_us, float(now_us), timer, wake, last_us=now_us)
-        self._fill(self._run)
+        run = _Run(load, done, now_us, float(now_us), timer, wake, last_us=now_us)
+        # Drawn once: to draw a megabyte anew takes longer than to encrypt it.
+        run.random = self._server.rng.randbytes(load.size + _SPARE_BYTES)
+        self._run = run
+        self._fill(run)
 
     def on_leadership(self, is_leader: bool) -> None:
         if not is_leader and self._run is not None:
@@ -128,7 +133,8 @@ class Measuring:
             self._fill(run)
             self._settle(run)
 
-        data = self._server.rng.randbytes(run.load.size)
+        start = run.proposed % _SPARE_BYTES
+        data = run.random[start : start + run.load.size]
         self._server.consensus.propose([Measure(data=data)], then)
 
     def _on_end(self) -> None:
