@@ -6,7 +6,7 @@ core.client.effects has one handler here or in `Disk` and `Executor`.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -54,6 +54,7 @@ class AgentHost:
         self.gossip: Endpoint | None = None
         self.on_members: Callable[[str, str, Any], None] = lambda role, pool, members: None
         self.on_halt: Callable[[str], None] = lambda reason: None
+        self.own_methods: dict[str, Callable[[Any], Awaitable[tuple[Any, str]]]] = {}
         self._nursery = nursery
         self.recorder = recorder
         self._refusals = Quiet()
@@ -136,6 +137,10 @@ class AgentHost:
 
     async def on_request(self, method: str, body: Any, peer: Peer) -> tuple[Any, str]:
         """Answer a call that came over RPC: (body, error text)."""
+        if peer.is_proven and peer.role == "cli":
+            return None, "a cli certificate is for the HTTP API"
+        if method in self.own_methods:  # of the host itself, no machine knows of it
+            return await self.own_methods[method](body)
         wants_client = method.startswith(CLIENT_METHODS)
         loop = (self.client if wants_client else self.server) or self.server or self.client
         if loop is None:

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from core.api import snapshots
+from core.api import monitor, snapshots
 from core.api.parameters import BadParameter, read_query
 from core.api.routes import ENTERPRISE, NoRoute, Route, match
 from core.api.streams import file_bytes, file_stream, log_stream
@@ -43,6 +43,10 @@ class Backend(Protocol):
     region: str
 
     async def request(self, query: Query) -> Answer: ...
+
+    async def read_log(
+        self, key: str, level: str, *, as_json: bool, address: str
+    ) -> tuple[bytes, str]: ...
 
     def metrics_text(self, accept: str) -> tuple[bytes, str]: ...
 
@@ -133,6 +137,8 @@ class Api:
             return await _streamed(log_stream(self._backend, query), query)
         if name == "@stream":
             return await _streamed(file_stream(self._backend, query), query)
+        if name == "@monitor":
+            return await _streamed(monitor.log_of_agent(self._backend, query), query)
         if name == "@save-snapshot":
             return await self._save_snapshot(query)
         if name == "@restore-snapshot":

@@ -105,6 +105,7 @@ ROUTES: Final = (
     Route(WRITE, "agent/keyring/use", "Agent.Keyring.Use"),
     Route(WRITE | DELETE, "agent/keyring/remove", "Agent.Keyring.Remove"),
     Route(READ, "agent/health", "Agent.Health"),
+    Route(READ, "agent/monitor", "@monitor"),
     Route(READ, "status/leader", "Status.Leader"),
     Route(READ, "status/peers", "Status.Peers"),
     Route(READ, "regions", "Region.List"),
