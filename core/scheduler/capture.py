@@ -13,6 +13,7 @@ import numpy as np
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus
 from core.model.node import Node, NodeStatus
+from core.scheduler.preempt import PRIORITY_GAP, JobOf, Running
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
 from core.state.alloc_columns import FLAG_CANARY
 from core.state.jobs import JobRecord
@@ -93,6 +94,54 @@ def capture_job(state: "State", record: JobRecord) -> JobView:
     return view
 
 
+def capture_running(
+    state: "State", work: Iterable[JobView], config: SchedulerConfig
+) -> Running | None:
+    """Return what jobs of the batch may displace; None when none of them may displace anything."""
+    most = max(
+        (
+            one.job.priority or 0
+            for one in work
+            if one.job is not None and not one.is_stopped and one.job.type in config.preempting
+        ),
+        default=0,
+    )
+    jobs = {
+        record.ordinal: JobOf(
+            record.namespace, record.id, record.job.type or "service", record.job.priority or 50
+        )
+        for record in state.jobs.records.values()
+        if (record.job.priority or 50) <= most - PRIORITY_GAP
+    }
+    if not jobs:
+        return None
+    allocs, columns = state.allocs, state.allocs.columns
+    rows = allocs.rows()
+    rows = rows[allocs.is_live(rows)]
+    job_of = state.jobs.columns.job[columns.group_row[rows]].astype(np.int64)
+    is_lower = np.isin(job_of, np.array(sorted(jobs), np.int64))
+    rows, job_of = rows[is_lower], job_of[is_lower]
+    return Running(
+        node=columns.node[rows].astype(np.int64),
+        asks=allocs.asks(rows),
+        job=job_of,
+        group=allocs.group_ordinals(rows).astype(np.int64),
+        index=columns.index[rows].astype(np.int64),
+        generation=columns.generation[rows].astype(np.int64),
+        jobs=jobs,
+        ports=_ports(state, rows),
+        datacenter_id=allocs.datacenter_id,
+    )
+
+
+def _ports(state: "State", rows: Ints) -> dict[int, list[int]]:
+    return {
+        at: np.frombuffer(data, "<i4").tolist()
+        for at, row in enumerate(rows.tolist())
+        if (data := state.allocs.ports.get(row))
+    }
+
+
 def nameless_view(state: "State", namespace: str, job_id: str) -> JobView:
     """Return the view of a job that nobody knows (any more): it wants and has nothing."""
     return JobView(
@@ -152,11 +201,7 @@ def _rows(state: "State", rows: Ints, deployment_id: str) -> AllocRows:
         is_newest=newest,
         is_canary=(columns.flags[rows] & FLAG_CANARY) != 0,
         asks=allocs.asks(rows),
-        ports={
-            at: np.frombuffer(data, "<i4").tolist()
-            for at, row in enumerate(rows.tolist())
-            if (data := allocs.ports.get(row))
-        },
+        ports=_ports(state, rows),
     )
 
 

@@ -139,13 +139,17 @@ class Placer:
 
     def fits(self, wish: Wish, most: int) -> Ints:
         """Return how many more instances each node may take, by ordinal."""
-        eligible = wish.eligible
+        is_alone = wish.is_alone and wish.occupied is not None
+        return self._room.fits(wish.ask, self.open_nodes(wish), 1 if is_alone else most)
+
+    def open_nodes(self, wish: Wish) -> Mask:
+        """Return which nodes may take one more instance, whatever room they have."""
+        is_open = wish.eligible.copy()
         if wish.is_alone and wish.occupied is not None:
-            eligible = eligible & ~wish.occupied
-            most = 1
+            is_open &= ~wish.occupied
         for limit in wish.limits:
-            eligible = eligible & limit.open_nodes()
-        return self._room.fits(wish.ask, eligible, most)
+            is_open &= limit.open_nodes()
+        return is_open
 
     def _total(self, wish: Wish, nodes: Ints, fit: Floats, already: Ints) -> tuple[Floats, Ints]:
         # Sum and number of the components that need no look at other nodes.

@@ -19,10 +19,13 @@ from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
 from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
+from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
 from core.scheduler.followup import Outcome, follow_ups, postponed
 from core.scheduler.metrics import failed_metric, placed_metric
-from core.scheduler.place import Placed, Placer, Wish
+from core.scheduler.place import Placer, Wish
+from core.scheduler.portion import Filled, Portion
+from core.scheduler.preempt import Preemption
 from core.scheduler.reconcile import GroupChanges, Replacement, is_live, reconcile
 from core.scheduler.rollout import Rollout, roll_out
 from core.scheduler.room import Ask, Room
@@ -57,9 +60,10 @@ class Planner:
         snapshot_index: int,
         new_id: Callable[[], str],
         sampling: random.Random | None = None,
+        preemption: Preemption | None = None,
     ) -> None:
         """`sampling` draws the nodes that Nomad's algorithm looks at; None looks at all."""
-        self.sampling = sampling
+        self.sampling, self.preemption = sampling, preemption
         self.room, self.feasibility, self.config = room, feasibility, config
         self.now_us, self.snapshot_index, self.new_id = now_us, snapshot_index, new_id
 
@@ -109,6 +113,7 @@ class _JobWork:
         self._batches: list[PlacementBatch] = []
         self._in_place: list[InPlaceUpdate] = []
         self._lent: list[int] = []  # rows whose room the plan uses already
+        self._displacing = Displacing(planner, view, self._placer)
         self._live = is_live(view)
         self._later: list[Evaluation] = []
 
@@ -128,6 +133,7 @@ class _JobWork:
                     self._group(maker, view.job, one, one.group, is_system=is_system)
         for row in self._lent:
             self._lend(row, is_back=True)
+        self._displacing.give_back()
 
     def _stop_all(self) -> None:
         # All stops first: any group's placement may use the room that another's frees.
@@ -191,32 +197,35 @@ class _JobWork:
                 if is_newest
                 else WishMaker(self._view, portion.job, self.changes, self._planner.feasibility)
             )
-            self._place(portion_maker, portion, is_system=is_system)
+            one.preemptions += self._place(portion_maker, portion, is_system=is_system)
 
-    def _portions(self, job: Job, group: TaskGroup, one: GroupChanges) -> list["_Portion"]:
+    def _portions(self, job: Job, group: TaskGroup, one: GroupChanges) -> list[Portion]:
         # Usually one; canaries and what comes back in an older version have their own.
         none = np.zeros(0, np.int64)
-        parts = {(-1, False): _Portion(job, group, one.fresh)}
+        parts = {(-1, False): Portion(job, group, one.fresh)}
         if one.canaries.size:
-            parts[-1, True] = _Portion(job, group, one.canaries, is_canary=True)
+            parts[-1, True] = Portion(job, group, one.canaries, is_canary=True)
         for replacement in one.replacements:
             key = replacement.version, replacement.is_canary
             if key not in parts:
                 old = job if replacement.version < 0 else self._view.versions[replacement.version]
                 old_group = next(g for g in old.task_groups or [] if g.name == group.name)
-                parts[key] = _Portion(old, old_group, none, is_canary=replacement.is_canary)
+                parts[key] = Portion(old, old_group, none, is_canary=replacement.is_canary)
             parts[key].replacements.append(replacement)
         return [part for part in parts.values() if part.fresh.size or part.replacements]
 
-    def _place(self, maker: WishMaker, portion: "_Portion", *, is_system: bool) -> None:
+    def _place(self, maker: WishMaker, portion: Portion, *, is_system: bool) -> int:
+        # Returns how many allocations of other jobs give way.
         job, group = portion.job, portion.group
         candidates = self._planner.feasibility.candidates(job, group)
         wish = maker.wish(group, ask_of_group(group), candidates)
-        filled = _Filled()
+        filled = Filled()
         if is_system:
             self._on_their_nodes(wish, portion, filled)
         else:
             self._anywhere(wish, portion, filled)
+        if filled.missing:
+            self._displacing.make_room(wish, portion, filled, is_system=is_system)
         pool = job.node_pool or "default"
         if filled.missing:
             self.queued[group.name] += filled.missing
@@ -226,16 +235,20 @@ class _JobWork:
             self._candidates.append(candidates)
         self.placed[group.name] += len(filled.index)
         if not filled.index:
-            return
+            return 0
         metric = placed_metric(self._room, pool, candidates, wish)
         index = np.array(filled.index, np.int64)
         is_newest = job is self._view.job
+        generations = self._generations(group.name, index)
+        stops, evaluations = self._displacing.victims(group.name, filled, generations)
+        self._stops += stops
+        self._later += evaluations
         self._batches.append(
             PlacementBatch(
                 group=group.name,
                 job_version=job.version or 0,
                 index=index.astype("<i4").tobytes(),
-                generation=self._generations(group.name, index).astype("<u2").tobytes(),
+                generation=generations.astype("<u2").tobytes(),
                 node=np.array(filled.node, "<i4").tobytes(),
                 ports=np.array(filled.ports, "<i4").tobytes(),
                 port_asks=port_asks(group),
@@ -248,6 +261,7 @@ class _JobWork:
                 canary=portion.is_canary,
             )
         )
+        return sum(len(rows) for _, rows in filled.displaced)
 
     def _generations(self, group: str, index: Ints) -> Ints:
         # A canary and what replaces a lost instance of its index may come in one plan.
@@ -269,7 +283,7 @@ class _JobWork:
         states = (deployment.task_groups if deployment is not None else None) or {}
         return self.rollout.deployment_id if group in states else ""
 
-    def _anywhere(self, wish: Wish, one: "_Portion", filled: "_Filled") -> None:
+    def _anywhere(self, wish: Wish, one: Portion, filled: Filled) -> None:
         # Those that keep their old instance when there is no room go one by one, and first
         # those that failed: each avoids its own node.
         plain = [r for r in one.replacements if not r.is_failed and _is_bound_to_stop(r)]
@@ -286,8 +300,11 @@ class _JobWork:
             row = previous.get(index)
             filled.previous.append("" if row is None else self._view.alloc_id(row))
         filled.missing += int(indices.size - placed.nodes.size)
+        for index in indices[placed.nodes.size :].tolist():
+            row = previous.get(index)
+            filled.unplaced.append((index, "" if row is None else self._view.alloc_id(row)))
 
-    def _replace_one(self, wish: Wish, replacement: Replacement, filled: "_Filled") -> None:
+    def _replace_one(self, wish: Wish, replacement: Replacement, filled: Filled) -> None:
         row = replacement.row
         is_freed = (
             replacement.stop is not None and bool(self._live[row]) and _frees(replacement.stop)
@@ -308,7 +325,7 @@ class _JobWork:
         filled.add(wish, np.array([replacement.index]), placed)
         filled.previous.append(self._view.alloc_id(row))
 
-    def _on_their_nodes(self, wish: Wish, one: "_Portion", filled: "_Filled") -> None:
+    def _on_their_nodes(self, wish: Wish, one: Portion, filled: Filled) -> None:
         previous = {replacement.index: replacement for replacement in one.replacements}
         for replacement in one.replacements:
             self._lend(replacement.row)
@@ -319,6 +336,8 @@ class _JobWork:
                 filled.missing += 1
                 if instead is not None:
                     self._unlend(instead.row)
+                else:
+                    filled.unplaced.append((index, ""))
                 continue
             if instead is not None and instead.stop is not None:
                 self._stops.append(instead.stop)
@@ -378,37 +397,6 @@ class _JobWork:
         )
 
 
-@dataclass(slots=True)
-class _Portion:
-    """What of one group is placed alike: one version, canaries or not."""
-
-    job: Job
-    group: TaskGroup
-    fresh: Ints  # indices without an allocation to replace, ascending
-    replacements: list[Replacement] = field(default_factory=list)
-    is_canary: bool = False
-
-
-@dataclass(slots=True)
-class _Filled:
-    """The rows of a placement batch as they come."""
-
-    index: list[int] = field(default_factory=list)
-    node: list[int] = field(default_factory=list)
-    score: list[float] = field(default_factory=list)
-    ports: list[int] = field(default_factory=list)
-    previous: list[str] = field(default_factory=list)
-    trackers: dict[int, Any] = field(default_factory=dict)
-    missing: int = 0
-
-    def add(self, wish: Wish, indices: Ints, placed: Placed) -> None:
-        self.index += indices.tolist()
-        self.node += placed.nodes.tolist()
-        self.score += placed.scores.tolist()
-        for ports in placed.ports:
-            self.ports += [*wish.ask.static_ports, *ports]
-
-
 def _is_bound_to_stop(replacement: Replacement) -> bool:
     return replacement.stop is None or replacement.stops_anyway
 
@@ -433,7 +421,7 @@ def _desired_updates(one: GroupChanges) -> dict[str, int]:
         "InPlaceUpdate": len(one.in_place),
         "DestructiveUpdate": destructive,
         "Canary": int(one.canaries.size) + sum(r.is_canary for r in one.replacements),
-        "Preemptions": 0,
+        "Preemptions": one.preemptions,
         "RescheduleNow": reasons.count("reschedule"),
         "RescheduleLater": len(one.later),
     }

@@ -20,11 +20,13 @@ from core.scheduler.capture import (
     capture_config,
     capture_job,
     capture_nodes,
+    capture_running,
     nameless_view,
     purged_records,
 )
 from core.scheduler.feasibility import Feasibility
 from core.scheduler.planner import Planned, Planner
+from core.scheduler.preempt import Preemption, Running
 from core.scheduler.rank import NOMAD
 from core.scheduler.room import Room
 from core.scheduler.view import JobView, NodesView, SchedulerConfig
@@ -66,6 +68,7 @@ class Problem:
     snapshot_index: int
     seed: int
     datacenter_id: str
+    running: Running | None = None  # what may be displaced
 
     def solve(self) -> Solution:
         """Return the plans. Changes nothing of the problem."""
@@ -89,6 +92,7 @@ class Problem:
             snapshot_index=self.snapshot_index,
             new_id=partial(new_id, rng, self.datacenter_id),
             sampling=rng if self.config.algorithm == NOMAD else None,
+            preemption=None if self.running is None else Preemption(self.running),
         )
         return [planner.plan(one.evaluation, one.job, one.leftovers) for one in self.work]
 
@@ -111,10 +115,12 @@ def prepare(
         record = state.jobs.get(*name)
         view = nameless_view(state, *name) if record is None else capture_job(state, record)
         work.append(Work(evaluation, view, [capture_job(state, old) for old in purged[name]]))
+    config = capture_config(state)
     return Problem(
         nodes=nodes,
         work=work,
-        config=capture_config(state),
+        config=config,
+        running=capture_running(state, [one.job for one in work], config),
         now_us=now_us,
         snapshot_index=state.index,
         seed=rng.getrandbits(64),

@@ -90,6 +90,7 @@ class GroupChanges:
     waiting_updates: int = 0  # destructive updates that max_parallel or canaries hold back
     desired_canaries: int = 0  # 0: the rollout does not wait for canaries
     canaries: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # indices of new ones
+    preemptions: int = 0  # allocations of other jobs that give way; the planner counts them
     is_complete: bool = False  # nothing left to do, now or later
 
 

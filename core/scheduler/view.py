@@ -165,6 +165,7 @@ class SchedulerConfig:
 
     algorithm: str = "binpack"  # of core.scheduler.rank.ALGORITHMS
     has_memory_oversubscription: bool = False
+    preempting: frozenset[str] = frozenset({"system"})  # job types that may displace others
 
     @staticmethod
     def of(config: dict[str, Any] | None) -> "SchedulerConfig":
@@ -173,4 +174,19 @@ class SchedulerConfig:
         return SchedulerConfig(
             algorithm=said.get("SchedulerAlgorithm") or "binpack",
             has_memory_oversubscription=bool(said.get("MemoryOversubscriptionEnabled")),
+            preempting=_preempting(said.get("PreemptionConfig")),
         )
+
+
+def _preempting(said: dict[str, Any] | None) -> frozenset[str]:
+    switches = {
+        "system": "SystemSchedulerEnabled",
+        "sysbatch": "SysBatchSchedulerEnabled",
+        "batch": "BatchSchedulerEnabled",
+        "service": "ServiceSchedulerEnabled",
+    }
+    return frozenset(
+        kind
+        for kind, name in switches.items()
+        if (kind == "system" if said is None else bool(said.get(name)))
+    )

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import ClientStatus, Desired
-from core.model.ids import GENERATION_BITS, INDEX_BITS
+from core.model.ids import GENERATION_BITS, INDEX_BITS, AllocKey, alloc_id
 from core.model.plan import AllocStop, PlacementBatch, Plan
 from core.state.allocs import FLAG_CANARY, HELD
 from core.state.jobs import JobRecord
@@ -123,6 +123,7 @@ def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedP
         codes = [check.batch(rows, before) for rows, before in zip(batches, codes, strict=True)]
         in_place = check.in_place(plan)
         refused = _stops_to_withhold(batches, codes, kept)
+        refused += _victims_to_spare(state, record, batches, codes, kept)
         if not refused:
             return CheckedPlan(batches, codes, kept, list(withheld), in_place)
         withheld.update(dict.fromkeys(refused))
@@ -142,6 +143,31 @@ def _stops_to_withhold(
         stop.alloc_id
         for _, stop in stops
         if stop.alloc_id in unreplaced and stop.client_status is None
+    ]
+
+
+def _victims_to_spare(
+    state: "State",
+    record: JobRecord | None,
+    batches: list[BatchRows],
+    codes: list[Codes],
+    stops: list[tuple[int, AllocStop]],
+) -> list[str]:
+    """Return ids of allocations that should give way to one that was refused."""
+    if record is None or not any(stop.preempted_by for _, stop in stops):
+        return []
+    accepted = set()
+    for rows, refused in zip(batches, codes, strict=True):
+        ordinal = state.jobs.group_ordinal(record, rows.batch.group)
+        for at in np.flatnonzero(refused == 0).tolist():
+            key = AllocKey(
+                record.ordinal, ordinal or 0, int(rows.index[at]), int(rows.generation[at])
+            )
+            accepted.add(alloc_id(key, state.datacenter_id))
+    return [
+        stop.alloc_id
+        for _, stop in stops
+        if stop.preempted_by and stop.preempted_by not in accepted
     ]
 
 

@@ -1,0 +1,120 @@
+"""A plan's way of displacing: victims are freed, the winner placed, both told of each other.
+
+The room of a victim is free for this plan only: what it holds is lent back when the plan
+is done, until its client reports the end. Its job is evaluated anew.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.model.allocation import Desired
+from core.model.evaluation import EvalTrigger, Evaluation
+from core.model.ids import AllocKey, alloc_id
+from core.model.plan import AllocStop
+from core.scheduler.place import Placer, Wish
+from core.scheduler.portion import Filled, Portion
+from core.scheduler.preempt import JobOf
+from core.scheduler.room import Ask
+from core.scheduler.view import Ints, JobView
+
+if TYPE_CHECKING:
+    from core.scheduler.planner import Planner
+
+
+class Displacing:
+    """The preemptions of one evaluation. Used once."""
+
+    def __init__(self, planner: "Planner", view: JobView, placer: Placer) -> None:
+        self._planner, self._view, self._placer = planner, view, placer
+        self._preemption = planner.preemption
+        self._lent: list[int] = []  # rows of `Running`
+
+    def make_room(self, wish: Wish, portion: Portion, filled: Filled, *, is_system: bool) -> None:
+        """Place what found no room, where less important work may give way."""
+        preemption, room = self._preemption, self._planner.room
+        kind = portion.job.type or "service"
+        if preemption is None or kind not in self._planner.config.preempting:
+            return
+        for index, previous in filled.unplaced:
+            open_nodes = self._placer.open_nodes(wish)
+            if is_system:
+                others = np.arange(len(room)) != index
+                open_nodes[others] = False
+            priority = portion.job.priority or 50
+            choice = preemption.choose(room, wish.ask, open_nodes, priority)
+            if choice is None:
+                if is_system:
+                    continue
+                return
+            for row in choice.rows:
+                self._lend(row)
+            if not room.holds(wish.ask, choice.node):  # dynamic ports are short as well
+                for row in choice.rows:
+                    self._lend(row, is_back=True)
+                continue
+            preemption.running.taken.update(choice.rows)
+            self._lent += choice.rows
+            filled.displaced.append((len(filled.index), choice.rows))
+            filled.add(wish, np.array([index]), self._placer.place_on(wish, choice.node))
+            filled.previous.append(previous)
+            filled.missing -= 1
+
+    def give_back(self) -> None:
+        """Mark the victims' room as held again."""
+        for row in self._lent:
+            self._lend(row, is_back=True)
+
+    def victims(
+        self, group: str, filled: Filled, generations: Ints
+    ) -> tuple[list[AllocStop], list[Evaluation]]:
+        """Return the victims' stops, each in its winner's name, and their jobs' evaluations."""
+        preemption, view = self._preemption, self._view
+        if preemption is None or not filled.displaced:
+            return [], []
+        ordinal = next((n for n, name in view.group_names.items() if name == group), 0)
+        stops: list[AllocStop] = []
+        jobs: dict[tuple[str, str], JobOf] = {}
+        for at, rows in filled.displaced:
+            key = AllocKey(view.ordinal, ordinal, filled.index[at], int(generations[at]))
+            winner = alloc_id(key, view.datacenter_id)
+            for row in rows:
+                stops.append(
+                    AllocStop(
+                        alloc_id=preemption.running.alloc_id(row),
+                        desired=Desired.EVICT,
+                        description=f"Preempted by alloc ID {winner}",
+                        preempted_by=winner,
+                    )
+                )
+                victim = preemption.running.jobs[int(preemption.running.job[row])]
+                jobs[victim.namespace, victim.id] = victim
+        return stops, [self._evaluation(victim) for victim in jobs.values()]
+
+    def _evaluation(self, victim: JobOf) -> Evaluation:
+        planner = self._planner
+        return Evaluation(
+            id=planner.new_id(),
+            priority=victim.priority,
+            type=victim.type,
+            triggered_by=EvalTrigger.PREEMPTION,
+            namespace=victim.namespace,
+            job_id=victim.id,
+            create_time_ns=planner.now_us * 1000,
+            modify_time_ns=planner.now_us * 1000,
+        )
+
+    def _lend(self, row: int, *, is_back: bool = False) -> None:
+        assert self._preemption is not None
+        running, room = self._preemption.running, self._planner.room
+        node = int(running.node[row])
+        cpu, memory, disk = running.asks[row].tolist()
+        ask, ports = Ask(cpu, memory, disk), running.ports.get(row)
+        if is_back:
+            room.take(ask, np.array([node]))
+            if ports:
+                room.hold_ports(node, ports)
+            return
+        room.give_back(ask, np.array([node]))
+        if ports:
+            room.free_ports(node, ports)

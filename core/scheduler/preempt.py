@@ -1,0 +1,166 @@
+"""Preemption: which running allocations give way to one of a more important job.
+
+Only jobs whose priority is at least `PRIORITY_GAP` below may be touched, and only where
+the operator allows it for the type of the job that needs room (`PreemptionConfig`).
+
+On one node: the least important go first; of equals the one whose size comes nearest to
+what is still missing; what turns out not to be needed in the end stays. Among the nodes
+the cheapest set wins: whose most important victim is least important, then the fewest
+victims, then the least room freed beyond need, then the lowest ordinal.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from core.model.ids import AllocKey, alloc_id
+from core.scheduler.room import Ask, Room
+from core.scheduler.view import Ints, Mask
+
+PRIORITY_GAP: Final = 10
+_NODES_MOST: Final = 256  # nodes whose sets are worked out, those that lack least first
+
+
+class JobOf(NamedTuple):
+    """The job of a possible victim."""
+
+    namespace: str
+    id: str
+    type: str
+    priority: int
+
+
+@dataclass(slots=True)
+class Running:
+    """Live allocations that some job of the batch may displace, in columns."""
+
+    node: Ints
+    asks: Ints  # [rows, 3]: cpu, memory, disk
+    job: Ints  # ordinal
+    group: Ints
+    index: Ints
+    generation: Ints
+    jobs: dict[int, JobOf]  # by ordinal
+    ports: dict[int, list[int]]  # host ports, rows that have any
+    datacenter_id: str
+    taken: set[int] = field(default_factory=set)  # rows that plans of this batch displaced
+
+    @property
+    def priority(self) -> Ints:
+        ordinals, inverse = np.unique(self.job, return_inverse=True)
+        known = np.array([self.jobs[n].priority for n in ordinals.tolist()], np.int64)
+        return known[inverse] if known.size else np.zeros(0, np.int64)
+
+    def alloc_id(self, row: int) -> str:
+        key = AllocKey(
+            int(self.job[row]), int(self.group[row]), int(self.index[row]),
+            int(self.generation[row]),
+        )  # fmt: skip
+        return alloc_id(key, self.datacenter_id)
+
+
+class Choice(NamedTuple):
+    node: int
+    rows: list[int]  # of `Running`
+
+
+class Preemption:
+    """Finds room by displacing. One per batch of plans; `taken` grows with them."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self._priority = running.priority
+
+    def choose(self, room: Room, ask: Ask, open_nodes: Mask, priority: int) -> Choice | None:
+        """Return the node and the victims for one instance, None when nothing helps.
+
+        Args:
+            open_nodes: Nodes that may run the instance, whatever room they have.
+        """
+        running = self.running
+        may_go = open_nodes[running.node] & (self._priority <= priority - PRIORITY_GAP)
+        may_go[sorted(running.taken)] = False
+        rows = np.flatnonzero(may_go)
+        if not rows.size:
+            return None
+        lacks = _lacks(room, ask)
+        freed = np.zeros_like(lacks)
+        np.add.at(freed, running.node[rows], running.asks[rows])
+        has_victims = np.bincount(running.node[rows], minlength=len(room)) > 0
+        nodes = np.flatnonzero(open_nodes & has_victims & (freed >= lacks).all(axis=1))
+        if nodes.size > _NODES_MOST:
+            share = (lacks[nodes] / np.maximum(_capacity(room)[nodes], 1)).sum(axis=1)
+            nodes = np.sort(nodes[np.argsort(share, kind="stable")[:_NODES_MOST]])
+        best: tuple[tuple[int, int, int], Choice] | None = None
+        for node in nodes.tolist():
+            found = self._on_node(room, ask, node, rows[running.node[rows] == node], lacks[node])
+            if found is not None and (best is None or found[0] < best[0]):
+                best = found
+        return None if best is None else best[1]
+
+    def _on_node(
+        self, room: Room, ask: Ask, node: int, rows: Ints, lacks: Ints
+    ) -> tuple[tuple[int, int, int], Choice] | None:
+        chosen = self._for_ports(room, ask, node, rows)
+        if chosen is None:
+            return None
+        asks = self.running.asks
+        left = rows.tolist()
+        missing = lacks - asks[chosen].sum(axis=0) if chosen else lacks.copy()
+        for row in chosen:
+            left.remove(row)
+        needed = list(chosen)
+        while (missing > 0).any():
+            if not left:
+                return None
+            least = min(int(self._priority[row]) for row in left)
+            level = [row for row in left if self._priority[row] == least]
+            row = min(level, key=lambda one: (_distance(missing, asks[one]), one))
+            left.remove(row)
+            chosen.append(row)
+            missing = missing - asks[row]
+        for row in sorted(chosen, key=lambda one: (-int(self._priority[one]), one)):
+            if row not in needed and ((missing + asks[row]) <= 0).all():
+                chosen.remove(row)
+                missing = missing + asks[row]
+        if not chosen:
+            return None  # it fits already, or what it lacks is nothing that could be freed
+        highest = max(int(self._priority[row]) for row in chosen)
+        return (highest, len(chosen), int(-missing.sum())), Choice(node, chosen)
+
+    def _for_ports(self, room: Room, ask: Ask, node: int, rows: Ints) -> list[int] | None:
+        # Who holds a static port that is asked for has to go; None when it may not.
+        if not ask.has_ports:
+            return []
+        held = room.ports_used.get(node, 0)
+        wanted = sum(1 << port for port in ask.static_ports if held >> port & 1)
+        chosen = []
+        for row in rows.tolist():
+            mask = sum(1 << port for port in self.running.ports.get(row, []))
+            if mask & wanted:
+                chosen.append(row)
+                wanted &= ~mask
+        return None if wanted else chosen
+
+
+def _capacity(room: Room) -> Ints:
+    view = room.view
+    return np.stack((view.cpu_capacity, view.memory_capacity, view.disk_capacity), axis=1)
+
+
+def _lacks(room: Room, ask: Ask) -> Ints:
+    """Return int64[nodes, 3]: what each node lacks for one more instance, 0 where nothing."""
+    used = np.stack((room.cpu_used, room.memory_used, room.disk_used), axis=1)
+    wanted = np.array([ask.cpu, ask.memory, ask.disk], np.int64)
+    lacks: Ints = np.where(wanted > 0, np.maximum(used + wanted - _capacity(room), 0), 0)
+    return lacks
+
+
+def _distance(missing: Ints, size: Ints) -> float:
+    # How far one allocation is from just what is missing; 0 = exactly that.
+    total = 0.0
+    for lack, freed in zip(missing.tolist(), size.tolist(), strict=True):
+        if lack > 0:
+            total += ((lack - freed) / lack) ** 2
+    return total
