@@ -28,8 +28,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -38,10 +37,10 @@ from raft.output import NO_SNAPSHOT, Boot, HardState, Persist
 from raft.snapshots import SnapshotDamagedError, SnapshotGoneError
 from raft.storage import Storage
 from raft.wal import DiskFullError, Recovery, WalDamagedError, WalFailedError
+from sim.log_model import Log, body_of, difference
 from sim.platter import Killed, Platter, RecordingDisk, State, write_out
 from sim.seeds import Outcome, Program, Violation, main
 
-_NO_TERM: Final = HardState(0, "")
 OWNER: Final = "3f0e3a52-7d0e-4d0c-9a4e-8f3f0a1b2c3d"
 SEGMENT_BYTES: Final = 4096
 STEPS: Final = 30  # of one history
@@ -60,57 +59,6 @@ SITUATIONS: Final = (
     "vote taken by a full disk", "reserve used", "entries refused by a full disk",
     "two power cuts, both in a write", "power cut after a kill", "went on after a power cut",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Log:
-    """What a log amounts to: what of it is acknowledged is a matter of who holds it."""
-
-    hard_state: HardState = _NO_TERM
-    base: tuple[int, int] = (0, 0)  # (index, term) before the first entry
-    entries: tuple[Entry, ...] = ()
-
-    @property
-    def last_index(self) -> int:
-        return self.base[0] + len(self.entries)
-
-    def term_at(self, index: int) -> int:
-        """Return an entry's term, -1 when the log does not hold it."""
-        if index == self.base[0]:
-            return self.base[1]
-        position = index - self.base[0] - 1
-        return self.entries[position].term if 0 <= position < len(self.entries) else -1
-
-    def steps(self, batch: Persist) -> Iterator["Log"]:
-        """Yield the log after each record of a batch; each is one that a cut may leave."""
-        log = self
-        if batch.hard_state is not None:
-            yield (log := replace(log, hard_state=batch.hard_state))
-        if batch.reset_to is not None:
-            meta = batch.reset_to
-            yield (log := replace(log, base=(meta.index, meta.term), entries=()))
-        if batch.truncate_from:
-            kept = log.entries[: batch.truncate_from - log.base[0] - 1]
-            yield (log := replace(log, entries=kept))
-        for entry in batch.entries:
-            yield (log := replace(log, entries=(*log.entries, entry)))
-
-    def boot(self, snapshot: SnapshotMeta) -> Boot:
-        """Return what a start finds, given the newest snapshot."""
-        term, voted_for = self.hard_state.term, self.hard_state.voted_for
-        if term < snapshot.term:
-            term, voted_for = snapshot.term, ""
-        entries: list[Entry] = []
-        if self.term_at(snapshot.index) == snapshot.term:
-            entries = list(self.entries[snapshot.index - self.base[0] :])
-        return Boot(term, voted_for, entries, snapshot)
-
-
-def body_of(index: int, term: int) -> bytes:
-    """Return a snapshot's bytes: a function of what it holds, as a state's are."""
-    return b"".join(
-        hashlib.sha256(b"%d %d %d" % (index, term, part)).digest() for part in range(40)
-    )
 
 
 class History:
@@ -510,21 +458,7 @@ class History:
                 situations["all of an append in flight survived"] += reached == last > 0
                 situations["part of an append in flight survived"] += 0 < reached < last
                 return
-        raise Violation(*_difference(found, possible[0].boot(newest)))
-
-
-def _difference(found: Boot, acknowledged: Boot) -> tuple[str, str]:
-    """Return (checker, text) of what is wrong with a boot that no prefix explains."""
-    lost = [entry for entry in acknowledged.entries if entry not in found.entries]
-    if lost:
-        return "acknowledged", f"{len(lost)} entries are gone, the first is {lost[0].index}"
-    if (found.term, found.voted_for) != (acknowledged.term, acknowledged.voted_for):
-        return "acknowledged", (
-            f"the vote is {found.voted_for!r} in term {found.term}, it was "
-            f"{acknowledged.voted_for!r} in {acknowledged.term}"
-        )
-    extra = [entry.index for entry in found.entries if entry not in acknowledged.entries]
-    return "not invented", f"entries {extra[:5]} are there in a state that nobody wrote"
+        raise Violation(*difference(found, possible[0].boot(newest)))
 
 
 def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
