@@ -20,8 +20,8 @@ ANSWER_LIMIT_S = 30.0
 class Wait(NamedTuple):
     """How long a call took from the moment it was due, milliseconds.
 
-    `own_ms` leaves out what the server's main thread and the caller stood ready for in the
-    kernel's queue, because other programs held the processors.
+    `own_ms` leaves out how long the server's main thread stood ready in the kernel's queue
+    because other programs held the processors, or the caller did, whichever was longer.
     """
 
     ms: float
@@ -37,13 +37,13 @@ def probe(server: Server, *, seconds: float, stop: threading.Event | None = None
 
 
 async def _probe(server: Server, seconds: float, stop: threading.Event) -> list[Wait]:
-    files = [str(server.folder / name) for name in ("ca.pem", "cli.pem", "cli-key.pem")]
+    files = [str(server.folder / name) for name in ("ca.pem", "client.pem", "client-key.pem")]
     assert server.process is not None
     queues = [_RunQueue(server.process.pid), _RunQueue(threading.get_native_id())]
     waits: list[Wait] = []
     async with trio.open_nursery() as nursery:
         endpoint = RpcEndpoint(
-            Identity("probe", "cli", "127.0.0.1:0", lambda: ""),
+            Identity("probe", "client", "127.0.0.1:0", lambda: ""),
             nursery=nursery,
             source_host="127.0.0.1",
             on_request=_refuse,
@@ -56,11 +56,11 @@ async def _probe(server: Server, seconds: float, stop: threading.Event) -> list[
         began = trio.current_time()
 
         async def ask(asked: float) -> None:
-            queued_ms = sum(queue.waited_ms() for queue in queues)
+            before_ms = [queue.waited_ms() for queue in queues]
             await endpoint.call(server.rpc, "Query", query, ANSWER_LIMIT_S)
             took_ms = (trio.current_time() - asked) * 1e3
-            queued_ms = sum(queue.waited_ms() for queue in queues) - queued_ms
-            waits.append(Wait(took_ms, max(0.0, took_ms - queued_ms)))
+            queued_ms = [queue.waited_ms() - ms for queue, ms in zip(queues, before_ms)]
+            waits.append(Wait(took_ms, max(0.0, took_ms - max(queued_ms))))
 
         async with trio.open_nursery() as calls:
             for number in itertools.count():
