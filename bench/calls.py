@@ -108,15 +108,15 @@ class Callers:
 
 @asynccontextmanager
 async def connect(server: Server, connections: int = CONNECTIONS) -> AsyncIterator[Callers]:
-    """Open connections to a server, as an operator's machine would.
+    """Open connections to a server, as a client's agent would.
 
     Raises:
         CallsFailed: A connection ended while it was in use.
     """
-    files = [str(server.folder / name) for name in ("ca.pem", "cli.pem", "cli-key.pem")]
+    files = [str(server.folder / name) for name in ("ca.pem", "client.pem", "client-key.pem")]
     async with trio.open_nursery() as nursery:
         endpoint = RpcEndpoint(
-            Identity("bench", "cli", "127.0.0.1:0", lambda: ""),
+            Identity("bench", "client", "127.0.0.1:0", lambda: ""),
             nursery=nursery,
             source_host="127.0.0.1",
             on_request=_refuse,

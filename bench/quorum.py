@@ -108,8 +108,9 @@ class Quorum:
         ports = _free_ports(3)
         authority = make_authority(days=2)
         write_pair(authority, folder / "ca.pem", folder / "ca-key.pem")
-        operator = issue(authority, role="cli", region=REGION, days=2)
-        write_pair(operator, folder / "cli.pem", folder / "cli-key.pem")
+        for role in ("cli", "client"):
+            pair = issue(authority, role=role, region=REGION, days=2)
+            write_pair(pair, folder / f"{role}.pem", folder / f"{role}-key.pem")
         joins = ", ".join(f'"127.0.0.1:{one["serf"]}"' for one in ports)
         self.servers = []
         for number, own in enumerate(ports, 1):
