@@ -80,22 +80,27 @@ class Wheel:
         last_slot = end_us // SLOT_US
         number = self._open_slot
         while number < last_slot:
+            if far and far[0][0] < (number + SLOTS) * SLOT_US:
+                self._pull_far()
             if not self._near:
                 # nothing for the next four seconds: go to where the far ones begin
                 if not far or far[0][0] > end_us:
                     return False
-                number = max(number, far[0][0] // SLOT_US - 1)
-            number += 1
+                self._open_slot = number = far[0][0] // SLOT_US - 1
+                continue
+            # up to there, no event is among the far ones
+            stop = min(last_slot, number + SLOTS - 1)
+            while number < stop:
+                number += 1
+                slot = slots[number % SLOTS]
+                if slot:
+                    self._open_slot = number
+                    self._near -= len(slot)
+                    slots[number % SLOTS] = []
+                    slot.sort(reverse=True)
+                    self._open = slot
+                    return True
             self._open_slot = number
-            if far and far[0][0] < (number + SLOTS) * SLOT_US:
-                self._pull_far()
-            slot = slots[number % SLOTS]
-            if slot:
-                self._near -= len(slot)
-                slots[number % SLOTS] = []
-                slot.sort(reverse=True)
-                self._open = slot
-                return True
         return False
 
     def _pull_far(self) -> None:
