@@ -6,12 +6,12 @@ Both solve an ordinary problem for a job that was not registered; nothing is pro
 import dataclasses
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from core.model.allocation import AllocMetric
+from core.model.allocation import AllocMetric, Desired
 from core.model.evaluation import EvalStatus, Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import Plan
@@ -19,11 +19,13 @@ from core.scheduler.capture import (
     capture_config,
     capture_job,
     capture_nodes,
+    capture_running,
     nameless_view,
 )
 from core.scheduler.demand import ask_of_group
 from core.scheduler.feasibility import Candidates, Feasibility
 from core.scheduler.planner import Planned, desired_updates
+from core.scheduler.preempt import Running
 from core.scheduler.problem import Problem, Work
 from core.scheduler.reconcile import wanted_indices
 from core.scheduler.room import Ask, Room
@@ -47,9 +49,10 @@ class PlanOutcome:
     job_modify_index: int  # of the registered job, 0 = it is new
     plan: Plan
 
-    def annotations(self) -> dict[str, Any]:
-        """Return Nomad's `PlanAnnotations`."""
-        return {"DesiredTGUpdates": self.desired_updates, "PreemptedAllocs": None}
+    @property
+    def preempted(self) -> list[str]:
+        """Return the ids of other jobs' allocations that would give way."""
+        return [stop.alloc_id for stop in self.plan.stops if stop.desired == Desired.EVICT]
 
 
 @dataclass(slots=True)
@@ -93,7 +96,8 @@ class Fit:
 def dry_run(state: "State", job: Job, *, now_us: int, seed: int = 0) -> PlanOutcome:
     """Return what registering `job` (canonical) would do now."""
     view = _hypothetical(state, job)
-    planned = _solve(state, capture_nodes(state), view, job, now_us, seed)
+    running = capture_running(state, [view], capture_config(state))
+    planned = _solve(state, capture_nodes(state), view, job, now_us, seed, running)
     plan = planned.plans[-1]
     registered = state.jobs.job(job.namespace or "default", job.id or "")
     return PlanOutcome(
@@ -161,7 +165,13 @@ def _hypothetical(state: "State", job: Job) -> JobView:
 
 
 def _solve(
-    state: "State", nodes: NodesView, view: JobView, job: Job, now_us: int, seed: int
+    state: "State",
+    nodes: NodesView,
+    view: JobView,
+    job: Job,
+    now_us: int,
+    seed: int,
+    running: Running | None = None,
 ) -> Planned:
     evaluation = Evaluation(
         id=_DRY_RUN,
@@ -179,6 +189,7 @@ def _solve(
         snapshot_index=state.index,
         seed=seed,
         datacenter_id=state.allocs.datacenter_id or "0" * 12,
+        running=running,
     )
     return problem.solve_in_detail()[0]
 

@@ -6,6 +6,7 @@ import pytest
 
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalTrigger
+from core.scheduler import dry_run
 from core.state.commands import SetSchedulerConfig
 
 
@@ -122,3 +123,14 @@ def test_room_made_by_one_plan_is_not_given_to_the_next(world: Any, kit: Any) ->
     world.run(*evaluations)
     live = [len(world.rows(kit.job(name))) for name in ("a", "b")]
     assert live == [1, 0]
+
+
+def test_a_plan_says_whom_it_would_displace(world: Any, kit: Any) -> None:
+    _allow(world, "service")
+    world.node(cpu=1000, memory=1000)
+    low = _run(world, kit, "low", 20, cpu=900, memory=900)
+    high = kit.job("high", priority=70, cpu=500, memory=500)
+    outcome = dry_run(world.state, high, now_us=world.now_us)
+    assert outcome.preempted == [world.state.allocs.id_of(row) for row in world.rows(low)]
+    assert outcome.desired_updates["main"]["Preemptions"] == 1
+    assert len(world.rows(low)) == 1, "nothing happened"

@@ -24,6 +24,7 @@ from core.server.request import (
     Request,
     convert,
 )
+from core.server.views import alloc_stub
 from core.state.commands import (
     DeregisterJob,
     RegisterJob,
@@ -210,7 +211,10 @@ def job_plan(request: Request) -> Answer:
         diff = diff_jobs(known.job if known is not None else None, job)
     index = max(1, state.table_index("jobs"))
     body = {
-        "Annotations": outcome.annotations(),
+        "Annotations": {
+            "DesiredTGUpdates": outcome.desired_updates,
+            "PreemptedAllocs": _stubs(request, outcome.preempted) or None,
+        },
         "FailedTGAllocs": plain(outcome.failed_tg_allocs) or None,
         "JobModifyIndex": outcome.job_modify_index,
         "CreatedEvals": outcome.created_evaluations,
@@ -220,6 +224,12 @@ def job_plan(request: Request) -> Answer:
         "Index": index,
     }
     return Answer(body=body, index=index)
+
+
+def _stubs(request: Request, alloc_ids: list[str]) -> list[dict[str, Any]]:
+    allocs = request.state.allocs
+    rows = [row for one in alloc_ids if (row := allocs.row_of(one)) is not None]
+    return [alloc_stub(allocs.allocation(row)) for row in rows]
 
 
 def _next_launch(job: Job, now_us: int) -> str:
