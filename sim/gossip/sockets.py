@@ -56,6 +56,7 @@ class Slot:
     known: list[tuple[str, str]] = field(default_factory=list)
     member: Member | None = None
     killed: trio.Event = field(default_factory=trio.Event)
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class Fleet:
@@ -71,7 +72,7 @@ class Fleet:
     async def _live(
         self, slot: Slot, join: Sequence[str], *, task_status: trio.TaskStatus[None]
     ) -> None:
-        slot.killed = trio.Event()
+        slot.killed, slot.ended = trio.Event(), trio.Event()
         async with open_member(
             slot.name, slot.host, slot.port, pool=self._pool, join=join, known=slot.known
         ) as member:
@@ -81,6 +82,7 @@ class Fleet:
             slot.known = member.machine.snapshot()
             slot.member = None
             member.says_farewell = False
+        slot.ended.set()
 
     async def start_all(self) -> None:
         first, *others = self.slots
@@ -94,6 +96,7 @@ class Fleet:
             slot.killed.set()
         await trio.sleep(DOWN_S)
         for slot in victims:
+            await slot.ended.wait()
             await self.start(slot)
 
     async def agree(self) -> float:

@@ -1,5 +1,7 @@
 """When a node is given up, and when it is not: gossip alone never decides."""
 
+import itertools
+
 from stories import add_clients, clients, datacenter, leader, register, running, until_running
 
 
@@ -115,3 +117,64 @@ def test_a_wrong_secret_is_refused() -> None:
     body = {"node_id": client.node_id, "secret_id": "stolen"}
     leader(world).server.nodes.on_call("Node.Allocations", body, reply)
     assert errors == ["node secret ID does not match"]
+
+
+def test_a_leader_cut_off_from_gossip_does_not_declare_many_down_alone() -> None:
+    """More than a tenth within 10 s: the other servers must see it as the leader does."""
+    world = datacenter(3, 12)
+    world.run(3)
+    sick = leader(world)
+    for other in [*world.servers(), *clients(world)]:
+        if other is not sick:
+            world.mute |= {(sick.name, other.name), (other.name, sick.name)}
+    world.cut |= {(sick.name, client.name) for client in clients(world)}
+    began_s: dict[str, float] = {}
+    for _ in range(90):
+        world.run(1)
+        for node in sick.state.nodes:
+            if node.status == "down":
+                began_s.setdefault(node.name, world.now_us / 1e6)
+    assert sick.server.membership.is_lan_alive(clients(world)[0].name) is False
+    # two of twelve within 10 s would be more than a tenth
+    times = sorted(began_s.values())
+    assert all(after - before > 9 for before, after in itertools.pairwise(times)), times
+    world.mute.clear()
+    world.cut.clear()
+    world.until(lambda: all(n.status == "ready" for n in leader(world).state.nodes), 200)
+
+
+def test_many_that_really_died_are_down_once_a_majority_sees_it() -> None:
+    world = datacenter(3, 12)
+    world.run(3)
+    dead = clients(world)[:5]
+    for client in dead:
+        world.kill(client)
+    names = {client.name for client in dead}
+    world.until(
+        lambda: {n.name for n in leader(world).state.nodes if n.status == "down"} == names, 90
+    )
+
+
+def test_the_limits_of_the_design_are_the_defaults() -> None:
+    """DESIGN.md: a call fails within 5 s; disconnected after 180 s; a new leader waits 60 s."""
+    from core.agent.config_records import ServerSection
+    from core.server.config import LivenessConfig
+
+    config = LivenessConfig()
+    assert (config.ping_timeout_us, config.renew_us, config.grace_us) == (
+        5_000_000, 180_000_000, 60_000_000
+    )  # fmt: skip
+    assert ServerSection().failover_heartbeat_ttl_us == 60_000_000
+
+
+def test_a_silent_client_is_disconnected_after_the_limit_and_not_before() -> None:
+    """Whatever gossip says: here it says that the client lives."""
+    world = datacenter(1, 1)
+    world.run(3)
+    silent = clients(world)[0]
+    world.cut.add((silent.name, "s1"))
+    world.mute.clear()
+    limit_s = leader(world).server.config.liveness.renew_us / 1e6
+    world.run(limit_s - 70)  # its blocking query is renewed every 60 s
+    assert status_of(world, silent.name) == "ready"
+    world.until(lambda: status_of(world, silent.name) in ("disconnected", "down"), 80)
