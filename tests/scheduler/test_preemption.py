@@ -45,8 +45,10 @@ def test_what_is_important_displaces_what_is_not(world: Any, kit: Any) -> None:
     assert [e.job_id for e in due if e.triggered_by == EvalTrigger.PREEMPTION] == ["low"]
 
 
-@pytest.mark.parametrize(("low", "high", "is_displaced"), [(50, 59, False), (50, 60, True),
-                                                           (50, 50, False), (70, 60, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "high", "is_displaced"),
+    [(50, 59, False), (50, 60, True), (50, 50, False), (70, 60, False)],
+)
 def test_the_gap_is_ten(world: Any, kit: Any, low: int, high: int, is_displaced: bool) -> None:
     _allow(world, "service")
     world.node(cpu=1000, memory=1000)
