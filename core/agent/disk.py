@@ -1,6 +1,8 @@
 """A server's data folder: write-ahead log and snapshots, worked off by threads.
 
     server-id            this server's id, drawn once
+    datacenter-id        whose state it holds, once a snapshot says so
+    raft/peers.json      an operator sets the quorum (core.agent.peers_file)
     raft/log-*.wal       the write-ahead log (raft.wal)
     raft/snapshot-*.snap snapshots (raft.snapshots)
     members-POOL         who was in the pool, for a rejoin
@@ -104,14 +106,19 @@ class Disk:
         path = self._folder / "datacenter-id"
         kept = path.read_bytes().decode("ascii", "replace").strip() if path.exists() else ""
         found = self._newest.cluster_id
-        if found and not kept:
-            _write_durably(path, found.encode())
-        elif found != kept and found:
+        self._keep_cluster(found)
+        if found and kept and found != kept:
             raise DataFolderError(
                 f"{self._folder / 'raft'}: its newest snapshot is of datacenter {found}, this "
                 f"server belongs to {kept}: put the folder of this server back, or begin with an "
                 "empty data_dir"
             )
+
+    def _keep_cluster(self, cluster_id: str) -> None:
+        """Note whose this folder is, once that is known."""
+        path = self._folder / "datacenter-id"
+        if cluster_id and not path.exists():
+            _write_durably(path, cluster_id.encode())
 
     def boot(self) -> ServerBoot:
         """Return what the machine is built from.
@@ -202,6 +209,7 @@ class Disk:
             case fx.SaveSnapshot(ticket, meta, image):
                 try:
                     saved = self._snapshots.save(meta, image.chunks())
+                    self._keep_cluster(meta.cluster_id)
                 except Exception as error:  # the image's bytes are drawn here, in the worker
                     return fx.SnapshotFailed(ticket, str(error))
                 return fx.SnapshotSaved(ticket, saved)

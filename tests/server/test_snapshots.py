@@ -3,10 +3,11 @@
 import pytest
 from stories import datacenter, leader, register, running, until_running
 
-from core.model.host import Effect, Event, Now
+from core.model.host import Effect, Event, MessageReceived, Now, Peer
 from core.server.config import LimitsConfig
 from core.server.effects import SnapshotFailed, SnapshotSaved
 from core.server.machine import ServerMachine
+from raft.messages import Configuration, SnapshotChunk, SnapshotMeta, VoteRequest, checksum
 from raft.settings import Settings
 
 SMALL = {
@@ -79,3 +80,27 @@ def test_a_snapshot_that_failed_is_logged_and_tried_again_later(
     told = [log for _, log in world.logs if log.message == "a snapshot could not be saved"]
     assert [log.fields["reason"] for log in told] == ["No space left on device"]
     assert leader(world).measures.snapshots_saved == len(asked) - 1  # type: ignore[attr-defined]
+
+
+def test_a_snapshot_of_another_datacenter_is_refused_and_said_so() -> None:
+    """Whoever sent it says nothing of its cluster: the snapshot's own meta must do."""
+    world = datacenter(3, 0)
+    world.run(2)
+    replica = next(one for one in world.servers() if one is not leader(world))
+    consensus = replica.server.consensus
+    before = replica.state.hash()
+    meta = SnapshotMeta(999, 50, Configuration(), 1, 4, "00", cluster_id="ffffffffffff")
+    chunk = SnapshotChunk(consensus.term, meta, 0, b"evil", True, checksum(b"evil"))
+    sender = leader(world).server.config.server_id
+    source = Peer(name="x", role="server", address="10.9.9.9:4647")
+    world.deliver(replica, MessageReceived("raft", (sender, chunk), source))
+    world.run(5)
+    assert replica.state.hash() == before
+    told = [log for name, log in world.logs if "snapshot of another datacenter" in log.message]
+    assert told and "empty data_dir" in told[0].fields["remedy"]
+    # Who says that it is of another datacenter is heeded in nothing at all.
+    other = (sender, VoteRequest(999, 999, 999), "ffffffffffff")
+    term = consensus.term
+    world.deliver(replica, MessageReceived("raft", other, source))
+    world.run(2)
+    assert consensus.term == term
