@@ -178,6 +178,10 @@ class Host:
             return False
         except (WalDamagedError, SnapshotDamagedError) as error:
             raise Violation("durability", f"{self.name} can't start again: {error}") from error
+        except InvariantError as error:
+            watch.on_assertion(self.name, error)
+            self.disk.kill()
+            return False
         watch.on_start(self)
         self.pump()
         return self.engine is not None

@@ -161,9 +161,14 @@ class Protocol:
             case AppendAnswer(is_accepted=True, term=core.term):
                 index = message.index
                 term = core.log.term_at(index) if index else 0
-                if term is not None and not host.durable.holds(index, term):
-                    text = f"{host.name} acknowledges ({index}, {term}), its disk is behind"
-                    raise Violation("durability", text)
+                is_held = term is None or host.durable.holds(index, term)
+                if not is_held or host.durable.term < core.term:
+                    raise Violation(
+                        "durability",
+                        f"{host.name} acknowledges ({index}, {term}) in term {core.term}, on disk "
+                        f"is ({host.durable.last_index}, {host.durable.last_term}) and term "
+                        f"{host.durable.term}",
+                    )
             case VoteAnswer(is_granted=True, is_pre_vote=False):
                 self._check_vote(host, message.term, to)
             case VoteRequest(is_pre_vote=False):
