@@ -2,7 +2,8 @@
 
 `files/NAME.nomad.hcl` (or .json, HCL's JSON form) has its job in `files/NAME.json`: every
 attribute that differs from the empty value of its record, as Nomad's parser leaves it, before
-any default is filled in. Written down from Nomad's documentation, not from what we print.
+any default is filled in. Each was read line by line against Nomad's documentation; what they
+prove is that nothing changed since.
 """
 
 import json
