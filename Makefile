@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench fuzz torture mutants pages clean
+.PHONY: setup test lint demo bench fuzz fuzz-gossip sockets-gossip torture mutants pages clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,18 @@ SEED   ?= 1
 ROUNDS ?= 100
 torture: setup
 	$(BIN)/python -m tests.torture --seed $(SEED) --rounds $(ROUNDS) || test $$? = 3
+
+# Broken packets against gossip's decoders and a live machine. Ten minutes are a full run
+# (exit 3 means that a shorter one found nothing).
+MINUTES ?= 10
+fuzz-gossip: setup
+	$(BIN)/python -m sim.gossip fuzz --minutes $(MINUTES) || test $$? = 3
+
+# 200 gossip members on real sockets, a fifth of them killed and restarted, watched for leaks.
+# MINUTES=0.1 MEMBERS=40 is the short slice (exit 3 means that it ran).
+MEMBERS ?= 200
+sockets-gossip: setup
+	$(BIN)/python -m sim.gossip sockets --minutes $(MINUTES) --members $(MEMBERS) || test $$? = 3
 
 # Planted bugs: which checker finds each, after how many seeds. PATCH=FILE judges one more.
 WORKERS ?= 1

@@ -28,8 +28,11 @@ Where things live:
     exchange       push-pull, joining, and finding back after isolation
     digests        a queue of its own for one opaque record per origin
     wire, keyring  bytes: versioned packets, checksums, encryption
+    key_messages   questions about keyrings, and what would cut members off
     inbound        what waits for a machine that was too slow: newest first
-    endpoint       a trio host for UDP and TCP; nothing else here knows trio
+    endpoint       a trio host for UDP and TCP
+    rotation       the keys of a running pool, changed over its streams
+    host           a complete member of one pool; beyond these three nothing knows trio
 
 `gossip` imports nothing of `core`, `raft` or `sim`.
 """

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from gossip.endpoint import Endpoint, Pool, open_endpoint
+from gossip.endpoint import Endpoint, KeepKeys, Pool, open_endpoint
 from gossip.machine import GossipMachine
 from gossip.messages import Packet
 from gossip.settings import LAN, Settings
@@ -123,6 +123,7 @@ async def open_member(
     known: Sequence[tuple[str, str]] = (),
     advertise: str = "",
     rejoin_s: float = 5.0,
+    keep_keys: KeepKeys | None = None,
 ) -> AsyncIterator[Member]:
     """Be a member of `pool` until the block ends, then leave it gracefully.
 
@@ -134,6 +135,7 @@ async def open_member(
         known: `machine.snapshot()` of an earlier life.
         advertise: "host:port" under which others reach us; "" = where we listen.
         rejoin_s: Pause before `join` is tried again while nobody is found.
+        keep_keys: As of `open_endpoint`.
 
     Raises:
         OSError: the address can't be bound.
@@ -147,6 +149,7 @@ async def open_member(
             pools={_POOL: pool},
             on_packet=member.on_packet,
             on_exchange=member.on_exchange,
+            keep_keys=keep_keys,
         ) as endpoint:
             member.endpoint = endpoint
             member.machine = GossipMachine(
