@@ -195,6 +195,10 @@ class Journal:
             self.record_hard_state(term, voted_for)
         return True
 
+    def forget_held(self) -> None:
+        """Drop what waits: for who can't tell which messages promise what was refused."""
+        self._held.clear()
+
     def retry(self, entries: list[Entry]) -> None:
         """Try the disk again with `entries`: all that the log holds beyond `durable_index`."""
         self.is_full = False

@@ -23,7 +23,7 @@ What it can't do, and what happens instead:
     one voter's vote once      counted as often as it arrives
     a tail that matches        is cut and written again at every append
     a leader that leaves       refused: hand leadership over first
-    a full disk                stops the replica
+    a full disk                silences the replica, a leader too, until there is room
 """
 
 import random
@@ -124,7 +124,8 @@ class PySyncObjEngine:
         self._now_us = now_us
         self._broken = ""
         self.journal = Journal(self.log.last_index)
-        self._voted_for = boot.voted_for
+        self._disk_due_us = FOREVER_US  # try the full disk again
+        self._boot_vote = boot.voted_for
         self._sent_index = 0  # the newest entry that the library was made to send
         self._uncommitted_bytes = 0
         self._reads: deque[tuple[int, int]] = deque()  # (ticket, index of its empty entry)
@@ -141,7 +142,7 @@ class PySyncObjEngine:
     def _begin(self, now_us: int) -> None:
         """Build the library's object: it wants to know at once who takes part."""
         self._enter(now_us)
-        journal = LibraryJournal(self, self.log, self.journal, self.term, self._voted_for)
+        journal = LibraryJournal(self, self.log, self.journal, self.term, self._boot_vote)
         self._library = RawSyncObj(
             self.replica_id,
             self.settings,
@@ -169,15 +170,15 @@ class PySyncObjEngine:
 
     @property
     def is_disk_full(self) -> bool:
-        return False  # it stops instead
+        return self.journal.is_full
 
     @property
     def deadline_us(self) -> int:
         if self._library is None or self.is_failed or self._broken:
             return FOREVER_US
         if self.role is not Role.LEADER and self.replica_id not in self.configuration.voters:
-            return FOREVER_US
-        return self._library.deadline_us
+            return self._disk_due_us
+        return min(self._library.deadline_us, self._disk_due_us)
 
     def has_lease(self, now_us: int) -> bool:
         return False
@@ -248,6 +249,8 @@ class PySyncObjEngine:
     def _refuse_proposal(self, data: list[bytes]) -> Refusal:
         if self.role is not Role.LEADER or self.is_failed:
             return Refusal.NOT_LEADER
+        if self.journal.is_full:
+            return Refusal.DISK_FULL
         if any(len(item) > self.settings.entry_bytes for item in data):
             return Refusal.TOO_LARGE
         waiting = self._uncommitted_bytes
@@ -343,6 +346,10 @@ class PySyncObjEngine:
 
     def tick(self, now_us: int) -> None:
         self._enter(now_us)  # take_output does the rest
+        if now_us >= self._disk_due_us:
+            self._disk_due_us = FOREVER_US
+            first = max(self.journal.durable_index, self.log.offset) + 1
+            self.journal.retry(self.log.slice(first, self.log.last_index))
         if self.role is Role.LEADER:
             for replica_id, peer in list(self.peers.items()):
                 transfer.repeat_if_stale(self._as_replica, replica_id, peer, now_us)
@@ -398,12 +405,12 @@ class PySyncObjEngine:
 
     def persist_failed(self, ticket: int, is_full: bool, now_us: int) -> None:
         self._enter(now_us)
-        self.is_failed = True
-        if is_full:
-            self._broken = (
-                "the disk is full, and the engine pysyncobj can't wait for room: free some, "
-                "then start again"
-            )
+        if not is_full:
+            self.is_failed = True
+        elif self.journal.refuse(ticket, self.term, self._voted_for()):
+            # The library takes its log for durable: until that is true it says nothing.
+            self.journal.forget_held()
+            self._disk_due_us = now_us + self.settings.disk_retry_us
 
     def chunk_read(
         self, ticket: int, data: bytes, is_last: bool, now_us: int, error: str = ""
@@ -452,6 +459,10 @@ class PySyncObjEngine:
         except Exception as error:  # whatever a foreign library raises, this replica stops
             raise InvariantError(f"pysyncobj failed: {type(error).__name__}: {error}") from error
         self._refresh()
+
+    def _voted_for(self) -> str:
+        held = self._library.journal.getVotedForNodeId() if self._library else None
+        return held or ""
 
     def _on_library_message(self, to: str, body: dict[str, Any]) -> None:
         if "serialized" in body:
@@ -532,7 +543,9 @@ class PySyncObjEngine:
         self.output.messages.append((to, message))
 
     def promise(self, to: str, message: Message) -> None:
-        if not self.journal.hold(to, message):
+        if self.journal.is_full:
+            self.dropped["message that a full disk does not bear out"] += 1
+        elif not self.journal.hold(to, message):
             self.send(to, message)
 
     def _begin_snapshot(self, to: str) -> None:

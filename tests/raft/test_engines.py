@@ -12,7 +12,7 @@ from raft_cluster import SECOND_US, Cluster
 
 from raft.engine import ENGINES, EngineError, check, make
 from raft.messages import Configuration, Heartbeat, Kind, MessageError, encode
-from raft.output import Boot, Change, ChangeKind, InvariantError, Refusal, Role
+from raft.output import Boot, Change, ChangeKind, Refusal, Role
 from raft.settings import Settings
 from sim.raft import registers
 
@@ -272,19 +272,32 @@ def test_a_disk_that_fails_silences_the_replica(engine: str) -> None:
     assert not (output.messages or output.committed or output.persist)
 
 
-# --- known losses ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("engine", lost("a full disk stops the replica, it can't wait for room"))
 def test_a_full_disk_refuses_writes_and_recovers(engine: str) -> None:
     cluster = Cluster(20, engine=engine)
     leader = cluster.wait_for_leader().replica_id
     cluster.hosts[leader].disk.is_full = True
+    engine_there = cluster.hosts[leader].engine
     cluster.propose(leader, 3, size=2_000)
-    cluster.run(100_000)
-    assert cluster.hosts[leader].engine is not None
+    assert cluster.run(SECOND_US, lambda: engine_there.is_disk_full)
+    assert engine_there.propose([b"x"], cluster.now_us) is None
+    assert engine_there.refusal is Refusal.DISK_FULL
     cluster.hosts[leader].disk.is_full = False
     cluster.check_end()
+
+
+# --- known losses ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", lost("a full disk silences it: its office goes to another"))
+def test_a_leader_on_a_full_disk_keeps_its_office_and_reads_go_on(engine: str) -> None:
+    cluster = Cluster(25, engine=engine)
+    leader = cluster.wait_for_leader()
+    cluster.run(SECOND_US)
+    cluster.hosts[leader.replica_id].disk.is_full = True
+    cluster.propose(leader.replica_id, 3, size=2_000)
+    assert cluster.run(SECOND_US, lambda: leader.is_disk_full)
+    cluster.read(leader.replica_id)
+    assert cluster.run(SECOND_US // 2, lambda: cluster.ended("read") > 0)
 
 
 @pytest.mark.parametrize("engine", lost("a replica that comes back raises the term"))
@@ -366,15 +379,6 @@ def test_engines_do_not_understand_each_other() -> None:
     assert core.read_message(encode(heartbeat)) == heartbeat
     with pytest.raises(MessageError):
         other.read_message(encode(heartbeat))
-
-
-def test_a_full_disk_stops_the_replica_with_the_reason() -> None:
-    single = alone("pysyncobj")
-    single.bootstrap(Configuration.of({"a": "a:1"}), [], 0)
-    persist = single.take_output().persist
-    single.persist_failed(persist.ticket, True, 1)
-    with pytest.raises(InvariantError, match="disk is full"):
-        single.take_output()
 
 
 def test_an_engine_that_is_not_there_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
