@@ -66,6 +66,7 @@ class Host:
         self._rng = rng
         self._life = 0  # events of an earlier life are void
         self._stopped_until_us = 0
+        self.was_stopped = False  # since its start: it may be behind its clock
         # A clock: local = local at the base + rate * (time since the base).
         self._rate = MILLION
         self._base_us = self._base_local_us = 0
@@ -106,17 +107,13 @@ class Host:
         self._rate = MILLION + ppm
 
     @property
-    def was_stopped(self) -> bool:
-        """Whether this process was stopped since it started: it may be behind its clock."""
-        return self._stopped_until_us > 0
-
-    @property
     def is_stopped(self) -> bool:
         return self.world.now_us < self._stopped_until_us
 
     def stop(self, duration_us: int) -> None:
         """SIGSTOP, and SIGCONT later: whatever comes meanwhile waits."""
         self._stopped_until_us = self.world.now_us + duration_us
+        self.was_stopped = True
 
     def go_on(self) -> None:
         self._stopped_until_us = 0
@@ -252,6 +249,7 @@ class Host:
         self._doom = None
         self._life += 1
         self._stopped_until_us = 0
+        self.was_stopped = False
         self.world.watch.on_end(self, engine, self._writing)
 
     def die_writing(self, end: Callable[[], None]) -> None:
