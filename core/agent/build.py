@@ -16,6 +16,7 @@ from core.agent.config import AgentConfig
 from core.agent.fingerprint import fingerprint
 from core.client.config import ClientConfig, ClientTimings
 from core.jobspec.durations import parse_duration_ns
+from core.model.host import with_port
 from core.model.node import (
     NodeDiskResources,
     NodeMemoryResources,
@@ -77,7 +78,7 @@ def server_config(
         gossip_addr=addresses.gossip,
         http_addr=addresses.http,
         bootstrap_expect=server.bootstrap_expect or (1 if is_dev else 0),
-        retry_join=tuple(_with_port(address, 4648) for address in server.joins),
+        retry_join=tuple(with_port(address, 4648) for address in server.joins),
         retry_interval_us=server.server_join.retry_interval_us,
         serves=tuple(server.serves),
         acl_enabled=config.acl.enabled,
@@ -143,7 +144,7 @@ async def client_config(
     """Return what the client machine of this agent is told."""
     client = config.client
     servers = [
-        _with_port(address, 4647) for address in [*client.servers, *client.server_join.retry_join]
+        with_port(address, 4647) for address in [*client.servers, *client.server_join.retry_join]
     ]
     if config.server.enabled:
         servers.insert(0, addresses.rpc)
@@ -204,14 +205,6 @@ def _keyring(text: str) -> Keyring | None:
             f"server.encrypt is not a key: {error}. "
             "Make one with: serai operator gossip keyring generate"
         ) from None
-
-
-def _with_port(address: str, port: int) -> str:
-    """Return `host:port`; an IPv6 address without port needs its brackets."""
-    host, colon, last = address.rpartition(":")
-    if colon and last.isdigit() and (":" not in host or host.endswith("]")):
-        return address
-    return f"[{address}]:{port}" if ":" in address.strip("[]") else f"{address}:{port}"
 
 
 def needs_restart(old: AgentConfig, new: AgentConfig) -> list[str]:

@@ -32,6 +32,15 @@ FOREVER_US = 1 << 62  # a deadline that never comes
 Address = str  # "host:port"
 
 
+def with_port(text: str, port: int) -> Address:
+    """Return `text` with `port` where it names none; IPv6 gets its brackets."""
+    host, colon, last = text.rpartition(":")
+    if colon and last.isdigit() and (":" not in host or host.endswith("]")):
+        return text
+    bare = text.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
 class Now(NamedTuple):
     """The moment of an event, both in whole microseconds."""
 

@@ -1,8 +1,10 @@
 """Joining by names and addresses, and making the dead leave."""
 
+import pytest
 from harness import World
-from stories import JOIN, datacenter, leader
+from stories import datacenter, leader
 
+from core.model.host import with_port
 from gossip.views import Status
 
 
@@ -73,4 +75,20 @@ def test_a_living_server_is_not_made_to_leave() -> None:
     params = {"node": name, "prune": "true"}
     assert not world.ask(asked, "Agent.ForceLeave", params=params).is_error
     assert not world.ask(asked, "Agent.ForceLeave", params={"node": "nobody"}).is_error
-    assert status(asked, name) == Status.ALIVE and JOIN
+    assert status(asked, name) == Status.ALIVE
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.1", "10.0.0.1:4648"),
+        ("10.0.0.1:5", "10.0.0.1:5"),
+        ("seeds.example", "seeds.example:4648"),
+        ("seeds.example:5", "seeds.example:5"),
+        ("fd00::1", "[fd00::1]:4648"),
+        ("[fd00::1]", "[fd00::1]:4648"),
+        ("[fd00::1]:5", "[fd00::1]:5"),
+    ],
+)
+def test_an_address_gets_the_port_it_lacks(text: str, address: str) -> None:
+    assert with_port(text, 4648) == address

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from core.model.host import with_port
 from core.model.query import Answer
-from core.server.membership import Membership
 from core.server.request import Deferred, Endpoint, Kind, QueryError, Request, Respond
 from gossip.key_messages import KeyOperation, KeyQuestion, MemberKeys
 from gossip.keyring import decode_key, encode_key
@@ -126,7 +126,9 @@ def agent_join(request: Request) -> Deferred:
     addresses = [given] if isinstance(given, str) else given
     if not isinstance(addresses, list) or not all(isinstance(a, str) and a for a in addresses):
         raise QueryError(400, "missing address to join")
-    completed = [_with_port(request.server.membership, address) for address in addresses]
+    # without a port it is that of our own gossip
+    port = int(request.server.config.wan_addr.rpartition(":")[2])
+    completed = [with_port(address, port) for address in addresses]
 
     def start(respond: Respond) -> None:
         def done(joined: int, refusals: list[str]) -> None:
@@ -138,14 +140,6 @@ def agent_join(request: Request) -> Deferred:
         request.server.membership.join(completed, _JOIN_TIMEOUT_US, done)
 
     return Deferred(start)
-
-
-def _with_port(membership: Membership, address: str) -> str:
-    """Return "host:port"; without a port it is that of our own gossip."""
-    if ":" in address.rsplit("]", 1)[-1]:
-        return address
-    own = membership.wan.member(membership.wan_name)
-    return f"{address}:{own.address.rpartition(':')[2]}" if own is not None else address
 
 
 def agent_force_leave(request: Request) -> Answer:
