@@ -51,7 +51,7 @@ NAMES: Final = (
     "snapshot saved",
 )
 
-VOTERS_MIN: Final = 2
+VOTERS_MIN: Final = 2  # fewer only now and then; the last one must not go
 MEMBERS_MAX: Final = 7
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 LEAP_US: Final = 25 * 3600 * 1_000_000  # beyond what a repeated call may be old
@@ -303,7 +303,7 @@ class Faults:
         draw = rng.random()
         if learners and draw < 0.5:
             self._promote(rng.choice(learners))
-        elif len(voters) > VOTERS_MIN and draw < 0.65:
+        elif draw < 0.65 and (len(voters) > VOTERS_MIN or rng.random() < 0.15):
             name = host.name if rng.random() < 0.4 else rng.choice(voters)
             world.faults["membership: removed"] += world.change(ChangeKind.REMOVE, name, host)
         elif len(voters) > VOTERS_MIN and draw < 0.75:
