@@ -321,6 +321,7 @@ def main() -> int:
     given = parser.parse_args()
     sizes = REDUCED if given.reduced else FULL
     figures: dict[str, Any] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
     try:
         with tempfile.TemporaryDirectory(prefix="serai-bench-", dir=given.dir) as name:
             folder = Path(name)
