@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench fuzz fuzz-gossip sockets-gossip torture mutants pages clean
+.PHONY: setup test lint demo bench bench-raft fuzz fuzz-gossip sockets-gossip torture mutants pages clean
 
 setup: $(STAMP)
 
@@ -58,6 +58,10 @@ mutants: setup
 # means that it ran).
 bench: setup
 	$(BIN)/python -m bench.submission $(if $(REDUCED),--reduced || test $$? = 3)
+
+# What a datacenter's log can do, with both engines: three servers as processes, mutual TLS, real disks.
+bench-raft: setup
+	$(BIN)/python -m bench.raft $(if $(REDUCED),--reduced || test $$? = 3)
 
 # The tables in docs/ that are made from the code: schema, defaults, what is not carried out.
 pages: setup
