@@ -27,10 +27,13 @@ class Local:
         "_room_bytes",
         "awareness",
         "counters",
+        "gossip_is_armed",
         "is_leaving",
         "me",
         "name",
         "output",
+        "packets_received",
+        "packets_sent",
         "rng",
         "rumours",
         "sequence",
@@ -54,6 +57,11 @@ class Local:
         # our own ordinal; incarnations begin at 1
         self.me = table.add(identity, 1 << 2, now_us)
         self.is_leaving = False
+        # true while there is any rumour, and until the next round after the last
+        self.gossip_is_armed = False
+        # counted here, where every packet passes anyway; `GossipMachine.counters` has them
+        self.packets_sent = 0
+        self.packets_received = 0
         # a random start, so that an answer to an earlier life's probe is not ours
         self.sequence = rng.getrandbits(31)
         self._exchange_id = 0
@@ -64,7 +72,7 @@ class Local:
         return self.sequence
 
     def send(self, address: str, packet: Packet) -> None:
-        self.counters.packets_sent += 1
+        self.packets_sent += 1
         output = self.output
         if output is NOTHING:
             output = self.output = Output()

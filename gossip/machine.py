@@ -163,7 +163,7 @@ class GossipMachine:
     def on_packet(self, source: str, packet: Packet, now_us: int) -> None:
         """A datagram came from `source`, an address that an answer would reach."""
         local = self._local
-        local.counters.packets_received += 1
+        local.packets_received += 1
         kind = packet.kind
         if packet.updates:
             self._membership.absorb(packet.updates, now_us)
@@ -187,7 +187,7 @@ class GossipMachine:
             # meant for somebody who had this address before us
             local.counters.drop("wrong_target")
             return
-        updates = local.rumours_beside(packet.sender) if local.rumours.current else ()
+        updates = local.rumours_beside(packet.sender) if local.gossip_is_armed else ()
         table = local.table
         if table.accused:
             sender = table.find(packet.sender)
@@ -251,8 +251,7 @@ class GossipMachine:
     def _gossip(self, now_us: int) -> None:
         """Tell rumours to a few members, the recently dead among them."""
         local = self._local
-        membership = self._membership
-        membership.gossip_is_armed = bool(local.rumours.current)
+        local.gossip_is_armed = bool(local.rumours.current)
         if not local.rumours.current:
             return
         settings, table = local.settings, local.table
@@ -329,7 +328,10 @@ class GossipMachine:
 
     @property
     def counters(self) -> Counters:
-        return self._local.counters
+        local = self._local
+        local.counters.packets_sent = local.packets_sent
+        local.counters.packets_received = local.packets_received
+        return local.counters
 
     @property
     def health_score(self) -> int:

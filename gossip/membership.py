@@ -49,7 +49,6 @@ class Membership:
         "_local",
         "_retold_us",
         "doubts",
-        "gossip_is_armed",
         "gossip_phase_us",
         "on_alone",
         "suspicions",
@@ -64,7 +63,6 @@ class Membership:
         self._retold_us = now_us - RETELL_INTERVAL_US
         self.suspicions: dict[int, Suspicion] = {}
         self.on_alone: Callable[[int], None] = lambda now_us: None
-        self.gossip_is_armed = False
         interval_us = local.settings.gossip_interval_us
         self.gossip_phase_us = now_us + int(local.rng.random() * interval_us)
 
@@ -453,8 +451,8 @@ class Membership:
         if self._is_silent and update.name != local.name:
             return
         local.rumours.add(update)
-        if not self.gossip_is_armed:
-            self.gossip_is_armed = True
+        if not local.gossip_is_armed:
+            local.gossip_is_armed = True
             interval_us = local.settings.gossip_interval_us
             rounds = (now_us - self.gossip_phase_us) // interval_us + 1
             local.timers.arm(self.gossip_phase_us + rounds * interval_us, timers.GOSSIP)

@@ -144,7 +144,7 @@ class Prober:
         self._nacks = self._nacks_due = 0
         self._stream_exchange = -1
         updates: tuple[Update, ...] = ()
-        if local.rumours.current:
+        if local.gossip_is_armed:
             updates = local.rumours_beside(identity.name, identity.name)
         if table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
             # the suspect hears it from its prober at once (Lifeguard, "Buddy System")
