@@ -38,6 +38,7 @@ from core.model.query import Answer, Query
 from core.server import effects as server_effects
 from core.server.machine import ServerMachine
 from core.server.measures import FAMILIES as SERVER_FAMILIES
+from core.state.state import SnapshotError
 from gossip.endpoint import Endpoint, KeepKeys, open_endpoint
 from gossip.keyring import encode_key
 from gossip.measures import SOCKET
@@ -218,7 +219,13 @@ class Agent:
             self.log.warning(f"the raft engine is {config.raft_engine}", reason=warning)
         boot = disk.boot()
         seed = secrets.randbits(64)
-        self._server = ServerMachine(config=config, boot=boot, rng=random.Random(seed), now=started)
+        try:
+            self._server = ServerMachine(
+                config=config, boot=boot, rng=random.Random(seed), now=started
+            )
+        except SnapshotError as error:  # whole, but not for this version
+            disk.close()
+            raise StartError(f"{folder}: {error}") from None
         recipe["server"] = {"config": config, "boot": boot, "seed": seed}
         nursery.start_soon(disk.run)
         self.exporter.add(SERVER_FAMILIES, lambda: self._server and self._server.measures)
