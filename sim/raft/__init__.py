@@ -10,6 +10,8 @@ simulated; a seed decides everything.
     faults        what goes wrong, drawn by seed     registers the commands of the workload
     watch         checkers that look at each step    history   what clients saw, as JSON lines
     linearizable  Wing-Gong-Lowe                     program   one seed, and the whole run
+    clock         rates that differ                  protocol  checkers that know Raft
+    durable       what must survive a crash          situations  corners to have been in
 
 docs/raft-proof.md says what is checked and how to judge a history by other means.
 """

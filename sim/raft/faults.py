@@ -103,8 +103,8 @@ class Faults:
         world.delay_us = self._delay_us = rng.choice(DELAYS_US)
         if rng.random() < 0.5:
             for host in world.hosts.values():
-                host.set_clock(rng.choice(CLOCK_PPM))
-            rates = {host.clock_rate for host in world.hosts.values()}
+                host.clock.set_rate(rng.choice(CLOCK_PPM), world.now_us)
+            rates = {host.clock.rate for host in world.hosts.values()}
             world.faults["clock rates apart by 1%"] += max(rates) - min(rates) == 10_000
         world.after(rng.randint(50_000, 400_000), self._next)
 
@@ -315,7 +315,7 @@ class Faults:
         elif len(voters) + len(learners) < MEMBERS_MAX:
             name = chr(ord("m") + self._newcomers)
             self._newcomers += 1
-            world.add_host(name).set_clock(rng.choice(CLOCK_PPM))
+            world.add_host(name).clock.set_rate(rng.choice(CLOCK_PPM), world.now_us)
             done = world.change(ChangeKind.ADD_LEARNER, name, host)
             world.faults["membership: learner added"] += done
             if done and rng.random() < 0.8:

@@ -34,6 +34,7 @@ from raft.records import WalDamagedError
 from raft.snapshots import SnapshotDamagedError, SnapshotGoneError, SnapshotStore
 from raft.wal import DiskFullError, Wal, WalFailedError
 from sim.raft import registers
+from sim.raft.clock import Clock
 from sim.raft.disk import MemoryDisk, PowerCut
 from sim.raft.durable import DurableLog
 from sim.seeds import Violation
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path("raft")
 SEGMENT_BYTES: Final = 4096
-MILLION: Final = 1_000_000
 FOREVER_US: Final = 1 << 60
 
 Report = Callable[[Engine], None]
@@ -67,9 +67,7 @@ class Host:
         self._life = 0  # events of an earlier life are void
         self._stopped_until_us = 0
         self.was_stopped = False  # since its start: it may be behind its clock
-        # A clock: local = local at the base + rate * (time since the base).
-        self._rate = MILLION
-        self._base_us = self._base_local_us = 0
+        self.clock = Clock()
         self._is_pumping = False
         self._tick_us = 0
         self._doom: Callable[[], None] | None = None  # how it ends during its next write
@@ -94,17 +92,7 @@ class Host:
     @property
     def now_us(self) -> int:
         """What this server's clock shows."""
-        return self._base_local_us + (self.world.now_us - self._base_us) * self._rate // MILLION
-
-    @property
-    def clock_rate(self) -> int:
-        """How much it advances in a million microseconds."""
-        return self._rate
-
-    def set_clock(self, ppm: int) -> None:
-        """From now on the clock is `ppm` millionths fast."""
-        self._base_local_us, self._base_us = self.now_us, self.world.now_us
-        self._rate = MILLION + ppm
+        return self.clock.at(self.world.now_us)
 
     @property
     def is_stopped(self) -> bool:
@@ -330,8 +318,7 @@ class Host:
         if deadline_us == self._tick_us or deadline_us > FOREVER_US:
             return
         self._tick_us = deadline_us
-        local_us = max(0, deadline_us - self.now_us)
-        self.after(-(-local_us * MILLION // self._rate), self._tick, deadline_us)
+        self.after(self.clock.wait_us(deadline_us - self.now_us), self._tick, deadline_us)
 
     def _tick(self, deadline_us: int) -> None:
         if self._tick_us == deadline_us and self.engine is not None:
