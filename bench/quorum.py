@@ -71,7 +71,6 @@ class Server:
         except ValueError:
             return data.decode()
 
-
     def download(self, path: str, timeout_s: float = 600.0) -> int:
         """Read an answer that is no JSON to its end and return its size in bytes.
 
