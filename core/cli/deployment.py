@@ -9,7 +9,7 @@ from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.monitor import Monitor
 from core.cli.output import short
-from core.cli.resolve import DEPLOYMENT, resolve, resolve_id
+from core.cli.resolve import DEPLOYMENT, resolve, resolve_id, resolve_job
 from core.cli.session import Session, api_command
 from core.cli.views import deployed_table, deployment_pairs
 
@@ -119,6 +119,33 @@ def promote(
     body: dict[str, Any] = {"Groups": list(groups)} if groups else {"All": True}
     _, answer = _act(session, "promote", deployment, body)
     return _follow(session, answer, detach=detach, verbose=verbose)
+
+
+@api_command()
+@click.argument("job")
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-group", "groups", multiple=True, help="Only this group (repeat for more)")
+@option("-verbose", is_flag=True, help="Whole ids")
+def promote_job(
+    session: Session, job: str, detach: bool, groups: tuple[str, ...], verbose: bool
+) -> int:
+    """Promote the canaries of the newest deployment of the job that JOB names."""
+    ref = resolve_job(session, job)
+    newest = session.api.get(f"{ref.route}/deployment", **ref.query)
+    if not newest:
+        raise CliError(f'the job "{ref.id}" has no deployment')
+    body: dict[str, Any] = {"Groups": list(groups)} if groups else {"All": True}
+    _, answer = _act(session, "promote", newest["ID"], body)
+    return _follow(session, answer, detach=detach, verbose=verbose)
+
+
+@api_command()
+@click.argument("deployment")
+def unblock(session: Session, deployment: str) -> int:
+    """Let the blocked deployment that DEPLOYMENT names go on."""
+    full, _ = _act(session, "unblock", deployment, {})
+    session.out.line(f'Deployment "{short(full)}" unblocked')
+    return 0
 
 
 def _act(

@@ -186,6 +186,13 @@ def collect_garbage(session: Session) -> int:
     return 0
 
 
+@api_command()
+def reconcile_summaries(session: Session) -> int:
+    """Count the jobs' summaries anew from their allocations."""
+    session.api.put("/v1/system/reconcile/summaries")
+    return 0
+
+
 @command()
 def version() -> int:
     """Show the version."""

@@ -21,7 +21,10 @@ _TABLES_OF = {
     "job": ("jobs",),
     "node-allocs": ("allocs", "nodes"),
     "deployments": ("deployment",),
-    **{name: (name,) for name in ("jobs", "allocs", "evals", "nodes", "services", "acl_token")},
+    **{
+        name: (name,)
+        for name in ("jobs", "allocs", "evals", "nodes", "services", "acl_token", "node_pools")
+    },
 }
 
 
@@ -33,7 +36,7 @@ def watched_keys(state: State, changes: Iterable[Change]) -> dict[str, None]:
         keys[table] = None
         if change.rows is not None:
             _alloc_keys(state, change, keys)
-        elif table == "jobs":
+        elif table in ("jobs", "scaling_event"):
             keys[f"job:{change.namespace}/{change.key}"] = None
         elif change.key:
             keys[f"{table}:{change.key}"] = None

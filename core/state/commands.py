@@ -219,6 +219,23 @@ class RestoreSnapshot(Command):
     is_forced: bool = False  # even if it is of another datacenter
 
 
+class UpsertNodePool(Command):
+    pool: dict[str, Any]  # Nomad's NodePool
+
+
+class DeleteNodePool(Command):
+    name: str
+
+
+class RecordScaling(Command):
+    """A scaling event of a group: what happened, or what an autoscaler wants to be noted."""
+
+    namespace: str
+    job_id: str
+    group: str
+    event: dict[str, Any]  # Nomad's ScalingEvent without time and index
+
+
 class CollectGarbage(Command):
     """Forget what ended before these log times."""
 

@@ -28,9 +28,11 @@ from core.state.operating import (
     stage_snapshot,
 )
 from core.state.placing import apply_plans
+from core.state.pools import delete_node_pool, upsert_node_pool
 from core.state.reports import set_desired_transition, update_allocations
 from core.state.result import CommandResult
 from core.state.rollouts import delete_evaluations, upsert_deployments, upsert_evaluations
+from core.state.scaling import record_scaling
 from core.state.services import put_services
 
 if TYPE_CHECKING:
@@ -112,4 +114,7 @@ def register_all() -> None:
     register_handler(commands.Checkpoint, checkpoint)
     register_handler(commands.StageSnapshot, stage_snapshot)
     register_handler(commands.RestoreSnapshot, restore_snapshot)
+    register_handler(commands.UpsertNodePool, upsert_node_pool)
+    register_handler(commands.DeleteNodePool, delete_node_pool)
+    register_handler(commands.RecordScaling, record_scaling)
     register_handler(commands.CollectGarbage, collect_garbage)

@@ -11,6 +11,7 @@ from core.state.commands import DeregisterJob, MarkLaunch, RegisterJob, SetJobSt
 from core.state.jobs import STATUSES, VERSIONS_KEPT, JobRecord, spec_key
 from core.state.result import CommandResult
 from core.state.rollouts import put_deployment, put_evaluation
+from core.state.scaling import scaling_key
 
 if TYPE_CHECKING:
     from core.state.context import Context
@@ -215,6 +216,7 @@ def purge_job(state: "State", record: JobRecord, context: "Context") -> None:
     record = state.jobs.record(record.ordinal) or record
     state.jobs.purge(record)
     context.touched_jobs.pop(record.ordinal, None)
+    state.scaling_events.delete(scaling_key(record.namespace, record.id))
     for deployment in state.deployments.of_job(record.namespace, record.id):
         state.deployments.delete(deployment.id)
         context.changed("deployment", "DeploymentDeleted", deployment.id, record.namespace)

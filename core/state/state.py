@@ -90,6 +90,10 @@ class State:
         self.services = ServiceTable()
         self.tokens = TokenTable()
         self.calls = CallTable()
+        self.pools: Table[str, dict[str, Any]] = Table("node_pools", str, dict[str, Any])
+        self.scaling_events: Table[str, dict[str, Any]] = Table(
+            "scaling_events", str, dict[str, Any]
+        )
         self.operator: Table[str, dict[str, Any]] = Table("operator", str, dict[str, Any])
         self.staged: Table[int, bytes] = Table("staged_snapshot", int, bytes)
         self._tables: dict[str, Table[str, Any]] = {
@@ -284,6 +288,8 @@ class State:
             self.services,
             self.tokens,
             self.calls,
+            self.pools,
+            self.scaling_events,
             self.operator,
             self.staged,
             *self._tables.values(),

@@ -400,7 +400,7 @@ def test_drain_asks_with_its_deadline(serai: Serai, api: Start) -> None:
     body = started.find("PUT", path).body
     assert (body["DrainSpec"], body["MarkEligible"]) == (None, True)
     assert "one of -enable" in serai("node", "drain", r.NODE_ID).err
-    assert "is no duration" in serai("node", "drain", "-enable", "-deadline=9", r.NODE_ID).err
+    assert "is not a duration" in serai("node", "drain", "-enable", "-deadline=9", r.NODE_ID).err
 
 
 def test_eval_status_shows_why_nothing_was_placed(serai: Serai, api: Start) -> None:

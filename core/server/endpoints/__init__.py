@@ -59,6 +59,11 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Node.Evaluate | W | node_id | as Node.Eligibility |
 | NodePool.List | R L | | [NodePool] ("all", "default", and those nodes name) |
 | NodePool.Get | R | name | NodePool |
+| NodePool.Upsert | W | name; body NodePool | {Index} |
+| NodePool.Delete | W | name | {Index} |
+| Scaling.ListPolicies | R | job, type | [{ID, Enabled, Type, Target, CreateIndex, ModifyIndex}] |
+| Scaling.GetPolicy | R | id | ScalingPolicy |
+| Deployment.Unblock | W | deployment_id | refused: only rollouts over several regions are ever blocked |
 | NodePool.Nodes | R L | name | [NodeListStub] |
 | NodePool.Jobs | R L | name | [JobListStub] |
 | Service.List | R | filter | [{Namespace, Services: [{ServiceName, Tags}]}] |

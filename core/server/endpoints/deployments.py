@@ -82,6 +82,14 @@ def deployment_promote(request: Request) -> Proposal:
     )
 
 
+def deployment_unblock(request: Request) -> Answer:
+    """Let a rollout of one region go on. Only those of several regions are ever blocked."""
+    found = _deployment(request)
+    if found.status != DeploymentStatus.BLOCKED:
+        raise QueryError(400, f"can't unblock a deployment that is {found.status.value}")
+    raise QueryError(501, "deployments over several regions are not carried out yet")
+
+
 def deployment_alloc_health(request: Request) -> Proposal:
     """Set the health of allocations by hand, for jobs whose health_check is "manual"."""
     found = _deployment(request)
@@ -205,5 +213,6 @@ ENDPOINTS = {
     "Deployment.Fail": Endpoint(Kind.WRITE, deployment_fail),
     "Deployment.Pause": Endpoint(Kind.WRITE, deployment_pause),
     "Deployment.Promote": Endpoint(Kind.WRITE, deployment_promote),
+    "Deployment.Unblock": Endpoint(Kind.WRITE, deployment_unblock),
     "Deployment.SetAllocHealth": Endpoint(Kind.WRITE, deployment_alloc_health),
 }

@@ -15,6 +15,7 @@ from core.server.endpoints.shared import on_namespace
 from core.server.listing import listed, plain
 from core.server.request import Endpoint, Kind, QueryError, Request
 from core.state.jobs import JobRecord
+from core.state.scaling import events_of
 
 
 def job_list(request: Request) -> Answer:
@@ -118,11 +119,12 @@ def job_services(request: Request) -> Answer:
 def job_scale_status(request: Request) -> Answer:
     record = job_of(request)
     state = request.state
+    events = events_of(state, record.namespace, record.id)
     groups = {
         group.name: {
             "Desired": 0 if record.is_stopped else _count(group.count),
             **_group_numbers(request, record, group.name),
-            "Events": None,
+            "Events": events.get(group.name) or [],
         }
         for group in record.job.task_groups or []
     }
@@ -134,7 +136,11 @@ def job_scale_status(request: Request) -> Answer:
         "JobStopped": record.is_stopped,
         "TaskGroups": groups,
     }
-    index = max(record.job.modify_index or 1, state.jobs.allocs_index(record))
+    index = max(
+        record.job.modify_index or 1,
+        state.jobs.allocs_index(record),
+        *(event["CreateIndex"] for found in events.values() for event in found[:1]),
+    )
     return Answer(body=body, index=index)
 
 

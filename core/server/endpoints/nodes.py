@@ -1,4 +1,4 @@
-"""Node.* of the API (those of clients are in core.server.nodes), and node pools."""
+"""Node.* of the API (those of clients are in core.server.nodes)."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from core.model.node import DrainStrategy, Eligibility, Node
 from core.model.query import Answer
 from core.server import evaluations, lookups, views
 from core.server.consensus import Applied
-from core.server.endpoints.shared import checked, on_namespace
-from core.server.listing import check_prefix, listed, plain
+from core.server.endpoints.shared import checked
+from core.server.listing import check_prefix, listed
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import (
     PurgeNode,
@@ -17,18 +17,13 @@ from core.state.commands import (
     UpsertEvaluations,
 )
 
-_BUILTIN_POOLS = {
-    "all": "Node pool with all nodes in the cluster.",
-    "default": "Default node pool.",
-}
-
 
 def node_list(request: Request) -> Answer:
     check_prefix(request.text("prefix"))
-    return _listed_nodes(request, [*request.state.nodes])
+    return listed_nodes(request, [*request.state.nodes])
 
 
-def _listed_nodes(request: Request, nodes: list[Node]) -> Answer:
+def listed_nodes(request: Request, nodes: list[Node]) -> Answer:
     has_resources, has_os = request.flag("resources"), request.flag("os")
     return listed(
         request,
@@ -137,73 +132,7 @@ def _node(request: Request) -> Node:
     return node
 
 
-# --- pools ------------------------------------------------------------------------------
-
-
-def _pools(request: Request) -> dict[str, dict[str, Any]]:
-    names = dict.fromkeys(_BUILTIN_POOLS)
-    names.update(dict.fromkeys(node.node_pool for node in request.state.nodes))
-    return {
-        name: {
-            "Name": name,
-            "Description": _BUILTIN_POOLS.get(name, ""),
-            "Meta": None,
-            "NodeIdentityTTL": 0,
-            "SchedulerConfiguration": None,
-            "CreateIndex": 1,
-            "ModifyIndex": 1,
-        }
-        for name in sorted(names)
-    }
-
-
-def pool_list(request: Request) -> Answer:
-    return listed(
-        request,
-        _pools(request).values(),
-        key=lambda pool: str(pool["Name"]),
-        show=lambda pool: pool,
-        index=request.state.table_index("nodes"),
-    )
-
-
-def pool_get(request: Request) -> Answer:
-    pool = _pools(request).get(request.required("name"))
-    if pool is None:
-        raise QueryError(404, "node pool not found")
-    return Answer(body=pool, index=request.state.table_index("nodes"))
-
-
-def pool_nodes(request: Request) -> Answer:
-    pool_get(request)
-    name = request.required("name")
-    chosen = [node for node in request.state.nodes if name in ("all", node.node_pool)]
-    return _listed_nodes(request, chosen)
-
-
-def pool_jobs(request: Request) -> Answer:
-    pool_get(request)
-    name = request.required("name")
-    state = request.state
-    return listed(
-        request,
-        [
-            record
-            for record in state.jobs
-            if (record.job.node_pool or "default") == name
-            and on_namespace(request, record.namespace)
-        ],
-        key=lambda record: f"{record.namespace}.{record.id}",
-        show=lambda record: views.job_stub(
-            record.job, state.jobs.summary(record), has_meta=request.flag("meta")
-        ),
-        prefix_of=lambda record: record.id,
-        filtered_as=lambda record: plain(record.job),
-        index=state.table_index("jobs"),
-    )
-
-
-def _watch_nodes(request: Request) -> tuple[str, ...]:
+def watch_nodes(request: Request) -> tuple[str, ...]:
     return ("nodes",)
 
 
@@ -219,15 +148,11 @@ def _watch_node_allocs(request: Request) -> tuple[str, ...]:
 
 
 ENDPOINTS = {
-    "Node.List": Endpoint(Kind.READ, node_list, watches=_watch_nodes),
+    "Node.List": Endpoint(Kind.READ, node_list, watches=watch_nodes),
     "Node.Get": Endpoint(Kind.READ, node_get, watches=_watch_node),
     "Node.AllocationsOf": Endpoint(Kind.READ, node_allocations, watches=_watch_node_allocs),
     "Node.Eligibility": Endpoint(Kind.WRITE, node_eligibility),
     "Node.Drain": Endpoint(Kind.WRITE, node_drain),
     "Node.Purge": Endpoint(Kind.WRITE, node_purge),
     "Node.Evaluate": Endpoint(Kind.WRITE, node_evaluate),
-    "NodePool.List": Endpoint(Kind.READ, pool_list, watches=_watch_nodes),
-    "NodePool.Get": Endpoint(Kind.READ, pool_get, watches=_watch_nodes),
-    "NodePool.Nodes": Endpoint(Kind.READ, pool_nodes, watches=_watch_nodes),
-    "NodePool.Jobs": Endpoint(Kind.READ, pool_jobs, watches=lambda request: ("jobs",)),
 }

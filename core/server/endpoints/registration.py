@@ -8,7 +8,7 @@ from core.jobspec import canonicalize, diff_jobs, error_text, validate, warnings
 from core.model.allocation import DesiredTransition
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.instant import ZERO_TIME, rfc3339_of_ns
-from core.model.job import Job
+from core.model.job import Job, TaskGroup
 from core.model.query import Answer
 from core.scheduler import dry_run
 from core.server import children, evaluations
@@ -27,6 +27,7 @@ from core.server.request import (
 from core.server.views import alloc_stub
 from core.state.commands import (
     DeregisterJob,
+    RecordScaling,
     RegisterJob,
     SetDesiredTransition,
     SetJobStability,
@@ -355,15 +356,19 @@ def job_scale(request: Request) -> Proposal:
     record = job_of(request)
     target = request.field("Target", dict, {})
     count = request.body().get("Count")
-    if count is None:
-        raise QueryError(400, "Count must be given: recording scaling events alone is not"
-                              " possible yet")  # fmt: skip
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
         raise QueryError(400, "scaling action count can't be negative, and must be a number")
+    is_error = request.field("Error", bool, False)
+    if count is not None and is_error:
+        raise QueryError(400, "a scaling action can't have both a count and an error")
     groups = record.job.task_groups or []
     name = target.get("Group") or (groups[0].name if len(groups) == 1 else "")
-    if all(group.name != name for group in groups):
+    group = next((one for one in groups if one.name == name), None)
+    if group is None:
         raise QueryError(400, f'task group "{name}" specified for scaling does not exist in job')
+    if count is None:
+        return _scaling_note(request, record, name, is_error=is_error)
+    _check_bounds(group, count)
     if record.is_stopped:
         raise QueryError(400, "cannot scale a stopped job")
     deployment = request.state.deployments.latest_of_job(record.namespace, record.id)
@@ -372,15 +377,73 @@ def job_scale(request: Request) -> Proposal:
             raise QueryError(400, "job scaling blocked due to active deployment")
     expected = request.field("JobModifyIndex", int, 0)
     scaled = [
-        msgspec.structs.replace(group, count=count) if group.name == name else group
-        for group in groups
+        msgspec.structs.replace(one, count=count) if one.name == name else one for one in groups
     ]
-    return registered(
+    proposal = registered(
         request,
         msgspec.structs.replace(record.job, task_groups=scaled),
         EvalTrigger.SCALING,
         check_index=expected or record.job.job_modify_index,
     )
+    register = proposal.commands[0]
+    eval_id = register.evaluation.id if register.evaluation is not None else None
+    event = _scaling_event(request, group, count=count, is_error=False, eval_id=eval_id)
+    noted = RecordScaling(namespace=record.namespace, job_id=record.id, group=name, event=event)
+    return Proposal([*proposal.commands, noted], proposal.answer)
+
+
+def _check_bounds(group: TaskGroup, count: int) -> None:
+    """Refuse a count outside the group's `scaling` block.
+
+    Raises:
+        QueryError: 400.
+    """
+    if group.scaling is None:
+        return
+    low, high = group.scaling.min, group.scaling.max
+    if low is not None and count < low:
+        raise QueryError(400, f"group count was less than scaling policy minimum: {count} < {low}")
+    if high and count > high:
+        raise QueryError(
+            400, f"group count was greater than scaling policy maximum: {count} > {high}"
+        )
+
+
+def _scaling_note(
+    request: Request, record: JobRecord, group_name: str, *, is_error: bool
+) -> Proposal:
+    """Note an event that changes nothing: what an autoscaler found out, or failed at."""
+    group = next(one for one in record.job.task_groups or [] if one.name == group_name)
+    event = _scaling_event(request, group, count=None, is_error=is_error, eval_id=None)
+    command = RecordScaling(
+        namespace=record.namespace, job_id=record.id, group=group_name, event=event
+    )
+
+    def answer(applied: Applied) -> Answer:
+        checked(applied)
+        body = {
+            "EvalID": "",
+            "EvalCreateIndex": 0,
+            "JobModifyIndex": record.job.job_modify_index or 0,
+            "Warnings": "",
+            "Index": applied.index,
+        }
+        return Answer(body=body, index=applied.index)
+
+    return Proposal([command], answer)
+
+
+def _scaling_event(
+    request: Request, group: TaskGroup, *, count: int | None, is_error: bool, eval_id: str | None
+) -> dict[str, Any]:
+    return {
+        "Count": count,
+        "PreviousCount": 1 if group.count is None else group.count,
+        "Error": is_error,
+        "Message": request.field("Message", str, ""),
+        "Meta": request.field("Meta", dict, {}) or None,
+        "EvalID": eval_id,
+    }
 
 
 ENDPOINTS = {
