@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench bench-raft fuzz fuzz-gossip sockets-gossip torture mutants pages clean
+.PHONY: setup test lint demo bench fuzz fuzz-gossip sockets-gossip torture mutants pages clean
 
 setup: $(STAMP)
 
@@ -54,14 +54,13 @@ WORKERS ?= 1
 mutants: setup
 	$(BIN)/python -m sim.mutants --workers $(WORKERS) $(if $(PATCH),--patch $(PATCH))
 
-# Figures of the shipped agent. REDUCED=1 is a short run that proves nothing (exit 3 there
-# means that it ran).
+# Figures of the shipped code, program by program (bench/README.md). REDUCED=1 is a short run
+# that proves nothing (exit 3 there means that it ran); BENCH=raft runs one of them.
+BENCH ?= submission jobspec gossip raft scheduler
 bench: setup
-	$(BIN)/python -m bench.submission $(if $(REDUCED),--reduced || test $$? = 3)
-
-# What a datacenter's log can do, with both engines: three servers as processes, mutual TLS, real disks.
-bench-raft: setup
-	$(BIN)/python -m bench.raft $(if $(REDUCED),--reduced || test $$? = 3)
+	set -e; for name in $(BENCH); do \
+	    $(BIN)/python -m bench.$$name $(if $(REDUCED),--reduced || test $$? = 3); \
+	done
 
 # The tables in docs/ that are made from the code: schema, defaults, what is not carried out.
 pages: setup
