@@ -40,6 +40,7 @@ class Candidates:
     class_filtered: dict[str, int] = field(default_factory=dict)  # node class -> nodes
     class_eligibility: dict[str, bool] = field(default_factory=dict)  # by computed class
     has_escaped: bool = False
+    number: int = 0  # of these candidates among those of one `Feasibility`
 
 
 class Feasibility:
@@ -62,6 +63,7 @@ class Feasibility:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._find(demands)
+            known.number = len(self._known)
         return known
 
     def property_values(self, target: str) -> list[str | None]:

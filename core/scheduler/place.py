@@ -9,8 +9,12 @@ of its s (a better score behind a worse one is reached only through the worse on
 then at once). Sorting all (running minimum, ordinal) pairs therefore *is* the greedy order, and
 only the nodes with the `count` best first scores can take part.
 
+A few instances of a group that has none yet are chosen one by one from a column that the
+room keeps for all who ask alike (`_few`).
+
 Where placements couple nodes (spread, distinct_property) the scores of all nodes are
-renewed after each, as vectors.
+renewed after each, as vectors. Many instances with a spread over few values are taken from
+queues instead, one for each kind of node (kinds.py).
 """
 
 import random
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core.scheduler.kinds import Kinds
 from core.scheduler.room import Ask, Room
 from core.scheduler.sampling import Sampler, sample_size
 from core.scheduler.spread import PropertyLimit, SpreadScorer
@@ -25,8 +30,10 @@ from core.scheduler.view import Floats, Ints, Mask
 
 _ROUND_MAX = 1_024  # instances decided at once: bounds the score matrix
 _FIRST_BLOCK = 16
+_FIRST_DEPTH = 4
 _ARGMAX_MOST = 32  # so few are found faster one by one than by sorting
 _REASONS_MAX = 5  # nodes whose scores are kept for an explanation
+_FEW = 8
 
 
 @dataclass(slots=True)
@@ -40,6 +47,7 @@ class Wish:
     eligible: Mask
     count: int  # of the group: the denominator of anti-affinity
     collisions: Ints  # instances of this group on each node; `place` adds its own
+    candidates: int = -1  # `Candidates.number` of those eligible; -1: nobody else asks so
     affinity: Floats | None = None
     is_batch: bool = False
     is_alone: bool = False  # distinct_hosts: `occupied` nodes are closed, each takes one
@@ -79,8 +87,12 @@ class Placer:
         Args:
             avoid: Node ordinal that gets the penalty of a failed predecessor, -1 = none.
         """
-        if wish.is_coupled or avoid >= 0 or self._rng is not None:
+        if avoid >= 0 or self._rng is not None or wish.limits:
             return self._steps(wish, wanted, avoid)
+        if wish.spreads:
+            return self._spread(wish, wanted)
+        if wanted <= _FEW and self._is_plain(wish):
+            return self._few(wish, wanted)
         nodes: list[Ints] = [np.zeros(0, np.int64)]
         scores: list[Floats] = [np.zeros(0)]
         ports: list[list[int]] = []
@@ -128,7 +140,7 @@ class Placer:
                 continue
             known.add(node)
             at = np.array([node])
-            parts = {"binpack": float(self._room.head_scores(wish.ask, at)[0])}
+            parts = {"binpack": self._room.head_after(wish.ask, node, 0)}
             already = int(wish.collisions[node])
             parts["job-anti-affinity"] = -(already + 1) / max(wish.count, 1) if already else 0.0
             parts["node-reschedule-penalty"] = -1.0 if node == avoid else 0.0
@@ -197,6 +209,77 @@ class Placer:
                 total[best] = -np.inf
         return Placed(np.array(chosen, np.int64), np.array(scores), ports)
 
+    @staticmethod
+    def _is_plain(wish: Wish) -> bool:
+        """Whether a node's score for the first instance is its fitness alone."""
+        is_new = not wish.collisions.any() and (wish.occupied is None or not wish.occupied.any())
+        return is_new and wish.affinity is None and not wish.ask.has_ports
+
+    def _few(self, wish: Wish, wanted: int) -> Placed:
+        # The column shows other asks' nodes as they are; those of this group are written
+        # into it while it is in our hands, and taking them has the room renew them.
+        room, ask = self._room, wish.ask
+        column = room.standing(ask, wish.eligible, wish.candidates)
+        chosen: list[int] = []
+        scores: list[float] = []
+        while len(chosen) < wanted:
+            node = int(np.argmax(column))  # the first of equals: the lowest ordinal
+            score = float(column[node])
+            if score == -np.inf:
+                break
+            taken = chosen.count(node)
+            chosen.append(node)
+            scores.append(score)
+            crowd = -(taken + 2) / max(wish.count, 1)
+            if wish.is_alone or room.room_for(ask, node, taken + 2) < taken + 2:
+                column[node] = -np.inf
+            else:
+                column[node] = (room.head_after(ask, node, taken + 1) + crowd) / 2
+        nodes = np.array(chosen, np.int64)
+        placed = Placed(nodes, np.array(scores))
+        if chosen:
+            if len(wish.reasons) < _REASONS_MAX:
+                self._explain(wish, placed, -1)
+            self._take(wish, nodes)
+        return placed
+
+    def _spread(self, wish: Wish, wanted: int) -> Placed:
+        # The first ones one by one: their scores are kept for whoever asks why.
+        first = self._steps(wish, min(wanted, _FEW), -1)
+        left = wanted - first.nodes.size
+        if not left or first.nodes.size < _FEW:
+            return first
+        kinds = None if wish.ask.has_ports else self._kinds(wish, left)
+        if kinds is None:
+            rest = self._steps(wish, left, -1)
+        else:
+            nodes, scores = kinds.take(left)
+            rest = Placed(np.array(nodes, np.int64), np.array(scores))
+            if nodes:
+                self._take(wish, rest.nodes)
+        return Placed(
+            np.concatenate([first.nodes, rest.nodes]),
+            np.concatenate([first.scores, rest.scores]),
+            first.ports + rest.ports,
+        )
+
+    def _kinds(self, wish: Wish, wanted: int) -> Kinds | None:
+        room, ask = self._room, wish.ask
+        fits = self.fits(wish, wanted)
+        nodes = np.flatnonzero(fits)
+        total, parts = self._total(
+            wish, nodes, room.head_scores(ask, nodes), wish.collisions[nodes]
+        )
+
+        def renewed(node: int, taken: int) -> tuple[float, int]:
+            # As `_total`, for one node that took `taken` more.
+            already = int(wish.collisions[node]) + taken
+            total = room.head_after(ask, node, taken) - (already + 1) / max(wish.count, 1)
+            liking = 0.0 if wish.affinity is None else float(wish.affinity[node])
+            return total + liking, 2 + (liking != 0.0)
+
+        return Kinds.of(wish.spreads, nodes, fits[nodes], total, parts, renewed)
+
     def _sampler(self, wish: Wish, nodes: int) -> Sampler | None:
         if self._rng is None:
             return None
@@ -238,23 +321,35 @@ class Placer:
     ) -> tuple[Placed, bool]:
         # The greedy order over the first `block` nodes, as far as no other node interferes.
         members = np.sort(nodes[:block])
-        depth = int(fits[members].max())
+        held = fits[members]
+        depths = np.minimum(held, _FIRST_DEPTH)
+        while True:
+            runs = [self._keys(wish, members[depths == d], d) for d in np.unique(depths).tolist()]
+            owner, rank, keys, scores = (np.concatenate(columns) for columns in zip(*runs))
+            order = np.lexsort((rank, owner, -keys))[:wanted]
+            # A node of which all is taken that was looked at might have given more.
+            taken = np.bincount(np.searchsorted(members, owner[order]), minlength=members.size)
+            is_short = (taken == depths) & (depths < held)
+            if not is_short.any():
+                break
+            depths = np.where(is_short, np.minimum(held, depths * 8), depths)
+        owner = owner[order]
+        placed = Placed(owner, scores[order])
+        if block < nodes.size:
+            key, rival = keys[order], heads[block]
+            before = (key > rival) | ((key == rival) & (owner < nodes[block]))
+            return placed, int(before.sum()) >= wanted
+        return placed, True
+
+    def _keys(self, wish: Wish, members: Ints, depth: int) -> tuple[Ints, Ints, Floats, Floats]:
+        # Of each member's first `depth` instances: owner, number, least score so far, score.
         fit = self._room.run_scores(wish.ask, members, depth)
-        already = wish.collisions[members][:, None] + np.arange(depth)
+        number = np.broadcast_to(np.arange(depth), fit.shape)
+        already = wish.collisions[members][:, None] + number
         total, parts = self._total(wish, members[:, None], fit, already)
         scores = total / parts
-        is_held = np.arange(depth) < fits[members][:, None]
-        keys = np.minimum.accumulate(np.where(is_held, scores, -np.inf), axis=1)
-        order = np.argsort(-keys, axis=None, kind="stable")  # then by ordinal, then by depth
-        order = order[: min(wanted, int(is_held.sum()))]
-        owner = members[order // depth]
-        if block < nodes.size:
-            key, rival = keys.reshape(-1)[order], heads[block]
-            before = (key > rival) | ((key == rival) & (owner < nodes[block]))
-            sure = int(before.sum())
-            if sure < wanted:
-                return Placed(owner, scores.reshape(-1)[order]), False
-        return Placed(owner, scores.reshape(-1)[order]), True
+        keys = np.minimum.accumulate(scores, axis=1)
+        return np.repeat(members, depth), number.reshape(-1), keys.reshape(-1), scores.reshape(-1)
 
 
 def _best(heads: Floats, wanted: int) -> Ints:

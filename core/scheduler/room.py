@@ -17,6 +17,7 @@ from core.scheduler.view import Floats, Ints, Mask, NodesView
 
 PORT_LAST = 65_535
 _HEADS_KEPT = 4
+_STANDINGS_KEPT = 512
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +59,8 @@ class Room:
         self._port_offset = rng.getrandbits(16)
         self._heads: dict[tuple[int, int], Floats] = {}  # fitness by ordinal, by (cpu, memory)
         self._steps: dict[tuple[int, int], tuple[Floats, Floats]] = {}
+        self._standings: dict[tuple[int, int, int, int], _Standing] = {}
+        self._changed: list[int] = []  # ordinals, in order: what standings have yet to follow
         self._port_range: tuple[Ints, Ints] | None = None
         self._dynamic_free: Ints | None = None
 
@@ -137,6 +140,63 @@ class Room:
             self._memory_factor[nodes],
         )
 
+    def head_after(self, ask: Ask, node: int, taken: int) -> float:
+        """Return one node's fitness for one instance more, `taken` of this ask being there."""
+        view = self.view
+        cpu_left = int(view.cpu_capacity[node]) - int(self.cpu_used[node]) - taken * ask.cpu
+        memory_left = (
+            int(view.memory_capacity[node]) - int(self.memory_used[node]) - taken * ask.memory
+        )
+        return self._fitness_one(ask.cpu, ask.memory, node, cpu_left, memory_left)
+
+    def standing(self, ask: Ask, eligible: Mask, number: int) -> Floats:
+        """Return each node's fitness for the first instance of an ask, -inf where none fits.
+
+        The column is kept and follows what is taken, for jobs that ask alike come in rows.
+        The caller may write into it at nodes that it takes from before he asks again.
+
+        Args:
+            eligible: The same for all calls with one `number`.
+            number: Of the candidates (`Candidates.number`), -1 = keep nothing.
+        """
+        key = ask.cpu, ask.memory, ask.disk, number
+        kept = self._standings.get(key)
+        if kept is None:
+            if len(self._standings) >= _STANDINGS_KEPT:
+                del self._standings[next(iter(self._standings))]
+            everywhere = np.arange(len(self))
+            column = np.where(
+                self.fits(ask, eligible, 1) > 0, self._head_scores(ask, everywhere), -np.inf
+            )
+            if number >= 0:
+                self._standings[key] = _Standing(column, len(self._changed))
+            return column
+        if kept.followed < len(self._changed):
+            nodes = np.array(sorted(set(self._changed[kept.followed :])), np.int64)
+            kept.followed = len(self._changed)
+            view, holds = self.view, eligible[nodes]
+            for asked, capacity, used in (
+                (ask.cpu, view.cpu_capacity, self.cpu_used),
+                (ask.memory, view.memory_capacity, self.memory_used),
+                (ask.disk, view.disk_capacity, self.disk_used),
+            ):
+                if asked > 0:
+                    holds = holds & (used[nodes] + asked <= capacity[nodes])
+            kept.column[nodes] = np.where(holds, self._head_scores(ask, nodes), -np.inf)
+        return kept.column
+
+    def room_for(self, ask: Ask, node: int, most: int) -> int:
+        """Return how many instances one node holds, at most `most`. Ports do not count."""
+        view = self.view
+        for asked, capacity, used in (
+            (ask.cpu, view.cpu_capacity, self.cpu_used),
+            (ask.memory, view.memory_capacity, self.memory_used),
+            (ask.disk, view.disk_capacity, self.disk_used),
+        ):
+            if asked > 0:
+                most = min(most, int(capacity[node] - used[node]) // asked)
+        return max(most, 0)
+
     def run_scores(self, ask: Ask, nodes: Ints, depth: int) -> Floats:
         """Return [len(nodes), depth]: the fitness for the first, second, ... instance there."""
         before = np.arange(depth, dtype=np.int64)
@@ -206,6 +266,7 @@ class Room:
         self._memory_factor[nodes] = power10(
             (view.memory_capacity[nodes] - self.memory_used[nodes]) / self._memory_whole[nodes]
         )
+        self._changed += nodes.tolist()
         for (cpu, memory), kept in self._heads.items():
             kept[nodes] = self._head_scores(Ask(cpu, memory, 0), nodes)
 
@@ -217,19 +278,25 @@ class Room:
         self.disk_used[node] += count * ask.disk
         cpu_left = int(view.cpu_capacity[node]) - int(self.cpu_used[node])
         memory_left = int(view.memory_capacity[node]) - int(self.memory_used[node])
-        cpu_whole, memory_whole = float(self._cpu_whole[node]), float(self._memory_whole[node])
-        cpu_factor = power10_one(cpu_left / cpu_whole)
-        memory_factor = power10_one(memory_left / memory_whole)
-        self._cpu_factor[node], self._memory_factor[node] = cpu_factor, memory_factor
+        self._cpu_factor[node] = power10_one(cpu_left / float(self._cpu_whole[node]))
+        self._memory_factor[node] = power10_one(memory_left / float(self._memory_whole[node]))
+        self._changed.append(node)
         for (cpu, memory), kept in self._heads.items():
-            cpu_steps, memory_steps = self._steps_of(cpu, memory)
-            kept[node] = fitness_one(
-                cpu_factor * float(cpu_steps[self._cpu_shape[node]]),
-                memory_factor * float(memory_steps[self._memory_shape[node]]),
-                (cpu_left - cpu) / cpu_whole,
-                (memory_left - memory) / memory_whole,
-                self.algorithm,
-            )
+            kept[node] = self._fitness_one(cpu, memory, node, cpu_left, memory_left)
+
+    def _fitness_one(
+        self, cpu: int, memory: int, node: int, cpu_left: int, memory_left: int
+    ) -> float:
+        # As `_fitness`; what is left is before the ask.
+        cpu_whole, memory_whole = float(self._cpu_whole[node]), float(self._memory_whole[node])
+        cpu_steps, memory_steps = self._steps_of(cpu, memory)
+        return fitness_one(
+            power10_one(cpu_left / cpu_whole) * float(cpu_steps[self._cpu_shape[node]]),
+            power10_one(memory_left / memory_whole) * float(memory_steps[self._memory_shape[node]]),
+            (cpu_left - cpu) / cpu_whole,
+            (memory_left - memory) / memory_whole,
+            self.algorithm,
+        )
 
     # --- ports --------------------------------------------------------------------
 
@@ -302,6 +369,14 @@ class Room:
             columns = np.array(bounds or [(1, 0)], dtype=np.int64)[classes.of_node]
             self._port_range = (columns[:, 0].copy(), columns[:, 1].copy())
         return self._port_range
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A kept column of `Room.standing`."""
+
+    column: Floats
+    followed: int  # how many of the room's changes are in it
 
 
 def _first_port(node: Node | None) -> int:

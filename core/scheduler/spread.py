@@ -57,6 +57,30 @@ class SpreadScorer(PropertyCounts):
         result: Floats = padded[self.value_of[nodes]]
         return result
 
+    def by_value(self, counts: list[int], used: list[bool]) -> list[float]:
+        """Return what `scores` gives nodes of each value, were these the counts.
+
+        Args:
+            counts, used: By value, as `PropertyCounts` has them.
+        """
+        if self._desired is not None:
+            return [
+                ((wanted - (count + 1)) / wanted) * self._weight if wanted > 0.0 else -1.0
+                for wanted, count in zip(self._desired.tolist(), counts)
+            ]
+        if True not in used:
+            return [0.0] * len(counts)
+        held = [count for count, is_used in zip(counts, used) if is_used]
+        least, most = min(held), max(held)
+        if least == most:
+            at_least = -1.0
+        else:
+            at_least = (most - least) / least if least > 0 else 1.0
+        return [
+            at_least if count == least else (least - count) / least if least > 0 else -1.0
+            for count in counts
+        ]
+
     def _targeted(self, desired: Floats) -> Floats:
         has_target = desired >= 0.0
         whole = np.where(desired > 0.0, desired, 1.0)

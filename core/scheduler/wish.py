@@ -38,6 +38,7 @@ class WishMaker:
         return Wish(
             ask=ask,
             eligible=candidates.eligible,
+            candidates=candidates.number,
             count=1 if group.count is None else group.count,
             collisions=np.bincount(nodes, minlength=candidates.eligible.size).astype(np.int64),
             affinity=self._feasibility.affinity(self._job, group),

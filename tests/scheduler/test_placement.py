@@ -369,3 +369,79 @@ def test_an_even_spread_levels_the_values(kit: Any) -> None:
     for row in world.rows(job):
         per_value[world.node_of(row) % 3] += 1
     assert per_value == [3, 3, 3]
+
+
+@_FEW
+@given(
+    labels=st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=40),
+    ask=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+    wanted=st.integers(9, 150),
+    percent=st.sampled_from([None, 50, 90]),
+    weights=st.lists(st.integers(1, 100), min_size=1, max_size=2),
+    algorithm=st.sampled_from(["binpack", "spread"]),
+)
+def test_many_with_a_spread_are_exactly_one_after_the_other(
+    labels: list[str | None],
+    ask: tuple[int, int],
+    wanted: int,
+    percent: int | None,
+    weights: list[int],
+    algorithm: str,
+) -> None:
+    import random
+
+    def place(step: int) -> list[float]:
+        size = len(labels)
+        view = _view(
+            [1000 + 500 * (n % 3) for n in range(size)], [2000] * size, [7 * n for n in range(size)]
+        )
+        targets = [SpreadTarget(value="a", percent=percent)] if percent else None
+        nodes = np.zeros(0, np.int64)
+        scorers = [
+            SpreadScorer(
+                Spread(attribute="${meta.x}", weight=weight, spread_target=targets),
+                weight / sum(weights), wanted, labels, nodes,
+            )
+            for weight in weights
+        ]  # fmt: skip
+        wish = Wish(
+            ask=Ask(*ask, disk=0),
+            eligible=np.ones(size, np.bool_),
+            count=wanted,
+            collisions=np.zeros(size, np.int64),
+            spreads=scorers,
+        )
+        placer = Placer(Room(view, random.Random(0), algorithm=algorithm))
+        scores: list[float] = []
+        for _ in range(0, wanted, step):
+            scores += placer.place(wish, min(step, wanted - len(scores))).scores.tolist()
+        return scores
+
+    assert place(wanted) == pytest.approx(place(1), abs=1e-12)
+
+
+@_FEW
+@given(
+    cpu=st.lists(st.sampled_from([1000, 2000, 4000]), min_size=1, max_size=20),
+    asks=st.lists(st.tuples(st.sampled_from([100, 300]), st.integers(1, 5)), max_size=12),
+)
+def test_a_kept_column_follows_what_others_take(
+    cpu: list[int], asks: list[tuple[int, int]]
+) -> None:
+    import random
+
+    def place(number: int) -> list[int]:
+        room = Room(_view(cpu, [5000] * len(cpu), [0] * len(cpu)), random.Random(0))
+        chosen: list[int] = []
+        for ask, wanted in asks:
+            wish = Wish(
+                ask=Ask(ask, 50, disk=0),
+                eligible=np.ones(len(cpu), np.bool_),
+                count=wanted,
+                collisions=np.zeros(len(cpu), np.int64),
+                candidates=number,
+            )
+            chosen += Placer(room).place(wish, wanted).nodes.tolist()
+        return chosen
+
+    assert place(1) == place(-1)
