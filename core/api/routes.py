@@ -73,6 +73,7 @@ ROUTES: Final = (
     Route(WRITE, "deployment/allocation-health/{deployment_id}", "Deployment.SetAllocHealth"),
     Route(READ, "deployment/{deployment_id}", "Deployment.Get"),
     Route(READ, "nodes", "Node.List"),
+    Route(READ, "federation/status", "Federation.Status"),
     Route(READ, "scaling/policies", "Scaling.ListPolicies"),
     Route(READ, "scaling/policy/{id}", "Scaling.GetPolicy"),
     Route(READ, "node/pools", "NodePool.List"),

@@ -224,6 +224,10 @@ class Coordinator:
         """Return every known datacenter's verdict on a job, own debits taken off."""
         return judge_all(job, self.host.sites(), self._debits)
 
+    def sites(self) -> list[Site]:
+        """Return every datacenter as its newest digest shows it, our own live."""
+        return self.host.sites()
+
     def debit(self, site: Site, job: Job) -> None:
         self._debits.add(site, asks_of(job))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from core.federation.choice import Site
 from core.federation.where import Where
 from core.model.host import Peer
 from core.model.query import Query
@@ -25,6 +26,9 @@ class Federation(Protocol):
 
     def locate(self, query: Query, then: Callable[[Where], None]) -> None:
         """Say where `query` belongs: the home of a known job, the choice for a new one."""
+
+    def sites(self) -> list[Site]:
+        """Return every datacenter as its newest digest shows it, our own live."""
 
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""

@@ -75,3 +75,20 @@ def test_a_datacenter_that_does_not_answer_is_never_silently_missing() -> None:
     stale = world.ask(one, "Job.List", stale=True)
     assert [row["ID"] for row in stale.body] == ["a"]
     assert stale.headers["X-Serai-Missing-Datacenters"] == "eu-2"
+
+
+def test_federation_status_shows_each_datacenter_and_its_distance() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    rows = world.ask(one, "Federation.Status").body
+    assert [(row["Datacenter"], row["IsOwn"]) for row in rows] == [("eu-1", True), ("eu-2", False)]
+    own, other = rows
+    assert own["DigestAgeSeconds"] == 0.0 and 0 < other["DigestAgeSeconds"] < 10
+    assert other["RoundTripMilliseconds"] == 2.0, "a millisecond each way"
+    assert other["ClockOffsetMilliseconds"] == 0.0
+    assert own["HasQuorum"] is True and other["HasQuorum"] is True
+    assert other["NodesReady"] == 1 and other["FreeCPU"] == other["TotalCPU"] > 0
+    world.kill(two)
+    world.run(40)
+    gone = world.ask(one, "Federation.Status").body[1]
+    assert gone["ServersAlive"] == 0 and "no live server" in gone["Error"]

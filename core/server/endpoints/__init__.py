@@ -61,6 +61,7 @@ region given, by any server there), C = carried to the node that runs the alloca
 | NodePool.Get | R | name | NodePool |
 | NodePool.Upsert | W | name; body NodePool | {Index} |
 | NodePool.Delete | W | name | {Index} |
+| Federation.Status | A | | [{Region, Datacenter, ID, ServersAlive, Servers, HasQuorum, DigestAgeSeconds, NodesReady, FreeCPU, ..., Queue, Blocked, RoundTripMilliseconds, ClockOffsetMilliseconds, Error}]; Serai's own |
 | Scaling.ListPolicies | R | job, type | [{ID, Enabled, Type, Target, CreateIndex, ModifyIndex}] |
 | Scaling.GetPolicy | R | id | ScalingPolicy |
 | Deployment.Unblock | W | deployment_id | refused: only rollouts over several regions are ever blocked |

@@ -1,0 +1,125 @@
+"""Federation.Status: every datacenter as this server sees it, and how far away it is.
+
+What a datacenter says of itself is as old as its digest, and the age is shown. The round
+trip is measured now, by a call to one live server there; the same call brings its clock.
+"""
+
+from typing import Any, Final
+
+from core.federation.choice import Site
+from core.model.host import CallDone, Now
+from core.model.query import Answer
+from core.server.context import Server
+from core.server.launching import CLOCK
+from core.server.membership import ServerSite
+from core.server.request import Deferred, Endpoint, Kind, Request, Respond
+
+_TIMEOUT_US: Final = 2_000_000
+
+
+def federation_status(request: Request) -> Deferred:
+    """Ask one server of every datacenter and answer when all did, or after two seconds."""
+    server = request.server
+
+    def start(respond: Respond) -> None:
+        rows = _rows(server)
+        asked = {
+            row["ID"]: alive[0].rpc
+            for row in rows
+            if row["ID"] != server.datacenter_id
+            and (alive := server.membership.servers_of_datacenter(row["ID"]))
+        }
+        waiting = len(asked)
+
+        def done(row: dict[str, Any], sent: Now, event: CallDone) -> None:
+            nonlocal waiting
+            waiting -= 1
+            took_us = server.now.mono_us - sent.mono_us
+            body = event.body if isinstance(event.body, dict) else {}
+            theirs = body.get("wall_us")
+            if event.error or not isinstance(theirs, int):
+                row["Error"] = event.error or "its answer is not understood"
+            else:
+                row["RoundTripMilliseconds"] = round(took_us / 1000, 1)
+                row["ClockOffsetMilliseconds"] = round(
+                    (theirs - sent.wall_us - took_us // 2) / 1000, 1
+                )
+            if not waiting:
+                respond(_answer(rows))
+
+        if not asked:
+            respond(_answer(rows))
+        for row in rows:
+            address = asked.get(row["ID"])
+            if address is None:
+                if row["ID"] != server.datacenter_id:
+                    row["Error"] = "no live server is known"
+                continue
+            server.outbox.ask(
+                address, CLOCK, None, _TIMEOUT_US,
+                lambda event, row=row, sent=server.now: done(row, sent, event),  # type: ignore[misc]
+            )  # fmt: skip
+
+    return Deferred(start)
+
+
+def _answer(rows: list[dict[str, Any]]) -> Answer:
+    return Answer(body=rows, index=1)
+
+
+def _rows(server: Server) -> list[dict[str, Any]]:
+    sites: dict[str, list[ServerSite]] = {}
+    for one in server.membership.sites().values():
+        if one.datacenter_id:
+            sites.setdefault(one.datacenter_id, []).append(one)
+    digests = {site.digest.datacenter_id: site for site in server.federation.sites()}
+    rows = [
+        _row(server, datacenter_id, found, digests.get(datacenter_id))
+        for datacenter_id, found in sites.items()
+    ]
+    return sorted(rows, key=lambda row: (row["Region"], row["Datacenter"], row["ID"]))
+
+
+def _row(
+    server: Server, datacenter_id: str, sites: list[ServerSite], site: Site | None
+) -> dict[str, Any]:
+    is_own = datacenter_id == server.datacenter_id
+    row: dict[str, Any] = {
+        "Region": sites[0].region,
+        "Datacenter": sites[0].datacenter,
+        "ID": datacenter_id,
+        "IsOwn": is_own,
+        "ServersAlive": sum(one.is_alive for one in sites),
+        "Servers": len(sites),
+        "RoundTripMilliseconds": 0.0 if is_own else None,
+        "ClockOffsetMilliseconds": 0.0 if is_own else None,
+        "Error": "",
+        "DigestAgeSeconds": None,
+        "HasQuorum": None,
+    }
+    if site is not None:
+        digest = site.digest
+        row |= {
+            "IsAuthority": digest.is_authority,
+            "IsDraining": digest.is_draining,
+            "HasQuorum": digest.has_quorum,
+            "DigestAgeSeconds": 0.0 if site.age_us is None else round(site.age_us / 1e6, 1),
+            "NodesReady": digest.nodes_ready,
+            "TotalCPU": digest.total.cpu,
+            "FreeCPU": digest.free.cpu,
+            "TotalMemoryMB": digest.total.memory,
+            "FreeMemoryMB": digest.free.memory,
+            "FreeDiskMB": digest.free.disk,
+            "LargestSlotCPU": digest.slot_free.cpu,
+            "LargestSlotMemoryMB": digest.slot_free.memory,
+            "Queue": digest.queue_depth,
+            "Blocked": digest.blocked,
+            "Refused": digest.refused,
+        }
+    if is_own:
+        # A follower's digest says nothing of the quorum; that a leader is heard does.
+        row["HasQuorum"] = server.consensus.leader_address() != ""
+    return row
+
+
+ENDPOINTS = {"Federation.Status": Endpoint(Kind.AGENT, federation_status)}
