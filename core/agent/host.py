@@ -199,7 +199,11 @@ class AgentHost:
         pending = _Pending()
         self._waiting[loop.role, number] = pending
         try:
-            loop.deliver(h.Requested(number, method, body, peer))
+            request = h.Requested(number, method, body, peer)
+            if loop is self.server:
+                loop.gather(request)
+            else:  # a client takes few calls, and none that waits for a disk
+                loop.deliver(request)
             with trio.move_on_after(timeout_s):
                 await pending.done.wait()
         finally:

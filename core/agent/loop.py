@@ -3,6 +3,10 @@
 An effect may cause an event at once (a call to ourselves, for one). So events queue,
 and one is handled to its end before the next: a machine is never entered twice.
 
+Calls of others may be gathered (`gather`): those that came while the loop was busy reach
+the machine as one event. Under load that is what makes a group commit large; a call that
+comes alone waits for one turn of the event loop.
+
 An exception out of a machine, or out of what carries out an effect, leaves behind a
 half-changed state that nobody has thought through. Going on could persist or acknowledge
 it, so the loop stops for good and reports why; the agent ends, and the next start
@@ -17,7 +21,16 @@ from typing import Any, Protocol
 
 import trio
 
-from core.model.host import FOREVER_US, Effect, Event, Machine, Now, Tick
+from core.model.host import (
+    FOREVER_US,
+    Effect,
+    Event,
+    Machine,
+    Now,
+    Requested,
+    RequestedTogether,
+    Tick,
+)
 
 
 def now() -> Now:
@@ -51,6 +64,7 @@ class MachineLoop:
         self._carry_out = carry_out
         self._recorder = recorder
         self._queue: deque[Event] = deque()
+        self._gathered: list[Requested] = []
         self._is_draining = False
         self._rearm = trio.Event()
         self._armed_us = FOREVER_US
@@ -82,10 +96,24 @@ class MachineLoop:
         if self.machine.deadline_us < self._armed_us:
             self._rearm.set()
 
+    def gather(self, request: Requested) -> None:
+        """Hand a call to the machine soon, with all others that come until then."""
+        if not self.is_stopped:
+            self._gathered.append(request)
+            self._rearm.set()
+
+    def _deliver_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        if len(gathered) == 1:
+            self.deliver(gathered[0])
+        elif gathered:
+            self.deliver(RequestedTogether(tuple(gathered)))
+
     def stop(self) -> None:
         """Hand the machine nothing more; effects of the event at hand are still carried out."""
         self.is_stopped = True
         self._queue.clear()
+        self._gathered.clear()
 
     def _step(self, event: Event) -> None:
         moment = now()
@@ -105,9 +133,13 @@ class MachineLoop:
             self._carry_out(effect)
 
     async def run_timers(self) -> None:
-        """Deliver `Tick` whenever the machine's deadline is reached, until it is stopped."""
+        """Deliver `Tick` whenever the machine's deadline is reached, and what was gathered.
+
+        Until the machine is stopped.
+        """
         while not self.is_stopped:
             self._rearm = trio.Event()
+            self._deliver_gathered()
             self._armed_us = self.machine.deadline_us
             left_us = self._armed_us - time.monotonic_ns() // 1000
             if left_us > 0:

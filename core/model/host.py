@@ -19,7 +19,8 @@ machine; here is what all share: time, and calls between agents.
 * `Call` asks another agent; exactly one `CallDone` follows, with the error text
   "timeout" or "unreachable: ..." when no answer came.
 * `Requested` brings somebody's call; exactly one `Reply` must follow, now or later.
-  `source` is "local" for this agent's own HTTP API.
+  `source` is "local" for this agent's own HTTP API. `RequestedTogether` brings several, so
+  that what follows from all of them (a proposal, a message) is done once; servers take it.
 * `Send` is a message that needs no answer (raft); it may be lost.
 """
 
@@ -78,6 +79,12 @@ class Requested(Event, frozen=True):
     method: str  # "Query", "Raft.Message", "Node.Register", ...
     body: Any
     source: Peer = LOCAL
+
+
+class RequestedTogether(Event, frozen=True):
+    """Several calls that came while the host was busy: taken in order, carried out as one."""
+
+    requests: tuple[Requested, ...]
 
 
 class CallDone(Event, frozen=True):

@@ -48,6 +48,7 @@ from core.model.host import (
     MessageReceived,
     Now,
     Requested,
+    RequestedTogether,
     Tick,
 )
 from core.model.node import NodeStatus
@@ -175,6 +176,9 @@ class ServerMachine:
                 pass
             case Requested():
                 self._on_requested(event)
+            case RequestedTogether():
+                for one in event.requests:
+                    self._on_requested(one)
             case CallDone():
                 server.outbox.on_call_done(event)
             case MessageReceived():

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from core.agent.loop import MachineLoop, now
-from core.model.host import FOREVER_US, Effect, Event, Log, Now, Requested, Tick
+from core.model.host import FOREVER_US, Effect, Event, Log, Now, Requested, RequestedTogether, Tick
 
 
 class Scripted:
@@ -194,3 +194,18 @@ async def test_timers_end_with_a_failed_machine() -> None:
     with trio.fail_after(5):
         await loop.run_timers()
     assert failures == ["Tick"]
+
+
+async def test_calls_that_come_together_are_one_event() -> None:
+    machine = Scripted()
+    loop = loop_of(machine)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.run_timers)
+        await trio.testing.wait_all_tasks_blocked()
+        loop.gather(request(1))
+        loop.gather(request(2))
+        await trio.testing.wait_all_tasks_blocked()
+        loop.gather(request(3))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert machine.seen == [RequestedTogether((request(1), request(2))), request(3)]
