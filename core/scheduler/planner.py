@@ -31,7 +31,7 @@ from core.scheduler.rollout import Rollout, roll_out
 from core.scheduler.room import Ask, Room
 from core.scheduler.system import reconcile_system
 from core.scheduler.view import GENERATIONS, Ints, JobView, SchedulerConfig
-from core.scheduler.wish import WishMaker
+from core.scheduler.wish import WishMaker, nodes_kept
 
 _SYSTEM = ("system", "sysbatch")
 
@@ -127,10 +127,7 @@ class _JobWork:
         self.rollout = roll_out(view, self.changes, self._evaluation, planner.new_id)
         self._stop_all()
         if view.job is not None and not view.is_stopped:
-            maker = WishMaker(view, view.job, self.changes, planner.feasibility)
-            for one in self.changes:
-                if one.group is not None:
-                    self._group(maker, view.job, one, one.group, is_system=is_system)
+            self._place_all(view.job, is_system=is_system)
         for row in self._lent:
             self._lend(row, is_back=True)
         self._displacing.give_back()
@@ -176,10 +173,37 @@ class _JobWork:
 
     # --- one group ------------------------------------------------------------------
 
-    def _group(
-        self, maker: WishMaker, job: Job, one: GroupChanges, group: TaskGroup, *, is_system: bool
-    ) -> None:
-        resources = resources_of_group(group, self._planner.config)
+    def _place_all(self, job: Job, *, is_system: bool) -> None:
+        feasibility = self._planner.feasibility
+        kept = nodes_kept(self._view, self.changes)
+        maker = WishMaker(job, kept, feasibility)
+        work = [
+            (one, self._portions(job, one.group, one))
+            for one in self.changes
+            if one.group is not None
+        ]
+        # What is placed in portions has wishes of its own for each, made when the one before
+        # is placed: all count the same instances.
+        is_divided = any(
+            len(portions) > 1 or any(portion.job is not job for portion in portions)
+            for _, portions in work
+        )
+        for one, portions in work:
+            self._update_in_place(job, one)
+            self.queued[one.name] = self.placed[one.name] = 0
+            for portion in portions:
+                if is_divided:
+                    maker = WishMaker(portion.job, kept, feasibility)
+                filled = self._place(maker, portion, is_system=is_system)
+                one.preemptions += sum(len(rows) for _, rows in filled.displaced)
+                if is_divided and filled.node:
+                    before = kept.get(one.name, np.zeros(0, np.int64))
+                    kept[one.name] = np.append(before, filled.node)
+
+    def _update_in_place(self, job: Job, one: GroupChanges) -> None:
+        if not one.in_place or one.group is None:
+            return
+        resources = resources_of_group(one.group, self._planner.config)
         for row in one.in_place:
             self._in_place.append(
                 InPlaceUpdate(
@@ -189,15 +213,6 @@ class _JobWork:
                     deployment_id=self.rollout.deployment_id,
                 )
             )
-        self.queued[group.name] = self.placed[group.name] = 0
-        for portion in self._portions(job, group, one):
-            is_newest = portion.job is job
-            portion_maker = (
-                maker
-                if is_newest
-                else WishMaker(self._view, portion.job, self.changes, self._planner.feasibility)
-            )
-            one.preemptions += self._place(portion_maker, portion, is_system=is_system)
 
     def _portions(self, job: Job, group: TaskGroup, one: GroupChanges) -> list[Portion]:
         # Usually one; canaries and what comes back in an older version have their own.
@@ -214,8 +229,7 @@ class _JobWork:
             parts[key].replacements.append(replacement)
         return [part for part in parts.values() if part.fresh.size or part.replacements]
 
-    def _place(self, maker: WishMaker, portion: Portion, *, is_system: bool) -> int:
-        # Returns how many allocations of other jobs give way.
+    def _place(self, maker: WishMaker, portion: Portion, *, is_system: bool) -> Filled:
         job, group = portion.job, portion.group
         candidates = self._planner.feasibility.candidates(job, group)
         wish = maker.wish(group, ask_of_group(group), candidates)
@@ -235,7 +249,7 @@ class _JobWork:
             self._candidates.append(candidates)
         self.placed[group.name] += len(filled.index)
         if not filled.index:
-            return 0
+            return filled
         metric = placed_metric(self._room, pool, candidates, wish)
         index = np.array(filled.index, np.int64)
         is_newest = job is self._view.job
@@ -261,7 +275,7 @@ class _JobWork:
                 canary=portion.is_canary,
             )
         )
-        return sum(len(rows) for _, rows in filled.displaced)
+        return filled
 
     def _generations(self, group: str, index: Ints) -> Ints:
         # A canary and what replaces a lost instance of its index may come in one plan.

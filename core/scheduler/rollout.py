@@ -5,7 +5,7 @@ first instances are placed, or running ones change. It ends *successful* when ev
 has all its instances healthy and nothing is left to change, and is *cancelled* when the
 job moves on or stops. That it fails (an unhealthy instance, a deadline) is decided by
 whoever watches the reports; here a failed or paused one only holds the rollout
-(reconcile.py, `update_limit`).
+(reconcile.py, `update_limit`); a paused one does not end before it is resumed.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def roll_out(
             rollout.ended = _end(current, DeploymentStatus.CANCELLED, STOPPED)
         elif not is_ours:
             rollout.ended = _end(current, DeploymentStatus.CANCELLED, SUPERSEDED)
-        elif _is_complete(view, current, changes):
+        elif current.status != DeploymentStatus.PAUSED and _is_complete(view, current, changes):
             rollout.ended = _end(current, DeploymentStatus.SUCCESSFUL, SUCCESSFUL)
         else:
             rollout.deployment_id = current.id

@@ -16,11 +16,9 @@ _FALSE = ("false", "0")
 class WishMaker:
     """Makes the wishes of one job's groups; limits of the job count over all its groups."""
 
-    def __init__(
-        self, view: JobView, job: Job, changes: list[GroupChanges], feasibility: Feasibility
-    ) -> None:
-        self._job, self._feasibility = job, feasibility
-        self._kept = _nodes_kept(view, changes)
+    def __init__(self, job: Job, kept: dict[str, Ints], feasibility: Feasibility) -> None:
+        """`kept`: by group, the node of each instance that stays, see `nodes_kept`."""
+        self._job, self._feasibility, self._kept = job, feasibility, kept
         everywhere = np.concatenate([np.zeros(0, np.int64), *self._kept.values()])
         constraints = job.constraints or []
         self._occupied = self._mask(everywhere) if _is_distinct(constraints) else None
@@ -82,8 +80,8 @@ class WishMaker:
         ]
 
 
-def _nodes_kept(view: JobView, changes: list[GroupChanges]) -> dict[str, Ints]:
-    # Where each group's instances stay and run; a batch index that is done takes no node.
+def nodes_kept(view: JobView, changes: list[GroupChanges]) -> dict[str, Ints]:
+    """Return where each group's instances stay; a batch index that is done takes no node."""
     live = is_live(view)
     return {one.name: view.rows.node[one.kept[live[one.kept]]] for one in changes if one.kept.size}
 
