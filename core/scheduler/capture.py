@@ -2,7 +2,7 @@
 
 Columns are copied; records are only referred to, for apply replaces and never edits them.
 What is looked at one by one are the rows that are not in plain order: those that failed,
-were asked to move, or are unknown.
+were asked to move, are unknown, or share their index with another that runs.
 """
 
 from collections.abc import Iterable
@@ -211,6 +211,10 @@ def _add_details(state: "State", view: JobView, rows: Ints, live: Mask) -> None:
     closer = is_open & (
         (table.client_status == ClientStatus.FAILED) | (table.client_status == ClientStatus.UNKNOWN)
     )
+    shared = _shared(table, live)
+    for at in np.flatnonzero(shared).tolist():
+        view.scores[at] = float(state.allocs.columns.score[rows[at]])
+    closer |= shared
     for at in np.flatnonzero(closer | live).tolist():
         extra = extras.get(int(rows[at]))
         transition = extra.transition if extra is not None else None
@@ -219,6 +223,16 @@ def _add_details(state: "State", view: JobView, rows: Ints, live: Mask) -> None:
         )
         if closer[at] or is_moved:
             view.details[at] = state.allocs.allocation(int(rows[at]))
+
+
+def _shared(table: AllocRows, live: Mask) -> Mask:
+    # The live rows of an index of which an older generation runs too: its client is back.
+    older = live & ~table.is_newest & ~table.is_canary
+    if not older.any():
+        return older
+    place = (table.group << 32) | table.index
+    result: Mask = live & np.isin(place, place[older])
+    return result
 
 
 def _add_versions(state: "State", view: JobView, record: JobRecord, live: Mask) -> None:

@@ -9,6 +9,7 @@ newest allocation of each index that is wanted here (the share's, below the coun
     live, asked to migrate                    stop, place elsewhere
     live, its node down                       give up as lost, place
     live, node disconnected, block says wait  mark unknown, place a replacement if it says so
+    back from a disconnect, replaced          keep the one that disconnect.py prefers
     live, other version, same processes       update in place
     live, other version, other processes      replace, `max_parallel` at a time
     failed                                    place when the reschedule policy lets it, or wait
@@ -35,6 +36,7 @@ from core.model.job import Job, TaskGroup, UpdateStrategy
 from core.model.plan import AllocStop
 from core.scheduler.canary import canaries_wanted, free_indices, fronts, newest_canaries
 from core.scheduler.changes import is_destructive
+from core.scheduler.disconnect import DisconnectRule, put_reconnected_first
 from core.scheduler.reschedule import WINDOW_US, next_tracker, next_try_us
 from core.scheduler.view import Ints, JobView, Mask
 
@@ -196,6 +198,7 @@ class _GroupReconciler:
         assert view.job is not None
         self._is_batch = (view.job.type or "service") in _BATCH
         self._version = view.job.version or 0
+        self._disconnect = DisconnectRule.of(group)
         self._destructive: dict[int, bool] = {}  # by older version
         self._canaries = 0  # that the rollout waits for
         none = np.zeros(0, np.int64)
@@ -207,6 +210,7 @@ class _GroupReconciler:
         mine = rows.group == self._ordinal
         live = is_live(self._view) & mine
         newest = fronts(self._view, mine, live)
+        put_reconnected_first(self._view, self._group, newest, live)
         is_wanted = newest & np.isin(rows.index, wanted)
         for row in np.flatnonzero(live & ~is_wanted & ~rows.is_canary).tolist():
             self._stop_unwanted(row, is_front=bool(newest[row]))
@@ -283,9 +287,11 @@ class _GroupReconciler:
     def _stop_unwanted(self, row: int, *, is_front: bool) -> None:
         rows = self._view.rows
         if not is_front:
-            # One on a disconnected node can't hear of it; it stops when the node is back.
+            # One that is away can't hear of it, and may be the one to keep: it stops when its
+            # client is back and has said how it is, or is given up when it is overdue.
             is_away = self._view.node_gone.get(int(rows.node[row])) == "disconnected"
-            if is_away and not self._is_overdue(row):
+            is_unknown = rows.client_status[row] == ClientStatus.UNKNOWN
+            if (is_away or is_unknown) and not self._is_overdue(row):
                 return
             self._changes.stops.append((row, stop_of(self._view, row, DUPLICATE)))
             return
@@ -313,44 +319,36 @@ class _GroupReconciler:
         return [row]
 
     def _gone(self, row: int, gone: str) -> list[int]:
-        view, changes = self._view, self._changes
-        disconnect = self._group.disconnect
-        lost_after_ns = (disconnect and disconnect.lost_after_ns) or (
-            self._group.max_client_disconnect_ns or 0
-        )
+        view, changes, rule = self._view, self._changes, self._disconnect
         is_unknown = view.rows.client_status[row] == ClientStatus.UNKNOWN
-        is_replaced = not self._group.prevent_reschedule_on_lost
-        if disconnect is not None and disconnect.replace is not None:
-            is_replaced = disconnect.replace
-        may_return = not is_replaced or (gone == "disconnected" and lost_after_ns > 0)
-        if not may_return or (is_unknown and is_replaced and self._is_overdue(row)):
+        is_replaced_now = rule.replaces and rule.lost_after_ns > 0
+        may_return = gone == "disconnected" if is_replaced_now else rule.stop_after_ns > 0
+        is_given_up = not may_return or (is_unknown and self._is_overdue(row))
+        if rule.replaces and is_given_up:
             self._replace(row, "lost", stop_of(view, row, LOST), stops_anyway=True)
             return []
         if is_unknown:
-            return [row]
+            if not is_replaced_now:
+                return [row]
+            self._replace(row, "disconnect", None)  # there was no room for it until now
+            return []
         unknown = AllocStop(
             alloc_id=view.alloc_id(row),
             desired=Desired.RUN,
             description=DISCONNECTED,
             client_status=ClientStatus.UNKNOWN,
         )
-        if is_replaced:
-            due_us = self._now_us + lost_after_ns // 1_000
+        if rule.replaces:
+            due_us = self._now_us + rule.wait_ns // 1_000
             changes.later.append(Later(row, due_us, is_disconnect=True))
+        if is_replaced_now:
             self._replace(row, "disconnect", unknown, stops_anyway=True)
             return []
         changes.stops.append((row, unknown))
         return [row]
 
     def _is_overdue(self, row: int) -> bool:
-        # An unknown allocation is lost when its node stays away longer than the group waits.
-        disconnect, detail = self._group.disconnect, self._view.details.get(row)
-        lost_after_ns = (disconnect and disconnect.lost_after_ns) or (
-            self._group.max_client_disconnect_ns or 0
-        )
-        if detail is None or not lost_after_ns:
-            return True
-        return (detail.modify_time_ns + lost_after_ns) // 1_000 <= self._now_us
+        return self._disconnect.is_overdue(self._view.details.get(row), self._now_us)
 
     def _failed(self, row: int) -> list[int]:
         view = self._view

@@ -119,6 +119,7 @@ class JobView:
     indices: dict[str, list[tuple[int, int]]]  # the share: half-open ranges; {} = all
     rows: AllocRows
     details: dict[int, Allocation] = field(default_factory=dict)  # rows that need a closer look
+    scores: dict[int, float] = field(default_factory=dict)  # of rows that share their index
     versions: dict[int, Job] = field(default_factory=dict)  # older versions still running
     deployment: Deployment | None = None  # the newest
     node_gone: dict[int, str] = field(default_factory=dict)  # ordinal -> "down" | "disconnected"

@@ -250,15 +250,19 @@ class NodeCalls:
                 reply({"index": max(1, self._server.consensus.applied_index)}, "")
 
     def _evaluations_after(self, updates: list[AllocUpdate]) -> list[Evaluation]:
-        """Return what must be looked at again: jobs of allocations that ended now.
+        """Return what must be looked at again: jobs of allocations that ended now, or are back.
 
         A finished allocation of a batch job needs nothing unless it failed; one of a
-        service or system job was meant to run on.
+        service or system job was meant to run on. One that was unknown may have been
+        replaced meanwhile.
         """
         server = self._server
         due: dict[tuple[str, str], Evaluation] = {}
         for update in updates:
-            if not ClientStatus(update.client_status).is_terminal:
+            is_ended = ClientStatus(update.client_status).is_terminal
+            row = server.state.allocs.row_of(update.alloc_id)
+            is_back = row is not None and server.state.allocs.is_unknown(row)
+            if not (is_ended or is_back):
                 continue
             alloc = server.state.allocs.get(update.alloc_id)
             if alloc is None or alloc.client_status in ("complete", "failed", "lost"):
@@ -270,8 +274,9 @@ class NodeCalls:
             is_batch = record.job.type in ("batch", "sysbatch")
             if alloc.desired_status != "run" and record.is_stopped:
                 continue
-            if is_failed or not is_batch:
-                trigger = EvalTrigger.RETRY_FAILED_ALLOC if is_failed else EvalTrigger.NODE_UPDATE
+            if is_failed or is_back or not is_batch:
+                trigger = EvalTrigger.RECONNECT if is_back else EvalTrigger.NODE_UPDATE
+                trigger = EvalTrigger.RETRY_FAILED_ALLOC if is_failed else trigger
                 due[alloc.namespace, alloc.job_id] = evaluations.for_job(server, record, trigger)
         return list(due.values())
 

@@ -250,6 +250,10 @@ class AllocTable:
         live &= self.columns.desired[rows] == Desired.RUN
         return live
 
+    def is_unknown(self, row: int) -> bool:
+        """Return whether its client is cut off, and may come back with it."""
+        return bool(self.columns.client[row] == ClientStatus.UNKNOWN)
+
     def is_terminal(self, row: int) -> bool:
         """Return whether the client is done with it."""
         return not HELD[self.columns.client[row]]

@@ -148,21 +148,6 @@ def test_a_disconnected_node_is_waited_for_where_the_job_says_so(world: Any, kit
     assert len(world.rows(job)) == 1
 
 
-def test_a_disconnected_node_that_returns_stops_the_replaced_one(world: Any, kit: Any) -> None:
-    nodes = [world.node() for _ in range(2)]
-    job = kit.job(count=1, group_disconnect=DisconnectStrategy(lost_after_ns=60 * kit.S * 1000))
-    world.run(world.register(job))
-    (old,) = world.rows(job)
-    world.report([old], ClientStatus.RUNNING)
-    node = nodes[world.node_of(old)]
-    world.set_status(node, NodeStatus.DISCONNECTED)
-    world.run(world.evaluation(job))
-    world.set_status(node, NodeStatus.READY)
-    world.run(world.evaluation(job))
-    assert world.state.allocs.columns.desired[old] == Desired.STOP
-    assert len(world.by_index(job)) == 1
-
-
 def test_asked_to_migrate_stops_and_goes_elsewhere(world: Any, kit: Any) -> None:
     job = _started(world, kit, count=2)
     row = world.by_index(job)[1]
