@@ -222,7 +222,7 @@ class Placer:
         column = room.standing(ask, wish.eligible, wish.candidates)
         chosen: list[int] = []
         scores: list[float] = []
-        while len(chosen) < wanted:
+        while column.size and len(chosen) < wanted:  # a datacenter may have no node yet
             node = int(np.argmax(column))  # the first of equals: the lowest ordinal
             score = float(column[node])
             if score == -np.inf:

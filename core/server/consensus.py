@@ -20,8 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from core.model.host import Address, Halt, MessageReceived, Send
 from core.model.query import Answer, Query
 from core.server.changes import watched_keys
@@ -29,15 +27,9 @@ from core.server.effects import (
     LogPersisted,
     LogPersistFailed,
     PersistLog,
-    ReadSnapshot,
-    SaveSnapshot,
-    SnapshotFailed,
-    SnapshotRead,
-    SnapshotSaved,
-    SnapshotStaged,
-    StageSnapshot,
 )
 from core.server.request import QueryError, Respond
+from core.server.snapshotting import Snapshots
 from core.server.strangers import Strangers, cluster_of
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
 from core.state.entry import UnknownCommand, encode_entry, schema_of
@@ -116,15 +108,11 @@ class Consensus:
         self._ready_reads: list[tuple[int, int]] = []
         self._addresses: dict[str, Address] = {}  # by gossip
         self._heard_from: dict[str, Address] = {}  # by who wrote to us
-        self._images: dict[str, bytes | memoryview] = {}  # staged snapshots by id
         self._leader_heard_us = server.now.mono_us
-        self._snapshot_index = self.applied_index
-        self._snapshot_bytes = 0
-        self._is_saving = False
+        self._snapshots = Snapshots(server, self.raft, self.applied_index)
         self._was_leader = False
         self._is_halted = False  # an entry could not be understood: nothing is done any more
         self._known_leader = ""
-        self._staging_id = ""
         self._writing: dict[int, int] = {}  # ticket -> since when its entries are with the disk
 
     # --- what is known ----------------------------------------------------------------
@@ -296,21 +284,8 @@ class Consensus:
                         Halt(f"the write-ahead log failed: {reason}. What follows a failed"
                              " fsync can't be trusted: check the disk, then start again")
                     )  # fmt: skip
-            case SnapshotSaved(_, meta):
-                self._is_saving = False
-                self._server.measures.snapshots_saved += 1
-                self.raft.compact(meta.index, meta)
-            case SnapshotFailed():
-                self._is_saving = False
-                self._server.outbox.log(
-                    "error", "a snapshot could not be saved", reason=event.reason
-                )
-            case SnapshotRead(ticket, _, _, data, is_last, error):
-                self.raft.chunk_read(ticket, data, is_last, now_us, error)
-            case SnapshotStaged(ticket, _, image, error):
-                if image is not None:
-                    self._images[self._staging_id] = image
-                self.raft.chunk_staged(ticket, now_us, error)
+            case _:
+                self._snapshots.on_disk(event)
 
     def tick(self) -> None:
         if self.raft.deadline_us <= self._server.now.mono_us:
@@ -382,15 +357,7 @@ class Consensus:
                 body = (own_id, message, cluster_id)  # one object for all that get the same
             if address:
                 emit(Send(CHANNEL, address, body))
-        for chunk in output.need_chunk:
-            emit(ReadSnapshot(chunk.ticket, chunk.snapshot_id, chunk.offset, chunk.size))
-        for staged in output.stage:
-            self._staging_id = staged.meta.snapshot_id
-            emit(
-                StageSnapshot(
-                    staged.ticket, staged.meta, staged.offset, staged.data, staged.is_last
-                )
-            )
+        self._snapshots.emit(output)
 
     def _apply(self, output: Output) -> bool:
         if output.installed is not None:
@@ -419,7 +386,7 @@ class Consensus:
         if changes:
             server.on_applied(changes)
         server.blocking.on_changed(keys)
-        self._maybe_snapshot()
+        self._snapshots.save_if_due(self.state, self.applied_index)
         return True
 
     def _apply_entry(self, entry: LogEntry) -> Applied | None:
@@ -433,7 +400,7 @@ class Consensus:
                 self._is_halted = True
                 self._server.outbox.emit(Halt(f"log entry {entry.index}: {error}"))
                 return None
-            self._snapshot_bytes += len(entry.data)
+            self._snapshots.grew(len(entry.data))
             if any(change.table == CHECKPOINT for change in applied.changes):
                 self._server.hashes.on_checkpoint(self.state)
         self.applied_index = entry.index
@@ -448,8 +415,7 @@ class Consensus:
         return applied
 
     def _install(self, meta: Any) -> None:
-        image = self._images.pop(meta.snapshot_id, None)
-        self._images.clear()
+        image = self._snapshots.take_image(meta)
         if image is None:
             self._server.outbox.emit(
                 Halt(f"snapshot {meta.snapshot_id} was installed without its image")
@@ -467,8 +433,8 @@ class Consensus:
                 )
             )
             return
-        self.applied_index = self._snapshot_index = meta.index
-        self._snapshot_bytes = 0
+        self.applied_index = meta.index
+        self._snapshots.installed(meta.index)
         self._server.on_replaced()
 
     def _replaced(self) -> None:
@@ -517,23 +483,6 @@ class Consensus:
             for then in self._barrier_tickets.pop(ticket, ()):
                 then(True)
         self._ready_reads = later
-
-    def _maybe_snapshot(self) -> None:
-        limits = self._server.config.limits
-        grown = self.applied_index - self._snapshot_index
-        if self._is_saving or (
-            grown < limits.snapshot_entries and self._snapshot_bytes < limits.snapshot_bytes
-        ):
-            return
-        self._is_saving = True
-        self._snapshot_index = self.applied_index
-        self._snapshot_bytes = 0
-        meta = msgspec.structs.replace(
-            self.raft.snapshot_meta(self.applied_index), cluster_id=self.state.datacenter_id
-        )
-        self._server.outbox.emit(
-            SaveSnapshot(self._server.outbox.next_id(), meta, self.state.image())
-        )
 
     def refresh_measures(self) -> None:
         measures = self._server.measures
