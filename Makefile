@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup test lint demo bench fuzz fuzz-gossip sockets-gossip torture mutants pages clean
+.PHONY: setup test slow lint demo bench fuzz fuzz-gossip sockets-gossip torture mutants pages clean
 
 setup: $(STAMP)
 
@@ -15,6 +15,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+# Stories that take minutes: quorums lost and recovered, upgrades, restores.
+slow: setup
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .
