@@ -37,7 +37,14 @@ if TYPE_CHECKING:
 Reply = Callable[[Any, str], None]  # body, error text
 
 HELLO: Final = "Node.Hello"
+# A longer report is several entries: applying one must not keep the loop from Raft.
+_ENTRY_UPDATES: Final = 1_024
 _NOT_READY: Final = "this datacenter has no leader yet: try again shortly"
+
+
+# Of ClientStatus.is_terminal, as plain numbers: asked for each of many updates.
+_FIRST_ENDED: Final = int(ClientStatus.COMPLETE)
+_LAST_ENDED: Final = int(ClientStatus.LOST)
 
 
 class _Named(msgspec.Struct):
@@ -72,6 +79,7 @@ class NodeCalls:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._gathered: list[tuple[_Update, Reply]] = []
+        self._gathered_updates = 0
         self._handlers: dict[str, Callable[[Any, Reply], None]] = {
             "Node.Register": self._register,
             "Node.Allocations": self._allocations,
@@ -224,9 +232,12 @@ class NodeCalls:
                 self._server.config.limits.update_gather_us, self._commit_gathered
             )
         self._gathered.append((call, reply))
+        self._gathered_updates += len(call.updates)
+        if self._gathered_updates >= _ENTRY_UPDATES:
+            self._commit_gathered()
 
     def _commit_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
+        gathered, self._gathered, self._gathered_updates = self._gathered, [], 0
         if not gathered:
             return
         updates = [update for call, _ in gathered for update in call.updates]
@@ -257,12 +268,15 @@ class NodeCalls:
         replaced meanwhile.
         """
         server = self._server
+        allocs = server.state.allocs
+        has_unknown = allocs.has_unknown()  # seldom: then no row need be looked up
         due: dict[tuple[str, str], Evaluation] = {}
         for update in updates:
-            is_ended = ClientStatus(update.client_status).is_terminal
-            row = server.state.allocs.row_of(update.alloc_id)
-            is_back = row is not None and server.state.allocs.is_unknown(row)
-            if not (is_ended or is_back):
+            is_back = False
+            if has_unknown:
+                row = allocs.row_of(update.alloc_id)
+                is_back = row is not None and allocs.is_unknown(row)
+            if not (is_back or _FIRST_ENDED <= update.client_status <= _LAST_ENDED):
                 continue
             alloc = server.state.allocs.get(update.alloc_id)
             if alloc is None or alloc.client_status in ("complete", "failed", "lost"):

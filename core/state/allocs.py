@@ -250,6 +250,11 @@ class AllocTable:
         live &= self.columns.desired[rows] == Desired.RUN
         return live
 
+    def has_unknown(self) -> bool:
+        """Whether any allocation is unknown."""
+        columns = self.columns
+        return bool((columns.client[: columns.length] == ClientStatus.UNKNOWN).any())
+
     def is_unknown(self, row: int) -> bool:
         """Return whether its client is cut off, and may come back with it."""
         return bool(self.columns.client[row] == ClientStatus.UNKNOWN)
