@@ -18,6 +18,7 @@ from core.scheduler.view import Floats, Ints, Mask, NodesView
 PORT_LAST = 65_535
 _HEADS_KEPT = 4
 _STANDINGS_KEPT = 512
+_EVERYWHERE = slice(None)
 
 
 @dataclass(slots=True, frozen=True)
@@ -127,10 +128,10 @@ class Room:
         if kept is None:
             if len(self._heads) >= _HEADS_KEPT:
                 del self._heads[next(iter(self._heads))]
-            kept = self._heads[key] = self._head_scores(ask, np.arange(len(self)))
+            kept = self._heads[key] = self._head_scores(ask, _EVERYWHERE)
         return kept[nodes]
 
-    def _head_scores(self, ask: Ask, nodes: Ints) -> Floats:
+    def _head_scores(self, ask: Ask, nodes: Ints | slice) -> Floats:
         return self._fitness(
             ask,
             nodes,
@@ -164,26 +165,29 @@ class Room:
         if kept is None:
             if len(self._standings) >= _STANDINGS_KEPT:
                 del self._standings[next(iter(self._standings))]
-            everywhere = np.arange(len(self))
-            column = np.where(
-                self.fits(ask, eligible, 1) > 0, self._head_scores(ask, everywhere), -np.inf
-            )
+            column = self._head_scores(ask, _EVERYWHERE)
+            column[~self._holding(ask, eligible)] = -np.inf
             if number >= 0:
                 self._standings[key] = _Standing(column, len(self._changed))
             return column
         if kept.followed < len(self._changed):
             nodes = np.array(sorted(set(self._changed[kept.followed :])), np.int64)
             kept.followed = len(self._changed)
-            view, holds = self.view, eligible[nodes]
-            for asked, capacity, used in (
-                (ask.cpu, view.cpu_capacity, self.cpu_used),
-                (ask.memory, view.memory_capacity, self.memory_used),
-                (ask.disk, view.disk_capacity, self.disk_used),
-            ):
-                if asked > 0:
-                    holds = holds & (used[nodes] + asked <= capacity[nodes])
+            holds = self._holding(ask, eligible, nodes)
             kept.column[nodes] = np.where(holds, self._head_scores(ask, nodes), -np.inf)
         return kept.column
+
+    def _holding(self, ask: Ask, eligible: Mask, nodes: Ints | slice = _EVERYWHERE) -> Mask:
+        # Which of these nodes hold one instance. Ports do not count.
+        view, holds = self.view, eligible[nodes]
+        for asked, capacity, used in (
+            (ask.cpu, view.cpu_capacity, self.cpu_used),
+            (ask.memory, view.memory_capacity, self.memory_used),
+            (ask.disk, view.disk_capacity, self.disk_used),
+        ):
+            if asked > 0:
+                holds = holds & (used[nodes] + asked <= capacity[nodes])
+        return holds
 
     def room_for(self, ask: Ask, node: int, most: int) -> int:
         """Return how many instances one node holds, at most `most`. Ports do not count."""
@@ -212,7 +216,7 @@ class Room:
     def _fitness(
         self,
         ask: Ask,
-        nodes: Ints,
+        nodes: Ints | slice,
         cpu_used: Ints,
         memory_used: Ints,
         cpu_factor: Floats,
