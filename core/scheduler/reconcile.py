@@ -339,7 +339,8 @@ class _GroupReconciler:
             client_status=ClientStatus.UNKNOWN,
         )
         if rule.replaces:
-            due_us = self._now_us + rule.wait_ns // 1_000
+            # The wait counts from when this plan is applied, which is a little later.
+            due_us = self._now_us + rule.wait_ns // 1_000 + WINDOW_US
             changes.later.append(Later(row, due_us, is_disconnect=True))
         if is_replaced_now:
             self._replace(row, "disconnect", unknown, stops_anyway=True)
@@ -348,7 +349,10 @@ class _GroupReconciler:
         return [row]
 
     def _is_overdue(self, row: int) -> bool:
-        return self._disconnect.is_overdue(self._view.details.get(row), self._now_us)
+        alloc = self._view.details.get(row)
+        if alloc is not None and self._eval_id and alloc.followup_eval_id == self._eval_id:
+            return True
+        return self._disconnect.is_overdue(alloc, self._now_us)
 
     def _failed(self, row: int) -> list[int]:
         view = self._view

@@ -82,7 +82,10 @@ def _does_start(view: JobView, changes: list[GroupChanges]) -> bool:
     # A version starts when something changes for it, or when none of it ran yet.
     assert view.job is not None
     if any(
-        one.in_place or one.waiting_updates or any(r.reason == "update" for r in one.replacements)
+        one.in_place
+        or one.waiting_updates
+        or one.canaries.size
+        or any(r.reason == "update" for r in one.replacements)
         for one in changes
     ):
         return True

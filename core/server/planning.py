@@ -25,6 +25,7 @@ from core.server.consensus import Outcome
 from core.server.effects import Compute, Computed
 from core.server.measures import count
 from core.server.outbox import Timer
+from core.state.allocs import HELD
 from core.state.commands import ApplyPlans, UpsertEvaluations
 from core.state.result import Change, PlanResult
 
@@ -103,12 +104,15 @@ class Planning:
             self._room_on({int(nodes.class_id[ordinal]): None})
 
     def _on_allocs(self, rows: Any) -> None:
-        """Room appeared where allocations ended."""
+        """Room appeared where allocations ended.
+
+        Noted even when nothing is blocked: what is being planned now does not know of it.
+        """
         state = self._server.state
-        ended = rows[~state.allocs.is_live(rows)]
-        if len(ended) and len(self.blocked):
-            ordinals = np.unique(state.allocs.columns.node[ended])
-            classes = np.unique(state.nodes.class_id[ordinals])
+        columns = state.allocs.columns
+        ended = rows[~HELD[columns.client[rows]]]
+        if len(ended):
+            classes = np.unique(state.nodes.class_id[np.unique(columns.node[ended])])
             self._room_on(dict.fromkeys(classes[classes >= 0].tolist()))
 
     def _room_on(self, class_ids: dict[int, None]) -> None:

@@ -181,7 +181,8 @@ def test_where_the_client_stops_it_nothing_else_starts_before(
     solution = world.run(world.evaluation(job))
     assert solution.placed == 0
     (follower,) = [e for e in solution.plans[-1].evaluations if e.wait_until_us]
-    assert follower.wait_until_us == world.now_us + 60 * kit.S
+    # Applied a little later than planned, the wait ends later: 5 s are left for that.
+    assert follower.wait_until_us == world.now_us + 65 * kit.S
     world.now_us = follower.wait_until_us
     assert world.run(follower).placed == 1
     assert world.state.allocs.columns.client[row] == ClientStatus.LOST
