@@ -21,6 +21,7 @@ from core.scheduler.constraints import (
     is_constraint_met,
     resolve_target,
 )
+from core.scheduler.spread import PropertyValues
 from core.scheduler.view import Floats, Mask, NodesView
 
 _ANY_POOL = "all"
@@ -49,7 +50,7 @@ class Feasibility:
     def __init__(self, nodes: NodesView) -> None:
         self._nodes = nodes
         self._known: dict[bytes, Candidates] = {}
-        self._values: dict[str, list[str | None]] = {}
+        self._values: dict[str, PropertyValues] = {}
 
     @property
     def node_count(self) -> int:
@@ -66,13 +67,13 @@ class Feasibility:
             known.number = len(self._known)
         return known
 
-    def property_values(self, target: str) -> list[str | None]:
+    def property_values(self, target: str) -> PropertyValues:
         """Return what `target` stands for on each node, by ordinal."""
         known = self._values.get(target)
         if known is None:
             is_unique = does_escape(Constraint(l_target=target))
-            known = self._by_node(lambda node: resolve_target(target, node), is_unique, None)
-            self._values[target] = known
+            values = self._by_node(lambda node: resolve_target(target, node), is_unique, None)
+            known = self._values[target] = PropertyValues(values)
         return known
 
     def affinity(self, job: Job, group: TaskGroup) -> Floats | None:

@@ -20,7 +20,7 @@ from core.scheduler.view import Floats, Ints
 
 _KINDS_MAX = 64  # with more, the vectors of `Placer._steps` are as fast
 
-# (node, taken) -> (total, parts) of a node that has taken so many more.
+# (position, taken) -> (total, parts) of a node that has taken so many more.
 Renewed = Callable[[int, int], tuple[float, int]]
 
 
@@ -67,10 +67,12 @@ class Kinds:
         kinds = Kinds(tallies, kind_of.tolist(), nodes.tolist(), fits.tolist(), renewed)
         order = np.argsort(-total, kind="stable")  # of equals the lowest ordinal first
         for number in range(codes.size):
-            for count in np.unique(parts[kind_of == number]).tolist():
-                members = order[(kind_of[order] == number) & (parts[order] == count)]
-                queue = _Queue(members.tolist(), total[members].tolist())
-                kinds._queues[number, count] = queue
+            of_kind = order[kind_of[order] == number]
+            for count in np.unique(parts[of_kind]).tolist():
+                members = of_kind[parts[of_kind] == count]
+                kinds._queues[number, count] = _Queue(
+                    number, count, members.tolist(), total[members].tolist()
+                )
         return kinds
 
     def take(self, wanted: int) -> tuple[list[int], list[float]]:
@@ -79,27 +81,26 @@ class Kinds:
         scores: list[float] = []
         while len(chosen) < wanted:
             spread = self._spread()
-            best_score, best, best_key = -np.inf, -1, (0, 0)
-            for key, queue in self._queues.items():
-                head = queue.head()
-                if head is None:
+            best_score, best, best_queue = -np.inf, -1, None
+            for queue in self._queues.values():
+                position = queue.position
+                if position < 0:
                     continue
-                total, position = head
-                extra = spread[key[0]]
-                score = (total + extra) / (key[1] + (extra != 0.0))
+                extra = spread[queue.kind]
+                score = (queue.total + extra) / (queue.parts + (extra != 0.0))
                 if score > best_score or (score == best_score and position < best):
-                    best_score, best, best_key = score, position, key
-            if best < 0:
+                    best_score, best, best_queue = score, position, queue
+            if best_queue is None:
                 break
             chosen.append(self._nodes[best])
             scores.append(best_score)
-            self._queues[best_key].pop()
+            best_queue.pop()
             self._count(best)
         return chosen, scores
 
     def _spread(self) -> list[float]:
         # By kind: the sum over the blocks.
-        columns = [tally.scores() for tally in self._tallies]
+        columns = [tally.scores for tally in self._tallies]
         return columns[0] if len(columns) == 1 else [sum(column) for column in zip(*columns)]
 
     def _count(self, position: int) -> None:
@@ -109,42 +110,47 @@ class Kinds:
         taken = self._taken[position] = self._taken.get(position, 0) + 1
         if taken >= self._fits[position]:
             return
-        total, parts = self._renewed(self._nodes[position], taken)
+        total, parts = self._renewed(position, taken)
         if (kind, parts) not in self._queues:
-            self._queues[kind, parts] = _Queue([], [])
+            self._queues[kind, parts] = _Queue(kind, parts, [], [])
         self._queues[kind, parts].put(total, position)
 
 
 class _Queue:
-    """Positions by total, best first, of equals the lowest: a sorted run and a heap."""
+    """Positions by total, best first, of equals the lowest: a sorted run and a heap.
 
-    def __init__(self, run: list[int], totals: list[float]) -> None:
+    `total` and `position` are the head's; position -1 says that the queue is empty.
+    """
+
+    __slots__ = ("_heap", "_next", "_run", "_totals", "kind", "parts", "position", "total")
+
+    def __init__(self, kind: int, parts: int, run: list[int], totals: list[float]) -> None:
+        self.kind, self.parts = kind, parts
         self._run, self._totals, self._next = run, totals, 0
         self._heap: list[tuple[float, int]] = []  # (-total, position)
-
-    def head(self) -> tuple[float, int] | None:
-        """Return the best (total, position), None when it is empty."""
-        if self._is_of_heap():
-            return -self._heap[0][0], self._heap[0][1]
-        if self._next < len(self._run):
-            return self._totals[self._next], self._run[self._next]
-        return None
+        self.total, self.position = 0.0, -1
+        self._look()
 
     def pop(self) -> None:
-        if self._is_of_heap():
+        if self._heap and self._heap[0][1] == self.position:
             heapq.heappop(self._heap)
         else:
             self._next += 1
+        self._look()
 
     def put(self, total: float, position: int) -> None:
         heapq.heappush(self._heap, (-total, position))
+        self._look()
 
-    def _is_of_heap(self) -> bool:
-        if not self._heap:
-            return False
-        if self._next == len(self._run):
-            return True
-        return self._heap[0] < (-self._totals[self._next], self._run[self._next])
+    def _look(self) -> None:
+        if self._next < len(self._run):
+            self.total, self.position = self._totals[self._next], self._run[self._next]
+            if self._heap and self._heap[0] < (-self.total, self.position):
+                self.total, self.position = -self._heap[0][0], self._heap[0][1]
+        elif self._heap:
+            self.total, self.position = -self._heap[0][0], self._heap[0][1]
+        else:
+            self.position = -1
 
 
 class _Tally:
@@ -155,17 +161,14 @@ class _Tally:
         self._values = values  # of each kind, -1 where its nodes lack the property
         self._counts: list[int] = scorer.counts.tolist()
         self._used: list[bool] = scorer.used.tolist()
-        self._scores = self._find()
-
-    def scores(self) -> list[float]:
-        return self._scores
+        self.scores = self._find()
 
     def add(self, kind: int) -> None:
         value = self._values[kind]
         if value >= 0:
             self._counts[value] += 1
             self._used[value] = True
-            self._scores = self._find()
+            self.scores = self._find()
 
     def _find(self) -> list[float]:
         by_value = self._scorer.by_value(self._counts, self._used)

@@ -271,8 +271,17 @@ class Placer:
             wish, nodes, room.head_scores(ask, nodes), wish.collisions[nodes]
         )
 
-        def renewed(node: int, taken: int) -> tuple[float, int]:
+        # Most nodes take one or two: what they score then is found for all at once.
+        second = self._total(
+            wish, nodes, room.run_scores(ask, nodes, 2)[:, 1], wish.collisions[nodes] + 1
+        )
+        totals, counts = second[0].tolist(), second[1].tolist()
+
+        def renewed(position: int, taken: int) -> tuple[float, int]:
             # As `_total`, for one node that took `taken` more.
+            if taken == 1:
+                return totals[position], counts[position]
+            node = int(nodes[position])
             already = int(wish.collisions[node]) + taken
             total = room.head_after(ask, node, taken) - (already + 1) / max(wish.count, 1)
             liking = 0.0 if wish.affinity is None else float(wish.affinity[node])

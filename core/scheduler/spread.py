@@ -1,6 +1,6 @@
 """Counting instances by a property of their node: spread blocks and distinct_property."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -8,6 +8,16 @@ from core.model.job import Spread
 from core.scheduler.view import Floats, Ints, Mask
 
 _OTHERS = "*"
+
+
+class PropertyValues(list[str | None]):
+    """Value of a property by node ordinal, None where the node lacks it; numbered."""
+
+    def __init__(self, values: Iterable[str | None]) -> None:
+        super().__init__(values)
+        self.names = sorted({value for value in self if value is not None})
+        numbers: dict[str | None, int] = {name: n for n, name in enumerate(self.names)}
+        self.value_of = np.array([numbers.get(value, -1) for value in self], dtype=np.int64)
 
 
 class PropertyCounts:
@@ -19,9 +29,8 @@ class PropertyCounts:
     """
 
     def __init__(self, values: Sequence[str | None], nodes: Ints) -> None:
-        self.names = sorted({value for value in values if value is not None})
-        numbers: dict[str | None, int] = {name: n for n, name in enumerate(self.names)}
-        self.value_of = np.array([numbers.get(value, -1) for value in values], dtype=np.int64)
+        numbered = values if isinstance(values, PropertyValues) else PropertyValues(values)
+        self.names, self.value_of = numbered.names, numbered.value_of
         self.counts = np.zeros(len(self.names), np.int64)
         self.used = np.zeros(len(self.names), np.bool_)  # values that ever held an instance
         self.add(nodes)

@@ -8,6 +8,7 @@ All fields of `TaskState` and `TaskEvent` are covered by construction: a new fie
 part of the shape unless it is named a time below.
 """
 
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,12 @@ _EVENT_DEFAULTS: Final = {
     for info in msgspec.structs.fields(TaskEvent)
     if info.name not in {"type", "time_ns"}
 }
+
+
+_NOTHING_SAID: Final = tuple(_EVENT_DEFAULTS.values())
+_said_by = attrgetter(*_EVENT_DEFAULTS)
+_times_of = attrgetter(*_STATE_TIMES)
+_rest_of = attrgetter(*_STATE_REST)
 
 
 class PackedStates:
@@ -59,8 +66,7 @@ def pack(states: dict[str, TaskState]) -> tuple[bytes, bytes]:
     shape: list[Any] = []
     for name in sorted(states):
         state = states[name]
-        for field in _STATE_TIMES:
-            value = getattr(state, field)
+        for value in _times_of(state):
             times.append("" if value == ZERO_TIME else value or None)
         events = None
         if state.events is not None:
@@ -68,12 +74,13 @@ def pack(states: dict[str, TaskState]) -> tuple[bytes, bytes]:
             for event in state.events:
                 times.append(event.time_ns)
                 said = {"type": event.type}
-                for field, default in _EVENT_DEFAULTS.items():
-                    value = getattr(event, field)
-                    if value != default:
-                        said[field] = value
+                values = _said_by(event)
+                if values != _NOTHING_SAID:
+                    for field, value, default in zip(_EVENT_DEFAULTS, values, _NOTHING_SAID):
+                        if value != default:
+                            said[field] = value
                 events.append(said)
-        shape.append([name, [getattr(state, field) for field in _STATE_REST], events])
+        shape.append([name, _rest_of(state), events])
     return ENCODER.encode(shape), ENCODER.encode(times)
 
 
