@@ -69,6 +69,7 @@ WATCHED: Final = 50  # one job of so many is followed until it is planned
 PLACING_LIMIT_S: Final = 3600.0
 RENEW_S: Final = 60.0
 FETCH_WINDOW: Final = 16
+REPORT_WINDOW: Final = 64  # of up to 512 updates: beyond 64 MiB the log refuses more
 
 
 class BenchFailed(Exception):
@@ -117,7 +118,7 @@ class Site:
                 break
             if trio.current_time() > give_up:
                 raise BenchFailed(f"{placed:g} of {wanted} placed after {PLACING_LIMIT_S:g} s")
-            await trio.sleep(0.1)
+            await trio.sleep(0.25)
         index = counter(text, "serai_raft_applied_index")
         for server in self.quorum.servers:
             while await self._applied(server) < index:
@@ -182,7 +183,7 @@ async def c2m(site: Site, sizes: dict[str, Any]) -> dict[str, Any]:
         raise BenchFailed(f"the nodes were told of {found} allocations, not {wanted}")
     await read_back(site, held, sizes["read_back"])
     before = site.processor_s()
-    done = await drive(site.callers, reports(site, held), window=WINDOW)
+    done = await drive(site.callers, reports(site, held), window=REPORT_WINDOW)
     figures["running_reports_s"] = round(done.took_s, 2)
     figures |= spent("running_reports", before, site)
     await site.check_summaries(wanted, "Running")

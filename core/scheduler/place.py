@@ -331,9 +331,12 @@ class Placer:
         # The greedy order over the first `block` nodes, as far as no other node interferes.
         members = np.sort(nodes[:block])
         held = fits[members]
-        depths = np.minimum(held, _FIRST_DEPTH)
+        depths = np.full(members.size, _FIRST_DEPTH)
         while True:
-            runs = [self._keys(wish, members[depths == d], d) for d in np.unique(depths).tolist()]
+            runs = []
+            for depth in np.unique(depths).tolist():
+                alike = depths == depth
+                runs.append(self._keys(wish, members[alike], held[alike], depth))
             owner, rank, keys, scores = (np.concatenate(columns) for columns in zip(*runs))
             order = np.lexsort((rank, owner, -keys))[:wanted]
             # A node of which all is taken that was looked at might have given more.
@@ -341,7 +344,7 @@ class Placer:
             is_short = (taken == depths) & (depths < held)
             if not is_short.any():
                 break
-            depths = np.where(is_short, np.minimum(held, depths * 8), depths)
+            depths = np.where(is_short, depths * 8, depths)
         owner = owner[order]
         placed = Placed(owner, scores[order])
         if block < nodes.size:
@@ -350,15 +353,21 @@ class Placer:
             return placed, int(before.sum()) >= wanted
         return placed, True
 
-    def _keys(self, wish: Wish, members: Ints, depth: int) -> tuple[Ints, Ints, Floats, Floats]:
-        # Of each member's first `depth` instances: owner, number, least score so far, score.
+    def _keys(
+        self, wish: Wish, members: Ints, held: Ints, depth: int
+    ) -> tuple[Ints, Ints, Floats, Floats]:
+        # Of each member's first `depth` instances, as far as it holds them: owner, number,
+        # least score so far, score.
+        depth = min(depth, int(held.max()))
         fit = self._room.run_scores(wish.ask, members, depth)
         number = np.broadcast_to(np.arange(depth), fit.shape)
         already = wish.collisions[members][:, None] + number
         total, parts = self._total(wish, members[:, None], fit, already)
         scores = total / parts
         keys = np.minimum.accumulate(scores, axis=1)
-        return np.repeat(members, depth), number.reshape(-1), keys.reshape(-1), scores.reshape(-1)
+        is_held = number < held[:, None]
+        owner = np.broadcast_to(members[:, None], fit.shape)
+        return owner[is_held], number[is_held], keys[is_held], scores[is_held]
 
 
 def _best(heads: Floats, wanted: int) -> Ints:
