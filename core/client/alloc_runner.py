@@ -109,6 +109,14 @@ class AllocRunner:
         """Whether any task runs, or may run for all that is known."""
         return any(task.saved.may_run for task in self.tasks.values())
 
+    @property
+    def stops_when_cut_off_us(self) -> int:
+        """After how long without an answer of a server it ends; 0: it runs on."""
+        block = self.group.disconnect
+        if block is not None:
+            return (block.stop_on_client_after_ns or 0) // 1000
+        return (self.group.stop_after_client_disconnect_ns or 0) // 1000
+
     def status(self) -> tuple[ClientStatus, str]:
         """Return the client status and its description, in Nomad's words."""
         states = [

@@ -8,7 +8,8 @@ became of them through `handle`. Whatever changes is named to the `Reporter`, wh
 the present state until a server has acknowledged it.
 
 Nothing here waits for the servers: without them tasks run on, are restarted, and end; the
-servers hear of it when they are back. After a restart of the agent `ClientBoot` brings back
+servers hear of it when they are back; only a group with `stop_on_client_after` ends when
+they stay away (`core.client.cutoff`). After a restart of the agent `ClientBoot` brings back
 every allocation, and the first `handle` (of any event; `deadline_us` asks for a `Tick` at
 once) emits a `ReattachTask` for each run that may still be alive, before any new one starts.
 
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from core.client.alloc_runner import AllocRunner
 from core.client.config import ClientBoot, ClientConfig
 from core.client.contact import ServerContact
+from core.client.cutoff import CutOff
 from core.client.effects import (
     AllocPrepared,
     CheckDone,
@@ -93,6 +95,7 @@ class ClientMachine:
             self._on_end_acknowledged,
         )
         self._requests = Requests(self._box, self)
+        self._cut_off = CutOff(self._box, self.contact, lambda: list(self.runners.values()))
         self.runners: dict[str, AllocRunner] = {}
         self._node: dict[str, str] = {}
         self._known: dict[str, int] = {}  # modify index of what was fetched, by id
@@ -236,6 +239,9 @@ class ClientMachine:
         runner = self.runners.get(alloc.id)
         if runner is not None:
             runner.update(alloc)
+            if alloc.client_status == "unknown":  # the servers missed us: say how it is
+                self.reporter.alloc_changed(alloc.id)
+            self._cut_off.watch()
             return
         if alloc.client_status in TERMINAL or self._is_stopping:
             return
@@ -257,6 +263,8 @@ class ClientMachine:
             saved_tasks=tasks,
         )
         self.runners[saved.alloc.id] = runner
+        if runner.stops_when_cut_off_us:
+            self._cut_off.watch()
         return runner
 
     def _node_values(self) -> dict[str, str]:

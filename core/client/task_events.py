@@ -142,6 +142,14 @@ def main_tasks_dead(wall_us: Us) -> TaskEvent:
     return _event("Main Tasks Dead", wall_us, "Main tasks in the group died")
 
 
+def cut_off(wall_us: Us, limit_us: int) -> TaskEvent:
+    return _event(
+        "Disconnected",
+        wall_us,
+        f"No server answered for {duration_text(limit_us)}, the group's stop_on_client_after",
+    )
+
+
 def max_run_duration(wall_us: Us, limit_us: int) -> TaskEvent:
     return _event(
         "Max Run Duration Exceeded",

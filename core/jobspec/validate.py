@@ -12,6 +12,7 @@ from core.jobspec.cron import Cron, CronError, zone_of
 from core.jobspec.validate_parts import (
     check_affinities,
     check_constraints,
+    check_disconnect,
     check_network,
     check_reschedule,
     check_resources,
@@ -168,6 +169,7 @@ def _group(job: Job, group: TaskGroup) -> list[str]:
         errors += check_restart(group.restart_policy)
     if group.reschedule_policy is not None and job.type in {"service", "batch"}:
         errors += check_reschedule(group.reschedule_policy)
+    errors += check_disconnect(group)
     if group.update is not None and job.type in {"service", "system"}:
         errors += check_update(group.update)
     if group.ephemeral_disk is not None and (group.ephemeral_disk.size_mb or 0) < 10:

@@ -30,6 +30,7 @@ _OPERANDS: Final = frozenset(
 )  # fmt: skip
 _NOT_FOR_AFFINITY: Final = frozenset({"distinct_hosts", "distinct_property"})
 _DELAY_FUNCTIONS: Final = ("constant", "exponential", "fibonacci")
+_RECONCILE = ("best_score", "keep_original", "keep_replacement", "longest_running")
 
 
 def check_constraints(constraints: list[Constraint] | None) -> Iterable[str]:
@@ -123,6 +124,38 @@ def check_reschedule(policy: ReschedulePolicy) -> Iterable[str]:
         yield "Max Delay cannot be less than Delay"
     if not policy.unlimited and not policy.interval_ns:
         yield "Interval must be a non zero value if Attempts > 0"
+
+
+def check_disconnect(group: TaskGroup) -> Iterable[str]:
+    """Check the disconnect block and the three older names of what it says."""
+    block = group.disconnect
+    old = {
+        "max_client_disconnect": group.max_client_disconnect_ns,
+        "stop_after_client_disconnect": group.stop_after_client_disconnect_ns,
+        "prevent_reschedule_on_lost": group.prevent_reschedule_on_lost,
+    }
+    for name, said in old.items():
+        if block is not None and said is not None:
+            yield f"{name} and the disconnect block say the same thing: keep the block"
+        if not isinstance(said, bool) and (said or 0) < 0:
+            yield f"{name} can't be negative"
+    if block is None:
+        return
+    lost_after, stop_after = block.lost_after_ns or 0, block.stop_on_client_after_ns or 0
+    if lost_after < 0:
+        yield "disconnect: lost_after can't be negative"
+    if stop_after < 0:
+        yield "disconnect: stop_on_client_after can't be negative"
+    if block.reconcile not in {None, "", *_RECONCILE}:
+        yield (
+            f'disconnect: reconcile = "{block.reconcile}" is unknown, '
+            f"must be one of {', '.join(_RECONCILE)}"
+        )
+    if block.replace is False and 0 < stop_after < lost_after:
+        yield (
+            "disconnect: stop_on_client_after is shorter than lost_after and replace is false: "
+            "nothing would run, and nothing could come back"
+        )
 
 
 def check_update(update: UpdateStrategy) -> Iterable[str]:

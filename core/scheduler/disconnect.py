@@ -100,7 +100,7 @@ def _stays(view: JobView, strategy: str, original: int, newer: int, *, is_live: 
         return not is_done
     if rows.job_version[original] != rows.job_version[newer]:
         return bool(rows.job_version[original] > rows.job_version[newer])
-    if strategy == KEEP_REPLACEMENT or strategy == KEEP_ORIGINAL:
+    if strategy in {KEEP_REPLACEMENT, KEEP_ORIGINAL}:
         return strategy == KEEP_ORIGINAL
     if not _runs(view, newer):
         return True

@@ -5,6 +5,8 @@ its agent fails; it is **disconnected** when it has not renewed by any call for
 `renew_us`, whatever gossip says. A new leader judges nobody for `grace_us`, for it has
 not heard the nodes yet. Should more than a tenth of the nodes look down within 10 s, the
 fault may be on our side: then a majority of the servers must have the same view.
+A node with work that its job waits for (`lost_after`) is disconnected where another would
+be down, for as long as it is waited for.
 
 A node that renews again is ready again.
 """
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from core.model.evaluation import EvalTrigger
 from core.model.host import CallDone
 from core.model.node import Node, NodeStatus
-from core.server import evaluations
+from core.server import evaluations, lookups
 from core.state.commands import SetNodeStatus
 from core.state.result import Change
 
@@ -200,12 +202,18 @@ class Liveness:
 
     def _declare_down(self, node_id: str) -> None:
         node = self._server.state.nodes.get(node_id)
-        if node is not None and node_id in self._suspects and node.status is not NodeStatus.DOWN:
+        if node is None or node_id not in self._suspects or node.status is NodeStatus.DOWN:
+            return
+        now_us = self._server.now.wall_us
+        status = NodeStatus.DOWN
+        if lookups.is_waited_for(self._server.state, node_id, now_us):
+            status = NodeStatus.DISCONNECTED  # asked again until nothing waits for it
+        else:
             del self._suspects[node_id]
+        if node.status is not status:
             self._set_status(
-                node, NodeStatus.DOWN, "Gossip says dead, and the agent does not answer",
-                is_loss=True,
-            )  # fmt: skip
+                node, status, "Gossip says dead, and the agent does not answer", is_loss=True
+            )
 
     def _set_status(
         self, node: Node, status: NodeStatus, description: str, *, is_loss: bool = False

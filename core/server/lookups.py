@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from core.model.allocation import Allocation
 from core.model.query import Answer
+from core.scheduler.disconnect import DisconnectRule
 from core.server.request import QueryError
 from core.state.jobs import JobRecord
 from core.state.result import Rows
@@ -85,6 +86,22 @@ def jobs_on_node(state: State, node_id: str) -> list[JobRecord]:
     """Return the jobs that have a live allocation on a node, by first row."""
     rows = rows_of_node(state, node_id)
     return _jobs_of(state, rows[state.allocs.is_live(rows)].tolist())
+
+
+def is_waited_for(state: State, node_id: str, now_us: int) -> bool:
+    """Whether a job asks to wait for its allocation on this node (`lost_after`), now still."""
+    rows = rows_of_node(state, node_id)
+    for row in rows[state.allocs.is_live(rows)].tolist():
+        record = state.allocs.job_record(row)
+        name = record.groups[state.allocs.key_of(row).group]
+        group = next((one for one in record.job.task_groups or [] if one.name == name), None)
+        rule = DisconnectRule.of(group) if group is not None else DisconnectRule()
+        if not rule.lost_after_ns:
+            continue
+        is_unknown = state.allocs.is_unknown(row)
+        if not is_unknown or not rule.is_overdue(state.allocs.allocation(row), now_us):
+            return True
+    return False
 
 
 def _jobs_of(state: State, rows: Iterable[int]) -> list[JobRecord]:

@@ -25,6 +25,7 @@ from core.model.host import (
 )
 from core.model.job import (
     CheckRestart,
+    DisconnectStrategy,
     RestartPolicy,
     Service,
     ServiceCheck,
@@ -504,6 +505,39 @@ def test_nothing_is_lost_while_no_server_answers(
     world.run(30)
     assert world.last(ran).client_status == ClientStatus.COMPLETE
     assert "Exit Code: 3" in world.messages(runs, "two")
+
+
+@pytest.mark.parametrize("group", [
+    {"disconnect": DisconnectStrategy(stop_on_client_after_ns=30 * NS)},
+    {"stop_after_client_disconnect_ns": 30 * NS},
+])  # fmt: skip
+def test_a_client_that_is_cut_off_ends_what_asks_for_it(
+    world: Any, make_job: Make, make_alloc: Make, group: dict[str, Any]
+) -> None:
+    ends = world.place(make_alloc(make_job(a_task("ends"), **group)))
+    stays = world.place(make_alloc(make_job(a_task("stays")), 2))
+    world.run(200)
+    assert len(world.running()) == 2  # a call may be out for a minute: that is no silence
+    world.is_reachable = False
+    world.run(18)
+    assert len(world.running()) == 2
+    world.run(13)
+    assert world.running() == [(stays, "stays")]
+    world.is_reachable = True
+    world.run(90)
+    assert world.last(ends).client_status == ClientStatus.COMPLETE
+    assert any("stop_on_client_after" in text for text in world.messages(ends, "ends"))
+
+
+def test_an_instance_that_the_servers_missed_is_reported_again(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    alloc_id = world.place(make_alloc(make_job()))
+    world.run(2)
+    world.updates.clear()
+    world.change(alloc_id, client_status="unknown")
+    world.run(2)
+    assert world.last(alloc_id).client_status == ClientStatus.RUNNING
 
 
 def test_reports_of_a_moment_travel_together(world: Any, make_job: Make, make_alloc: Make) -> None:

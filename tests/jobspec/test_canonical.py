@@ -146,6 +146,11 @@ def test_a_good_job_has_no_errors() -> None:
         ('["a"]', '["a"]\n federation { partition = "fence" }', "not built yet"),
         ('["a"]', '["a"]\n federation { partition = "x" }', "one of hold, surge"),
         ('["a"]', "[]\n federation {\n spillover {}\n}", "must name regions"),
+        ("count = 2", 'disconnect {\n lost_after = "-1s"\n}', "lost_after can't be negative"),
+        ("count = 2", 'disconnect {\n reconcile = "x"\n}', "one of best_score"),
+        ("count = 2", 'disconnect {}\n max_client_disconnect = "1m"', "keep the block"),
+        ("count = 2", 'disconnect {\nlost_after = "1h"\nstop_on_client_after = "1m"\n'
+         'replace = false\n}', "nothing could come back"),
         ('["a"]', '["a"]\n periodic { cron = "@daily" }', "batch"),
     ],
 )  # fmt: skip

@@ -48,6 +48,44 @@ def test_a_client_that_never_calls_is_disconnected_and_comes_back() -> None:
     world.until(lambda: status_of(world, silent.name) == "ready", 300)
 
 
+def test_a_client_that_its_job_waits_for_is_disconnected_and_its_instance_may_stay() -> None:
+    world = datacenter(3, 2)
+    job = {"Disconnect": {"LostAfter": 600_000_000_000, "Reconcile": "keep_original"}}
+    task = {"Name": "main", "Driver": "raw_exec", "Config": {"command": "/bin/sleep"}}
+    register(world, TaskGroups=[{"Name": "app", "Count": 1, "Tasks": [task], **job}])
+    until_running(world, 1)
+    world.run(3)
+    away = next(client for client in clients(world) if client.statuses)
+    other = next(client for client in clients(world) if client is not away)
+    cuts = {(away.name, one.name) for one in [*world.servers(), other]}
+    cuts |= {(there, here) for here, there in cuts}
+    world.cut |= cuts
+    world.until(lambda: status_of(world, away.name) != "ready", 300)
+    assert status_of(world, away.name) == "disconnected"  # gossip holds it for dead
+    world.until(lambda: other.statuses, 60)
+    world.run(60)
+    assert status_of(world, away.name) == "disconnected"
+    world.cut -= cuts
+    away._report()  # what core.client does when its allocation is said to be unknown
+    world.until(lambda: other.statuses and "COMPLETE" in {s.name for s in other.statuses.values()})
+    assert {status.name for status in away.statuses.values()} == {"RUNNING"}
+    assert status_of(world, away.name) == "ready"
+
+
+def test_a_client_that_nothing_waits_for_any_more_is_down() -> None:
+    world = datacenter(3, 2)
+    task = {"Name": "main", "Driver": "raw_exec", "Config": {"command": "/bin/sleep"}}
+    wait = {"Disconnect": {"LostAfter": 60_000_000_000}}
+    register(world, TaskGroups=[{"Name": "app", "Count": 1, "Tasks": [task], **wait}])
+    until_running(world, 1)
+    world.run(3)
+    victim = next(client for client in clients(world) if client.statuses)
+    world.kill(victim)
+    world.until(lambda: status_of(world, victim.name) == "disconnected", 60)
+    world.until(lambda: status_of(world, victim.name) == "down", 200)
+    until_running(world, 1)
+
+
 def test_a_new_leader_judges_nobody_during_its_grace() -> None:
     world = datacenter(3, 2)
     world.run(3)
