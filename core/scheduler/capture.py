@@ -135,11 +135,16 @@ def capture_running(
 
 
 def _ports(state: "State", rows: Ints) -> dict[int, list[int]]:
-    return {
-        at: np.frombuffer(data, "<i4").tolist()
-        for at, row in enumerate(rows.tolist())
-        if (data := state.allocs.ports.get(row))
-    }
+    # What rows would free if they went: not what another holds too, until it has ended.
+    found: dict[int, list[int]] = {}
+    node_of = state.allocs.columns.node
+    for at, row in enumerate(rows.tolist()):
+        data = state.allocs.ports.get(row)
+        if data:
+            shared = state.nodes.ports_shared(int(node_of[row]))
+            held = np.frombuffer(data, "<i4").tolist()
+            found[at] = [port for port in held if not shared >> port & 1]
+    return found
 
 
 def nameless_view(state: "State", namespace: str, job_id: str) -> JobView:

@@ -60,7 +60,11 @@ def _system_group(
         if node in view.node_gone:
             changes.stops.append((row, stop_of(view, row, NODE_UNFIT)))
         elif detail is not None and detail.desired_transition.migrate:
-            changes.stops.append((row, stop_of(view, row, MIGRATING)))
+            stop = stop_of(view, row, MIGRATING)
+            if eligible[node]:  # it can only move to where it is: it begins anew
+                changes.replacements.append(Replacement(node, row, "migrate", stop))
+            else:
+                changes.stops.append((row, stop))
         elif rows.job_version[row] == version:
             kept.append(row)
         elif not eligible[node]:
@@ -81,13 +85,13 @@ def _update(
     view: JobView, group: TaskGroup, changes: GroupChanges, updates: list[int], kept: list[int]
 ) -> None:
     assert view.job is not None
-    limit = update_limit(view, group)
+    limit, moves = update_limit(view, group), len(changes.replacements)
     for row in updates:
         old = view.versions.get(int(view.rows.job_version[row]))
         if old is not None and not is_destructive(old, view.job, group.name):
             changes.in_place.append(row)
             kept.append(row)
-        elif limit is not None and len(changes.replacements) >= limit:
+        elif limit is not None and len(changes.replacements) - moves >= limit:
             changes.waiting_updates += 1
             kept.append(row)
         else:

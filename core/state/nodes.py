@@ -157,6 +157,10 @@ class NodeTable:
         """Return the taken host ports as a bit mask: reserved ones, and the allocations'."""
         return self._reserved_ports.get(ordinal, 0) | self._alloc_ports.get(ordinal, 0)
 
+    def ports_shared(self, ordinal: int) -> Ports:
+        """Return those of them that more than one allocation holds: one stops, one follows."""
+        return self._shared_ports.get(ordinal, 0)
+
     # --- changing: for the handlers only -----------------------------------------------
 
     def put(self, node: Node) -> int:

@@ -232,7 +232,9 @@ class _Check:
         np.add.at(self._free, at, allocs.asks(rows))
         for row in rows[columns.port_asks[rows] >= 0].tolist():
             node = int(columns.node[row])
-            self._ports_freed[node] = self._ports_freed.get(node, 0) | allocs.port_mask(row)
+            # A port that one who stops since an earlier plan holds as well stays taken.
+            freed = allocs.port_mask(row) & ~self._state.nodes.ports_shared(node)
+            self._ports_freed[node] = self._ports_freed.get(node, 0) | freed
 
     def batch(self, rows: BatchRows, before: Codes) -> Codes:
         """Return a code per row of one batch and claim what the accepted ones take.

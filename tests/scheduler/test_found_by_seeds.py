@@ -85,3 +85,47 @@ def test_a_disconnected_instance_is_given_up_though_its_plan_was_applied_late(
     world.now_us = follower.wait_until_us
     world.run(follower)
     assert world.state.allocs.columns.client[row] == ClientStatus.LOST
+
+
+def test_a_port_is_not_free_while_one_that_stopped_earlier_holds_it(world: Any, kit: Any) -> None:
+    world.node()
+    first = kit.job(static_ports=[8080])
+    world.run(world.register(first))
+    world.report(world.rows(first), ClientStatus.RUNNING)
+    second = kit.changed(first, env={"A": "2"})
+    world.run(world.register(second))  # on the same port; the first still stops
+    third = kit.changed(first, env={"A": "3"})
+    solution = world.plan(world.register(third))
+    assert solution.placed == 0 and solution.failed == 1
+    world.end_stopped()
+    assert world.run(world.evaluation(third)).placed == 1
+
+
+def test_a_plan_that_gives_such_a_port_is_refused(world: Any, kit: Any) -> None:
+    world.node()
+    first = kit.job(static_ports=[8080])
+    world.run(world.register(first))
+    world.report(world.rows(first), ClientStatus.RUNNING)
+    world.run(world.register(kit.changed(first, env={"A": "2"})))
+    third = kit.changed(first, env={"A": "3"})
+    evaluation = world.register(third)
+    held = world.state.nodes._shared_ports
+    world.state.nodes._shared_ports = {}  # a planner that does not know
+    solution = world.plan(evaluation)
+    world.state.nodes._shared_ports = held
+    assert solution.placed == 1
+    applied = world.do(ApplyPlans(plans=solution.plans))
+    (result,) = applied.results[0].value
+    assert [rows.reasons for rows in result.dropped] == [["ports"]]
+    assert len(result.withheld_stops) == 1
+
+
+def test_a_system_instance_that_is_asked_to_move_begins_anew_at_once(world: Any, kit: Any) -> None:
+    world.node()
+    job = kit.job(type="system", group_reschedule_policy=None)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    world.migrate(world.rows(job))
+    assert world.evaluate(job).placed == 1
+    assert len(world.rows(job)) == 1
+    assert kit.is_quiet(world.evaluate(job))
