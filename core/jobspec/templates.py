@@ -147,65 +147,65 @@ job "anywhere" {
 """
 
 _CONNECT: Final = """\
-job "countdash" {
-  group "api" {
+job "orders" {
+  group "stock" {
     network {
       mode = "bridge"
     }
 
     service {
-      name = "count-api"
-      port = "9001"
+      name = "stock-api"
+      port = "7200"
 
       connect {
         sidecar_service {}
       }
     }
 
-    task "web" {
+    task "stock" {
       driver = "docker"
 
       config {
-        image = "hashicorpdev/counter-api:v3"
+        image = "registry.example.com/stock:2.4"
       }
     }
   }
 
-  group "dashboard" {
+  group "shop" {
     network {
       mode = "bridge"
 
       port "http" {
-        static = 9002
-        to     = 9002
+        static = 7300
+        to     = 7300
       }
     }
 
     service {
-      name = "count-dashboard"
+      name = "shop"
       port = "http"
 
       connect {
         sidecar_service {
           proxy {
             upstreams {
-              destination_name = "count-api"
-              local_bind_port  = 8080
+              destination_name = "stock-api"
+              local_bind_port  = 7201
             }
           }
         }
       }
     }
 
-    task "dashboard" {
+    task "shop" {
       driver = "docker"
 
       config {
-        image = "hashicorpdev/counter-dashboard:v3"
+        image = "registry.example.com/shop:2.4"
       }
 
       env {
-        COUNTING_SERVICE_URL = "http://${NOMAD_UPSTREAM_ADDR_count_api}"
+        STOCK_URL = "http://${NOMAD_UPSTREAM_ADDR_stock_api}"
       }
     }
   }

@@ -1,14 +1,14 @@
-job "countdash" {
+job "orders" {
   datacenters = ["dc1"]
 
-  group "api" {
+  group "stock" {
     network {
       mode = "bridge"
     }
 
     service {
-      name = "count-api"
-      port = "9001"
+      name = "stock-api"
+      port = "7200"
 
       check {
         type     = "http"
@@ -23,35 +23,35 @@ job "countdash" {
       }
     }
 
-    task "web" {
+    task "stock" {
       driver = "docker"
       config {
-        image = "counter-api:v3"
+        image = "registry.example.com/stock:2.4"
       }
     }
   }
 
-  group "dashboard" {
+  group "shop" {
     network {
       mode = "bridge"
       port "http" {
-        static = 9002
-        to     = 9002
+        static = 7300
+        to     = 7300
       }
     }
 
     service {
-      name = "count-dashboard"
+      name = "shop"
       port = "http"
 
       connect {
         sidecar_service {
           tags = ["mesh"]
           proxy {
-            local_service_port = 9002
+            local_service_port = 7300
             upstreams {
-              destination_name = "count-api"
-              local_bind_port  = 8080
+              destination_name = "stock-api"
+              local_bind_port  = 7201
               mesh_gateway {
                 mode = "local"
               }
@@ -81,13 +81,13 @@ job "countdash" {
       }
     }
 
-    task "dashboard" {
+    task "shop" {
       driver = "docker"
       env {
-        COUNTING_SERVICE_URL = "http://${NOMAD_UPSTREAM_ADDR_count_api}"
+        STOCK_URL = "http://${NOMAD_UPSTREAM_ADDR_stock_api}"
       }
       config {
-        image = "counter-dashboard:v3"
+        image = "registry.example.com/shop:2.4"
       }
     }
   }
