@@ -88,6 +88,45 @@ def alloc_key(uuid: str) -> AllocKey | None:
     return AllocKey(packed >> GROUP_BITS, packed & ((1 << GROUP_BITS) - 1), index, generation)
 
 
+def alloc_keys(uuids: list[str], datacenter_id: str) -> npt.NDArray[np.int64] | None:
+    """Return int64[len(uuids), 4], the keys' job, group, index, generation.
+
+    Args:
+        uuids: Full ids of one datacenter.
+        datacenter_id: That one's.
+
+    Returns:
+        None when one of them is no full id of that datacenter.
+    """
+    tail = f"-{datacenter_id}"
+    for uuid in uuids:
+        is_shaped = len(uuid) == 36 and uuid[8] == uuid[13] == uuid[18] == "-"
+        if not is_shaped or not uuid.endswith(tail):
+            return None
+    if not uuids:
+        return np.zeros((0, 4), np.int64)
+    try:
+        digits = bytes.fromhex("".join([uuid[:23] for uuid in uuids]).replace("-", ""))
+    except ValueError:
+        return None
+    if len(digits) != 10 * len(uuids):
+        return None
+    octets = np.frombuffer(digits, np.uint8).reshape(-1, 10).astype(np.uint64)
+    u = np.uint64
+    shifts = np.array([32, 24, 16, 8, 0], np.uint64)
+    left = (octets[:, :5] << shifts).sum(axis=1, dtype=np.uint64)
+    right = (octets[:, 5:] << shifts).sum(axis=1, dtype=np.uint64)
+    for salt in reversed(_round_keys(datacenter_id)):
+        left, right = right ^ _mixed(left, salt), left
+    columns = (
+        left >> u(12),
+        (left >> u(4)) & u(0xFF),
+        ((left & u(0xF)) << u(24)) | (right >> u(16)),
+        right & u(0xFFFF),
+    )
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
 def alloc_prefixes(
     job: npt.NDArray[np.int64],
     group: npt.NDArray[np.int64],
@@ -108,15 +147,20 @@ def alloc_prefixes(
     u = np.uint64
     left = (j << u(12)) | (g << u(4)) | (i >> u(24))
     right = ((i & u(0xFFFFFF)) << u(16)) | n
-    mask = u(_MASK)
-    with np.errstate(over="ignore"):
-        for salt in _round_keys(datacenter_id):
-            x = (right ^ u(salt)) * u(_MULTIPLIER)
-            x ^= x >> u(29)
-            x *= u(_MULTIPLIER)
-            x ^= x >> u(24)
-            left, right = right, left ^ (x & mask)
+    for salt in _round_keys(datacenter_id):
+        left, right = right, left ^ _mixed(right, salt)
     return left  # type: ignore[no-any-return]
+
+
+def _mixed(half: npt.NDArray[np.uint64], salt: int) -> npt.NDArray[np.uint64]:
+    # `_mix` of many.
+    u = np.uint64
+    with np.errstate(over="ignore"):
+        x = (half ^ u(salt)) * u(_MULTIPLIER)
+        x ^= x >> u(29)
+        x *= u(_MULTIPLIER)
+        x ^= x >> u(24)
+    return x & u(_MASK)
 
 
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15

@@ -12,7 +12,7 @@ from core.model.allocation import AllocatedResources, AllocMetric, RescheduleTra
 from core.model.evaluation import Deployment, Evaluation
 
 
-class PortAsk(msgspec.Struct, array_like=True, frozen=True):
+class PortAsk(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One port of a group: `static` 0 means dynamic."""
 
     label: str
@@ -21,7 +21,7 @@ class PortAsk(msgspec.Struct, array_like=True, frozen=True):
     host_network: str = ""
 
 
-class PlacementBatch(msgspec.Struct, kw_only=True, omit_defaults=True):
+class PlacementBatch(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """New allocations of one group: row i has index[i] and goes to node[i]."""
 
     group: str
@@ -40,7 +40,7 @@ class PlacementBatch(msgspec.Struct, kw_only=True, omit_defaults=True):
     canary: bool = False
 
 
-class AllocStop(msgspec.Struct, kw_only=True, omit_defaults=True):
+class AllocStop(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Stop one allocation, or give it up: `client_status` is set only for lost or unknown."""
 
     alloc_id: str
@@ -51,7 +51,7 @@ class AllocStop(msgspec.Struct, kw_only=True, omit_defaults=True):
     preempted_by: str = ""
 
 
-class InPlaceUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
+class InPlaceUpdate(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Let a running allocation follow a newer job version without a restart."""
 
     alloc_id: str
@@ -60,7 +60,7 @@ class InPlaceUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
     deployment_id: str = ""
 
 
-class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Plan(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """The answer to one evaluation, committed as part of `ApplyPlans`."""
 
     eval_id: str

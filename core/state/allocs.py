@@ -29,7 +29,7 @@ from core.model.allocation import (
     ClientStatus,
     Desired,
 )
-from core.model.ids import AllocKey, alloc_id, alloc_key, alloc_prefixes, datacenter_of
+from core.model.ids import AllocKey, alloc_id, alloc_key, alloc_keys, alloc_prefixes, datacenter_of
 from core.model.plan import PortAsk
 from core.state.alloc_columns import FLAG_CANARY, FLAG_LIVE_ROW, HELD, AllocColumns, AllocExtras
 from core.state.columns import SparseColumn
@@ -43,6 +43,7 @@ from core.state.task_states import PackedStates
 from core.state.whole import allocation
 
 Rows = npt.NDArray[np.int64]
+_UNSEEN: Final = GroupIndex()
 
 __all__ = [
     "FLAG_CANARY",
@@ -138,14 +139,35 @@ class AllocTable:
         key = alloc_key(alloc)
         if key is None:
             return None
-        record = self._jobs.record(key.job)
-        if record is None or key.group >= len(record.group_rows):
-            return None
-        index = self._groups.get(record.group_rows[key.group])
+        index = self._group_of(key.job, key.group)
         row = NO_ROW if index is None else index.newest(key.index)
         while row >= 0 and self.columns.generation[row] != key.generation:
             row = int(self.columns.older[row])
         return row if row >= 0 else None
+
+    def rows_of(self, allocs: list[str]) -> list[int | None]:
+        """Return `row_of` of each id; many cost less than one by one."""
+        keys = alloc_keys(allocs, self.datacenter_id)
+        if keys is None:
+            return [self.row_of(one) for one in allocs]
+        found: list[int | None] = []
+        groups: dict[tuple[int, int], GroupIndex | None] = {}
+        generations, older = self.columns.generation, self.columns.older
+        for job, group, index, generation in keys.tolist():
+            known = groups.get((job, group), _UNSEEN)
+            if known is _UNSEEN:
+                known = groups[job, group] = self._group_of(job, group)
+            row = NO_ROW if known is None else known.newest(index)
+            while row >= 0 and generations[row] != generation:
+                row = int(older[row])
+            found.append(row if row >= 0 else None)
+        return found
+
+    def _group_of(self, job: int, group: int) -> GroupIndex | None:
+        record = self._jobs.record(job)
+        if record is None or group >= len(record.group_rows):
+            return None
+        return self._groups.get(record.group_rows[group])
 
     def rows_with_prefix(self, prefix: str) -> Rows:
         """Return the rows whose id begins with `prefix`, ascending."""

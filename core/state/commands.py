@@ -18,7 +18,7 @@ from core.model.plan import Plan
 from core.model.service import ServiceRegistration
 
 
-class Command(msgspec.Struct, tag=True, tag_field="@", kw_only=True, omit_defaults=True):
+class Command(msgspec.Struct, tag=True, tag_field="@", kw_only=True, omit_defaults=True, gc=False):
     """Base of all commands."""
 
 
@@ -116,6 +116,16 @@ class SetJobStability(Command):
     stable: bool
 
 
+class TagJobVersion(Command):
+    """Name a version, or take a name off; a version that has one is kept."""
+
+    namespace: str
+    job_id: str
+    name: str
+    version: int  # -1 when a name is taken off
+    tag: dict[str, Any] | None  # Nomad's {Name, Description, TaggedTime}; None takes it off
+
+
 class UpsertEvaluations(Command):
     evaluations: list[Evaluation]
 
@@ -130,7 +140,7 @@ class ApplyPlans(Command):
     plans: list[Plan]
 
 
-class AllocUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
+class AllocUpdate(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """What a client reports of one of its allocations."""
 
     alloc_id: str

@@ -35,8 +35,8 @@ def update_allocations(
     """
     columns, allocs = state.allocs.columns, state.allocs
     statuses: dict[int, int] = {}
-    for update in command.updates:
-        row = allocs.row_of(update.alloc_id)
+    rows_of = allocs.rows_of([update.alloc_id for update in command.updates])
+    for update, row in zip(command.updates, rows_of):
         if row is None or update.client_status not in _STATUSES:
             continue
         if row not in statuses:

@@ -8,6 +8,8 @@ All fields of `TaskState` and `TaskEvent` are covered by construction: a new fie
 part of the shape unless it is named a time below.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -29,7 +31,7 @@ _EVENT_DEFAULTS: Final = {
 
 
 _NOTHING_SAID: Final = tuple(_EVENT_DEFAULTS.values())
-_said_by = attrgetter(*_EVENT_DEFAULTS)
+_said_by = attrgetter("type", *_EVENT_DEFAULTS)
 _times_of = attrgetter(*_STATE_TIMES)
 _rest_of = attrgetter(*_STATE_REST)
 
@@ -63,25 +65,46 @@ class PackedStates:
 def pack(states: dict[str, TaskState]) -> tuple[bytes, bytes]:
     """Return (shape, times) such that `unpack` makes the same states of them."""
     times: list[Any] = []
-    shape: list[Any] = []
+    parts: list[_Part] = []
     for name in sorted(states):
         state = states[name]
         for value in _times_of(state):
             times.append("" if value == ZERO_TIME else value or None)
         events = None
         if state.events is not None:
-            events = []
-            for event in state.events:
-                times.append(event.time_ns)
-                said = {"type": event.type}
-                values = _said_by(event)
-                if values != _NOTHING_SAID:
-                    for field, value, default in zip(_EVENT_DEFAULTS, values, _NOTHING_SAID):
-                        if value != default:
-                            said[field] = value
-                events.append(said)
-        shape.append([name, _rest_of(state), events])
-    return ENCODER.encode(shape), ENCODER.encode(times)
+            times += [event.time_ns for event in state.events]
+            events = tuple(map(_said_by, state.events))
+        parts.append((name, _rest_of(state), events))
+    try:
+        shape = _known_shape(tuple(parts))
+    except TypeError:  # an event has details: a dict can't be a key
+        shape = _shape(parts)
+    return shape, ENCODER.encode(times)
+
+
+# Name, what `_rest_of` and each event's `_said_by` return.
+_Part = tuple[str, tuple[Any, ...], tuple[tuple[Any, ...], ...] | None]
+
+
+def _shape(parts: Iterable[_Part]) -> bytes:
+    shape: list[Any] = []
+    for name, rest, said in parts:
+        events = None
+        if said is not None:
+            events = [
+                {"type": kind}
+                | {
+                    field: value
+                    for field, value, default in zip(_EVENT_DEFAULTS, values, _NOTHING_SAID)
+                    if value != default
+                }
+                for kind, *values in said
+            ]
+        shape.append([name, rest, events])
+    return ENCODER.encode(shape)
+
+
+_known_shape = lru_cache(maxsize=1024)(_shape)
 
 
 def unpack(shape: bytes, times: bytes) -> dict[str, TaskState]:
