@@ -21,7 +21,7 @@ from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
 from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
 from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
-from core.scheduler.followup import Outcome, follow_ups, postponed
+from core.scheduler.followup import Outcome, follow_ups, postponed, staggered
 from core.scheduler.metrics import failed_metric, placed_metric
 from core.scheduler.place import Placer, Wish
 from core.scheduler.portion import Filled, Portion
@@ -122,6 +122,9 @@ class _JobWork:
         is_system = view.job is not None and view.job.type in _SYSTEM
         if is_system:
             self.changes = reconcile_system(view, planner.feasibility)
+            self._later += staggered(
+                self._evaluation, view.job, self.changes, planner.now_us, planner.new_id
+            )
         else:
             self.changes = reconcile(view, self._evaluation.id, planner.now_us)
         self.rollout = roll_out(view, self.changes, self._evaluation, planner.new_id)

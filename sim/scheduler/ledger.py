@@ -1,0 +1,413 @@
+"""What an onlooker knows of a datacenter, and what each entry must leave true.
+
+The ledger follows the allocations that an entry says it changed, as whole records, and
+keeps its own books of them: who holds what on which node, what a deployment placed, how
+often an index was tried. Nothing here reads the sums that the state keeps; they are
+compared with these.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from core.model.allocation import Allocation
+from core.model.evaluation import DeploymentStatus
+from core.model.job import TaskGroup
+from core.model.node import Node
+from core.model.plan import Plan
+from core.state.commands import ApplyPlans, UpsertDeployments
+from core.state.result import Applied, PlanResult
+from core.state.state import State
+from sim.scheduler import reference
+from sim.scheduler.reference import Try
+from sim.seeds import Violation
+
+PRIORITY_GAP: Final = 10
+HOLDING: Final = frozenset({"pending", "running", "unknown"})
+_ACTIVE: Final = frozenset({"running", "paused", "pending", "blocked", "unblocking"})
+_UPDATED: Final = "alloc is being updated due to job update"
+_RESCHEDULED: Final = "alloc was rescheduled because it failed"
+
+
+@dataclass(slots=True)
+class Known:
+    """One allocation, and what was seen of it."""
+
+    alloc: Allocation
+    job_uid: str
+    created: int  # entry
+    stopped: int = 0  # entry, 0 = wanted
+    was_unknown: bool = False
+    was_canary: bool = False
+    tries: list[Try] = field(default_factory=list)  # reschedules of its index so far
+
+    @property
+    def holds(self) -> bool:
+        return self.alloc.client_status in HOLDING
+
+    @property
+    def is_live(self) -> bool:
+        return self.holds and self.alloc.desired_status == "run"
+
+    @property
+    def is_canary(self) -> bool:
+        status = self.alloc.deployment_status
+        return status is not None and status.canary
+
+
+@dataclass(slots=True)
+class Count:
+    """What one group of a deployment was seen to do."""
+
+    placed: int = 0
+    canaries: list[str] = field(default_factory=list)
+    health: dict[str, bool] = field(default_factory=dict)
+
+
+Group = tuple[str, str]  # job uid, group
+
+
+class Ledger:
+    """Invariant: `known` equals the state's allocations after each entry (`compare`)."""
+
+    def __init__(self, situations: Counter[str]) -> None:
+        self.situations = situations
+        self.state: State
+        self.known: dict[str, Known] = {}
+        self.by_node: dict[str, dict[str, Known]] = defaultdict(dict)
+        self.by_group: dict[Group, dict[str, Known]] = defaultdict(dict)
+        self.counts: dict[tuple[str, str], Count] = defaultdict(Count)  # deployment, group
+
+    # --- following ------------------------------------------------------------------------
+
+    def on_entry(self, state: State, commands: list[Any], applied: Applied) -> set[str]:
+        """Take in an entry and judge it; return the nodes whose allocations changed.
+
+        Raises:
+            Violation: It must not have done that.
+        """
+        self.state = state
+        rows: dict[int, None] = {}
+        for change in applied.changes:
+            if change.rows is not None:
+                rows |= dict.fromkeys(change.rows.tolist())
+        fresh: list[Known] = []
+        changed: list[tuple[Allocation | None, Known]] = []
+        for row in rows:
+            alloc = state.allocs.allocation(row)
+            before = self.known.get(alloc.id)
+            if before is None:
+                known = self._enter(alloc, applied.index)
+                fresh.append(known)
+                changed.append((None, known))
+            else:
+                old = before.alloc
+                self._follow(before, alloc, applied.index)
+                changed.append((old, before))
+        self._count(changed)
+        self._check_nodes(fresh, changed, applied.index)
+        groups = dict.fromkeys((known.job_uid, known.alloc.task_group) for _, known in changed)
+        for group in groups:
+            self._check_group(group, applied.index)
+        for known in fresh:
+            if known.alloc.previous_allocation:
+                self._check_reschedule(known)
+        for command, result in zip(commands, applied.results, strict=True):
+            if isinstance(command, ApplyPlans):
+                self._check_plans(command.plans, result.value, applied.index)
+            elif isinstance(command, UpsertDeployments):
+                for one in command.deployments:
+                    self._note_deployment(one.status, one.status_description)
+        for change in applied.changes:
+            if change.table == "deployment":
+                self._check_deployment(change.key)
+        return {known.alloc.node_id for _, known in changed}
+
+    def _enter(self, alloc: Allocation, index: int) -> Known:
+        record = self.state.jobs.get(alloc.namespace, alloc.job_id)
+        assert alloc.job is not None or record is not None
+        uid = (alloc.job.uid if alloc.job is not None else record and record.uid) or ""
+        known = Known(alloc, uid, index, was_canary=False)
+        known.was_canary = known.is_canary
+        self.known[alloc.id] = known
+        self.by_node[alloc.node_id][alloc.id] = known
+        self.by_group[uid, alloc.task_group][alloc.id] = known
+        return known
+
+    def _follow(self, known: Known, alloc: Allocation, index: int) -> None:
+        if alloc.desired_status != "run" and known.alloc.desired_status == "run":
+            known.stopped = index
+        if alloc.client_status == "unknown" and known.alloc.client_status != "unknown":
+            known.was_unknown = True
+            self.situations["marked unknown"] += 1
+        if known.alloc.client_status == "unknown" and alloc.client_status == "running":
+            self.situations["unknown and running again"] += 1
+        if alloc.client_status == "lost" and known.alloc.client_status != "lost":
+            self.situations["lost"] += 1
+        if known.alloc.job_version != alloc.job_version:
+            self.situations["updated in place"] += 1
+        if known.alloc.client_status in ("complete", "failed") and alloc.client_status in HOLDING:
+            raise Violation("an end taken back", f"{alloc.name} is {alloc.client_status} again")
+        if not alloc.node_id:
+            alloc.node_id = known.alloc.node_id  # its node was purged
+        known.alloc = alloc
+
+    # --- nodes ----------------------------------------------------------------------------
+
+    def holders(self, node_id: str, index: int) -> list[Known]:
+        """Return who holds room on a node for a newcomer of entry `index`.
+
+        What the same entry stops may be followed at once; what an earlier one stopped holds
+        on until its end.
+        """
+        return [
+            known
+            for known in self.by_node[node_id].values()
+            if known.holds and known.stopped != index
+        ]
+
+    def _check_nodes(
+        self, fresh: list[Known], changed: list[tuple[Allocation | None, Known]], index: int
+    ) -> None:
+        grown = [
+            known
+            for old, known in changed
+            if old is not None
+            and old.allocated_resources != known.alloc.allocated_resources
+            and _is_more(known.alloc, old)
+        ]
+        for known in fresh:
+            node = self._node(known.alloc.node_id)
+            if node is None or not reference.is_ready(node):
+                raise Violation("node not ready", f"{known.alloc.name} was placed on {node}")
+        for node_id in dict.fromkeys(known.alloc.node_id for known in [*fresh, *grown]):
+            node = self._node(node_id)
+            if node is not None:
+                self._check_node(node, fresh, index)
+
+    def _check_node(self, node: Node, fresh: list[Known], index: int) -> None:
+        held = self.holders(node.id, index)
+        whole = reference.capacity(node)
+        sizes = [reference.size_of(known.alloc) for known in held]
+        for name in ("cpu", "memory", "disk"):
+            used = sum(getattr(size, name) for size in sizes)
+            if used > getattr(whole, name):
+                raise Violation(
+                    "over-commit",
+                    f"{node.name}: {used} of {getattr(whole, name)} {name} by "
+                    f"{', '.join(known.alloc.name for known in held)}",
+                )
+        # Two older ones may share a port: one that stops, and its successor.
+        newcomers = {known.alloc.id for known in fresh}
+        taken = dict.fromkeys(reference.reserved_ports(node), "the node itself")
+        for known in sorted(held, key=lambda one: one.alloc.id in newcomers):
+            for port in reference.ports_of(known.alloc):
+                if port in taken and known.alloc.id in newcomers:
+                    text = f"{node.name}: port {port} of {taken[port]} and {known.alloc.name}"
+                    raise Violation("port given twice", text)
+                taken[port] = known.alloc.name
+
+    def _node(self, node_id: str) -> Node | None:
+        return self.state.nodes.get(node_id)
+
+    # --- groups ---------------------------------------------------------------------------
+
+    def _check_group(self, group: Group, index: int) -> None:
+        members = self.by_group[group].values()
+        plain: dict[tuple[int, str], str] = {}
+        canaries: Counter[int] = Counter()
+        for known in members:
+            if not known.is_live or known.was_unknown:
+                continue
+            if known.is_canary:
+                canaries[known.alloc.job_version] += 1
+                continue
+            # What a canary stands for stops with the next plan after its promotion.
+            key = known.alloc.index, known.alloc.deployment_id if known.was_canary else ""
+            if key in plain:
+                text = f"{known.alloc.name} is {known.alloc.id} and {plain[key]}"
+                raise Violation("index twice", text)
+            plain[key] = known.alloc.id
+        for version, count in canaries.items():
+            self._check_canaries(group, version, count)
+
+    def _check_canaries(self, group: Group, version: int, count: int) -> None:
+        wanted = self.group_of(group, version)
+        update = wanted.update if wanted is not None else None
+        most = (update.canary or 0) if update is not None else 0
+        if count > most:
+            text = f"{count} canaries of {group[1]} version {version}, the job asks for {most}"
+            raise Violation("canaries", text)
+
+    def group_of(self, group: Group, version: int) -> TaskGroup | None:
+        """Return a group as a version of its job describes it."""
+        record = self.state.jobs.by_uid(group[0])
+        job = None if record is None else self.state.jobs.version(record.ordinal, version)
+        groups = (job.task_groups if job is not None else None) or []
+        return next((one for one in groups if one.name == group[1]), None)
+
+    # --- deployments ----------------------------------------------------------------------
+
+    def _count(self, changed: list[tuple[Allocation | None, Known]]) -> None:
+        for old, known in changed:
+            alloc = known.alloc
+            if not alloc.deployment_id:
+                continue
+            count = self.counts[alloc.deployment_id, alloc.task_group]
+            if old is None or old.deployment_id != alloc.deployment_id:
+                count.placed += 1
+                if known.is_canary:
+                    count.canaries.append(alloc.id)
+            status = alloc.deployment_status
+            said = status.healthy if status is not None else None
+            deployment = self.state.deployments.get(alloc.deployment_id)
+            is_active = deployment is not None and deployment.status in _ACTIVE
+            if said is not None and is_active:
+                count.health[alloc.id] = said
+
+    def _check_deployment(self, deployment_id: str) -> None:
+        deployment = self.state.deployments.get(deployment_id)
+        if deployment is None:
+            return
+        for name, group in (deployment.task_groups or {}).items():
+            count = self.counts[deployment_id, name]
+            healthy = sum(count.health.values())
+            said = group.placed_allocs, group.healthy_allocs, group.unhealthy_allocs
+            seen = count.placed, healthy, len(count.health) - healthy
+            if said != seen or (group.placed_canaries or []) != count.canaries:
+                text = (
+                    f"{deployment.job_id}.{name}: (placed, healthy, unhealthy) {said}, not {seen}"
+                )
+                raise Violation("deployment counters", text)
+        self._note_deployment(deployment.status, deployment.status_description)
+
+    def _note_deployment(self, status: str, description: str) -> None:
+        seen = self.situations
+        seen["deployment successful"] += status == DeploymentStatus.SUCCESSFUL
+        seen["deployment cancelled"] += status == DeploymentStatus.CANCELLED
+        seen["deployment failed"] += status == DeploymentStatus.FAILED
+        seen["auto-revert"] += "rolling back" in description
+        seen["progress deadline"] += "progress deadline" in description
+
+    # --- plans ----------------------------------------------------------------------------
+
+    def _check_plans(self, plans: list[Plan], results: list[PlanResult], index: int) -> None:
+        for plan, result in zip(plans, results, strict=True):
+            if result.error:
+                raise Violation("plan refused", result.error)
+            self._check_withheld(plan, result, index)
+            self._check_pace(plan, index)
+            self.situations["stop withheld"] += len(result.withheld_stops)
+            self.situations["in-place update refused"] += len(result.refused_in_place)
+            for stop in plan.stops:
+                if stop.preempted_by and stop.alloc_id not in result.withheld_stops:
+                    self._check_victim(stop.alloc_id, stop.preempted_by)
+
+    def _check_withheld(self, plan: Plan, result: PlanResult, index: int) -> None:
+        """What was to be replaced and was not, runs on."""
+        for dropped in result.dropped:
+            batch = plan.placements[dropped.batch]
+            for row, reason in zip(dropped.rows, dropped.reasons, strict=True):
+                self.situations["plan row dropped at apply"] += 1
+                self.situations[f"dropped for {reason}"] += 1
+                previous = self.known.get(batch.previous[row]) if batch.previous else None
+                if previous is None or previous.stopped != index:
+                    continue
+                if previous.alloc.client_status != "lost":
+                    text = f"{previous.alloc.name} was stopped, its replacement was refused"
+                    raise Violation("stop not withheld", text)
+
+    def _check_pace(self, plan: Plan, index: int) -> None:
+        """At most `max_parallel` instances of a group are away for an update."""
+        stopped: Counter[Group] = Counter()
+        for stop in plan.stops:
+            known = self.known.get(stop.alloc_id)
+            if known is None or known.stopped != index or stop.description != _UPDATED:
+                continue
+            stopped[known.job_uid, known.alloc.task_group] += 1
+        for group, count in stopped.items():
+            record = self.state.jobs.by_uid(group[0])
+            batch = next((b for b in plan.placements if b.group == group[1] and not b.canary), None)
+            if record is None or batch is None:
+                continue
+            wanted = self.group_of(group, batch.job_version)
+            update = wanted.update if wanted is not None else None
+            if update is None or not update.max_parallel or record.job.type == "batch":
+                continue
+            away = count
+            deployment_id = batch.deployment_id
+            if deployment_id:
+                away = sum(
+                    known.is_live
+                    and known.alloc.deployment_id == deployment_id
+                    and not _is_healthy(known.alloc)
+                    and not (known.created != index and known.alloc.modify_index == index)
+                    for known in self.by_group[group].values()
+                )
+            self.situations["destructive update"] += count
+            if max(away, count) > update.max_parallel:
+                text = f"{record.id}.{group[1]}: {max(away, count)} away, {update.max_parallel} may"
+                raise Violation("max_parallel", text)
+
+    def _check_victim(self, victim_id: str, winner_id: str) -> None:
+        victim, winner = self.known.get(victim_id), self.known.get(winner_id)
+        if victim is None:
+            return
+        self.situations["preemption"] += 1
+        if winner is None:
+            raise Violation("preempted for nothing", f"{victim.alloc.name} gave way to nobody")
+        low, high = _priority(victim.alloc), _priority(winner.alloc)
+        if low > high - PRIORITY_GAP:
+            text = f"{victim.alloc.name} ({low}) gave way to {winner.alloc.name} ({high})"
+            raise Violation("preempted an equal", text)
+
+    def _check_reschedule(self, follower: Known) -> None:
+        """A failed instance is tried again when its policy lets it, and not before."""
+        previous = self.known.get(follower.alloc.previous_allocation)
+        if (
+            previous is None
+            or previous.alloc.client_status != "failed"
+            or previous.alloc.desired_description != _RESCHEDULED
+            or follower.alloc.reschedule_tracker is None
+        ):
+            return  # lost, moved, or of a new version: its tries begin anew
+        version = follower.alloc.job_version
+        group = self.group_of((follower.job_uid, follower.alloc.task_group), version)
+        policy = group.reschedule_policy if group is not None else None
+        failed_us = failed_at_us(previous.alloc)
+        allowed = reference.next_try_us(policy, failed_us, previous.tries)
+        now_us = follower.alloc.create_time_ns // 1000
+        self.situations["rescheduled"] += 1
+        if allowed is None or now_us < allowed[0] - reference.WINDOW_US:
+            text = (
+                f"{follower.alloc.name} failed at {failed_us}, was tried at {now_us} after "
+                f"{len(previous.tries)} tries; {policy} allows {allowed}"
+            )
+            raise Violation("rescheduled too soon", text)
+        self.situations["reschedule delayed"] += now_us > failed_us + reference.WINDOW_US
+        follower.tries = [*previous.tries, Try(now_us, allowed[1])]
+
+
+def failed_at_us(alloc: Allocation) -> int:
+    """Return when a failed instance failed, as its client says."""
+    times = [
+        event.time_ns
+        for state in (alloc.task_states or {}).values()
+        for event in state.events or []
+    ]
+    return max(times, default=alloc.modify_time_ns) // 1000
+
+
+def _is_healthy(alloc: Allocation) -> bool:
+    status = alloc.deployment_status
+    return status is not None and status.healthy is True
+
+
+def _is_more(now: Allocation, before: Allocation) -> bool:
+    one, other = reference.size_of(now), reference.size_of(before)
+    return one.cpu > other.cpu or one.memory > other.memory or one.disk > other.disk
+
+
+def _priority(alloc: Allocation) -> int:
+    assert alloc.job is not None
+    return alloc.job.priority or 50

@@ -1,0 +1,85 @@
+"""One seed of `python -m sim.scheduler`, and what the run as a whole must have shown."""
+
+import argparse
+from typing import Any, Final
+
+from sim.scheduler.story import ACTIONS, NODES, Story, count_slow
+from sim.seeds import Outcome, Program, Violation
+
+FAULTS: Final = (
+    "node down",
+    "node restarted before anybody noticed",
+    "node cut off",
+    "node back",
+    "task failed",
+    "node changed under running work",
+    "plan applied late",
+    "leader lost",
+)
+SITUATIONS: Final = (
+    "placed",
+    "score verified",
+    "no room anywhere",
+    "waits for room",
+    "blocked evaluation woken and done",
+    "canary placed",
+    "canaries promoted",
+    "promoted by hand",
+    "deployment successful",
+    "deployment cancelled",
+    "deployment failed",
+    "deployment paused",
+    "auto-revert",
+    "progress deadline",
+    "destructive update",
+    "updated in place",
+    "in-place update refused",
+    "plan row dropped at apply",
+    "stop withheld",
+    "preemption",
+    "rescheduled",
+    "reschedule delayed",
+    "lost",
+    "marked unknown",
+    "unknown and running again",
+    "drain",
+    "drain ended",
+    "allocation asked to move",
+    "system job on a new node",
+    "job changed: processes",
+    "job changed: count",
+    "job changed: words",
+    "job changed: group",
+    "job reverted",
+    "job stopped",
+    "job purged",
+    "unhealthy by its deadline",
+    "healthy only after a relapse",
+)
+
+
+def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
+    """Play one seed; see `sim.seeds.Program`."""
+    story = Story(seed, has_faults=options.has_faults)
+    violations = []
+    try:
+        story.play()
+    except Violation as violation:
+        text = f"at {story.leader.mono_us / 1e6:.3f} s: {violation.text}"
+        violations.append((violation.checker, text))
+    count_slow(story)
+    return Outcome(violations, story.faults, story.situations, story.acknowledged)
+
+
+def _sizes(options: argparse.Namespace) -> dict[str, Any]:
+    return {"nodes": list(NODES), "actions": list(ACTIONS)}
+
+
+PROGRAM: Final = Program(
+    name="sim.scheduler",
+    about="Datacenters under operators and faults, each plan held against a slow reference.",
+    faults=FAULTS,
+    situations=SITUATIONS,
+    run_seed=run_seed,
+    sizes=_sizes,
+)

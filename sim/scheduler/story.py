@@ -1,0 +1,429 @@
+"""One seed's datacenter: nodes, jobs, an operator who is never content, and faults."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from core.model.allocation import DesiredTransition
+from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger, Evaluation
+from core.model.job import Job
+from core.model.node import DrainStrategy, Eligibility, Node
+from core.scheduler.problem import Problem, Solution
+from core.server import evaluations, promotion
+from core.server.deployments import failing
+from core.state.commands import (
+    ApplyPlans,
+    DeregisterJob,
+    RegisterJob,
+    SetDesiredTransition,
+    SetNodeDrain,
+    SetNodeEligibility,
+    SetSchedulerConfig,
+    UpsertDeployments,
+    UpsertEvaluations,
+)
+from core.state.jobs import JobRecord
+from core.state.result import Applied
+from sim.scheduler.clients import Client
+from sim.scheduler.jobs import changed_job, random_job, random_node
+from sim.scheduler.leader import Leader, S, Timing
+from sim.scheduler.ledger import Ledger
+from sim.scheduler.rest import Rest
+from sim.scheduler.verify import Verifier
+from sim.seeds import Violation
+
+NODES: Final = (3, 7)
+ACTIONS: Final = (10, 18)
+QUIET_US: Final = 600_000
+SETTLE_US: Final = 240 * S
+_SYSTEM: Final = ("system", "sysbatch")
+
+
+class Story:
+    """Plays one seed; raises `Violation` at the first broken promise."""
+
+    def __init__(self, seed: int, *, has_faults: bool) -> None:
+        rng = self.rng = random.Random(f"scheduler/{seed}/plan")
+        self.situations: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.has_faults = has_faults
+        self.acknowledged = 0
+        self.clients: dict[str, Client] = {}
+        self.ledger = Ledger(self.situations)
+        algorithm = rng.choice(("binpack", "binpack", "spread", "nomad"))
+        self.verifier = Verifier(self.ledger, self.situations, algorithm)
+        timing = Timing()
+        self._is_slow = has_faults and rng.random() < 0.4
+        if self._is_slow:
+            timing.solve_us = (50_000, 3 * S)
+        self.leader = Leader(
+            random.Random(f"scheduler/{seed}/leader"), self, timing, rng.choice((1, 4, 256))
+        )
+        self.leader.answers_ping = self._answers
+        self._first_nodes = rng.randint(*NODES)
+        self._jobs = 0
+        self._is_preempting = rng.random() < 0.5
+        self._do(
+            SetSchedulerConfig(
+                config={
+                    "SchedulerAlgorithm": algorithm,
+                    "PreemptionConfig": {
+                        "SystemSchedulerEnabled": rng.random() < 0.8,
+                        "ServiceSchedulerEnabled": self._is_preempting,
+                        "BatchSchedulerEnabled": self._is_preempting,
+                        "SysBatchSchedulerEnabled": self._is_preempting,
+                    },
+                }
+            )
+        )
+
+    # --- looking on -------------------------------------------------------------------------
+
+    def on_entry(self, commands: list[Any], applied: Applied) -> None:
+        for command in commands:
+            if isinstance(command, ApplyPlans):
+                for plan in command.plans:
+                    for one in plan.evaluations:
+                        is_woken = one.triggered_by == EvalTrigger.QUEUED_ALLOCS
+                        is_woken &= one.status == EvalStatus.COMPLETE
+                        self.situations["blocked evaluation woken and done"] += is_woken
+                    for batch in plan.placements:
+                        self.situations["canary placed"] += batch.canary
+            elif isinstance(command, UpsertDeployments):
+                for deployment in command.deployments:
+                    groups = (deployment.task_groups or {}).values()
+                    self.situations["canaries promoted"] += any(one.promoted for one in groups)
+            elif isinstance(command, SetNodeDrain) and command.drain is None:
+                self.situations["drain ended"] += 1
+            elif isinstance(command, RegisterJob | DeregisterJob):
+                self.acknowledged += 1
+        for result in applied.results:
+            if result.error:
+                raise Violation("command refused", result.error)
+        for node_id in self.ledger.on_entry(self.leader.state, commands, applied):
+            client = self.clients.get(node_id)
+            if client is not None:
+                client.pull_soon()
+        self._note_system(applied)
+
+    def _note_system(self, applied: Applied) -> None:
+        for known in self.ledger.known.values():
+            if known.created == applied.index and known.alloc.job is not None:
+                self.situations["placed"] += 1
+                is_late = int(known.alloc.node_name[1:] or 0) >= self._first_nodes
+                if is_late and known.alloc.job.type in _SYSTEM:
+                    self.situations["system job on a new node"] += 1
+
+    def on_solved(self, problem: Problem, solution: Solution) -> None:
+        self.verifier.judge(self.leader.state, solution.plans)
+
+    # --- the whole --------------------------------------------------------------------------
+
+    def play(self) -> None:
+        rng, leader = self.rng, self.leader
+        leader.run_until(S)
+        for number in range(self._first_nodes):
+            self._add_node(number)
+        leader.run_until(leader.mono_us + S)
+        for _ in range(rng.choice((2, 3, 4))):
+            self._new_job()
+        self._wait()
+        deeds = [*_DEEDS, *(_FAULTS if self.has_faults else ())]
+        weights = [weight for _, weight in deeds]
+        for _ in range(rng.randint(*ACTIONS)):
+            deed, _ = rng.choices(deeds, weights)[0]
+            deed(self)
+            self._wait()
+        self._end()
+
+    def _wait(self) -> None:
+        leader, rng = self.leader, self.rng
+        leader.run_until(leader.mono_us + rng.choice((20_000, 200_000, 2 * S, 12 * S, 30 * S)))
+        if rng.random() < 0.5:
+            self._settle()
+            self._rest().check()
+
+    def _settle(self) -> None:
+        leader = self.leader
+        leader.run_until(leader.mono_us + SETTLE_US, self._is_quiet)
+        if not self._is_quiet():
+            counts = leader.server.planning.broker.counts
+            raise Violation(
+                "never at rest", f"{SETTLE_US / S:g} s on, {leader.entries} entries, {counts}"
+            )
+
+    def _is_quiet(self) -> bool:
+        leader = self.leader
+        return not leader.is_busy and leader.mono_us - leader.last_entry_us >= QUIET_US
+
+    def _rest(self) -> Rest:
+        leader = self.leader
+        return Rest(leader.state, self.ledger, leader.wall_us, self.rng)
+
+    def _end(self) -> None:
+        """Mend everything; then what can run must run."""
+        for client in self.clients.values():
+            self._mend(client)
+        self.leader.run_until(self.leader.mono_us + 100 * S)
+        self._settle()
+        rest = self._rest()
+        rest.check(is_last=True)
+        rest.compare()
+
+    # --- short words ------------------------------------------------------------------------
+
+    def _do(self, *commands: Any) -> None:
+        self.leader.propose(*commands)
+
+    def _records(self) -> list[JobRecord]:
+        return [*self.leader.state.jobs]
+
+    def _some_job(self) -> JobRecord | None:
+        records = self._records()
+        return self.rng.choice(records) if records else None
+
+    def _some_node(self) -> Node | None:
+        nodes = [*self.leader.state.nodes]
+        return self.rng.choice(nodes) if nodes else None
+
+    def _evaluation(self, job: Job, trigger: EvalTrigger) -> Evaluation:
+        return Evaluation(
+            id=self.leader.server.new_id(),
+            priority=job.priority or 50,
+            type=job.type or "service",
+            triggered_by=trigger,
+            namespace="default",
+            job_id=job.id or "",
+        )
+
+    def _register(self, job: Job, trigger: EvalTrigger = EvalTrigger.JOB_REGISTER) -> None:
+        self._do(RegisterJob(job=job, evaluation=self._evaluation(job, trigger)))
+
+    def _answers(self, address: str) -> bool:
+        return any(c.node.rpc_addr == address and c.is_heard for c in self.clients.values())
+
+    # --- what the operator does -----------------------------------------------------------------
+
+    def _add_node(self, number: int) -> None:
+        node = random_node(self.rng, number)
+        client = self.clients[node.id] = Client(
+            self.leader, node, random.Random(self.rng.getrandbits(64)), self.situations
+        )
+        client.register(node)
+
+    def new_node(self) -> None:
+        if len(self.clients) < NODES[1] + 2:
+            self._add_node(len(self.clients))
+
+    def _new_job(self) -> None:
+        self._jobs += 1
+        self._register(random_job(self.rng, f"job{self._jobs}"))
+
+    def new_job(self) -> None:
+        if self._jobs < 7:
+            self._new_job()
+
+    def change_job(self) -> None:
+        record = self._some_job()
+        if record is not None:
+            job, what = changed_job(self.rng, record.job, record.version + 1)
+            self.situations[f"job changed: {what}"] += 1
+            self._register(job)
+
+    def revert_job(self) -> None:
+        record = self._some_job()
+        if record is not None and record.older:
+            self.situations["job reverted"] += 1
+            old = self.rng.choice(record.older)
+            self._register(msgspec.structs.replace(old, stop=False, submit_time_ns=None))
+
+    def stop_job(self) -> None:
+        record = self._some_job()
+        if record is not None:
+            is_purge = self.rng.random() < 0.3
+            self.situations["job purged" if is_purge else "job stopped"] += 1
+            due = self._evaluation(record.job, EvalTrigger.JOB_DEREGISTER)
+            self._do(
+                DeregisterJob(namespace="default", job_id=record.id, purge=is_purge, evaluation=due)
+            )
+
+    def evaluate_job(self) -> None:
+        record = self._some_job()
+        if record is not None:
+            due = self._evaluation(record.job, EvalTrigger.JOB_REGISTER)
+            self._do(UpsertEvaluations(evaluations=[due]))
+
+    def stop_alloc(self) -> None:
+        live = [known for known in self.ledger.known.values() if known.is_live]
+        if live:
+            alloc = self.rng.choice(live).alloc
+            record = self.leader.state.jobs.get(alloc.namespace, alloc.job_id)
+            if record is not None:
+                self.situations["allocation asked to move"] += 1
+                due = self._evaluation(record.job, EvalTrigger.ALLOC_STOP)
+                moves = {alloc.id: DesiredTransition(migrate=True)}
+                self._do(SetDesiredTransition(transitions=moves, evaluations=[due]))
+
+    def drain_node(self) -> None:
+        node = self._some_node()
+        if node is None:
+            return
+        server = self.leader.server
+        if node.drain_strategy is not None or self.rng.random() < 0.2:
+            due = evaluations.for_node(server, node.id, EvalTrigger.NODE_UPDATE)
+            self._do(SetNodeDrain(node_id=node.id, drain=None, mark_eligible=True, evaluations=due))
+            return
+        self.situations["drain"] += 1
+        drain = DrainStrategy(
+            deadline_ns=self.rng.choice((-1, 0, 20 * 10**9)),
+            ignore_system_jobs=self.rng.random() < 0.3,
+        )
+        due = evaluations.for_node(server, node.id, EvalTrigger.NODE_DRAIN)
+        self._do(SetNodeDrain(node_id=node.id, drain=drain, evaluations=due))
+
+    def set_eligibility(self) -> None:
+        node = self._some_node()
+        if node is None or node.drain_strategy is not None:
+            return
+        is_out = node.scheduling_eligibility == Eligibility.INELIGIBLE
+        word = Eligibility.ELIGIBLE if is_out else Eligibility.INELIGIBLE
+        due = []
+        if is_out:
+            due = evaluations.for_node(self.leader.server, node.id, EvalTrigger.NODE_UPDATE)
+        self._do(SetNodeEligibility(node_id=node.id, eligibility=word, evaluations=due))
+
+    def decide_deployment(self) -> None:
+        """Promote, pause, resume or fail a deployment, as core.server.endpoints do."""
+        state = self.leader.state
+        active = [*state.deployments.active()]
+        if not active:
+            return
+        found = self.rng.choice(active)
+        record = state.jobs.get(found.namespace, found.job_id)
+        if record is None:
+            return
+        due = self._evaluation(record.job, EvalTrigger.DEPLOYMENT_WATCHER)
+        try:
+            going_on = promotion.promoted(state, found, None, self.leader.wall_us)
+            self.situations["promoted by hand"] += 1
+            self._do(UpsertDeployments(deployments=[going_on], evaluations=[due]))
+            return
+        except promotion.PromotionError:
+            pass
+        if found.status == DeploymentStatus.PAUSED:
+            status = DeploymentStatus.RUNNING
+        elif self.rng.random() < 0.3:
+            self._do(*failing(self.leader.server, found, record, "marked as failed").commands)
+            return
+        else:
+            status = DeploymentStatus.PAUSED
+            self.situations["deployment paused"] += 1
+        changed = msgspec.structs.replace(found, status=status)
+        self._do(UpsertDeployments(deployments=[changed], evaluations=[due]))
+
+    # --- faults -------------------------------------------------------------------------------
+
+    def node_dies(self) -> None:
+        client = self.rng.choice([*self.clients.values()])
+        if client.is_heard:
+            self.faults["node down"] += 1
+            client.crash()
+            self.leader.gossip.dead[client.node.name] = None
+            self.leader.server.liveness.on_failed(client.node.name)
+
+    def node_restarts(self) -> None:
+        client = self.rng.choice([*self.clients.values()])
+        if client.is_heard:
+            self.faults["node restarted before anybody noticed"] += 1
+            client.crash()
+            client.restart()
+
+    def node_is_cut_off(self) -> None:
+        client = self.rng.choice([*self.clients.values()])
+        if client.is_heard:
+            self.faults["node cut off"] += 1
+            client.is_reachable = False
+
+    def node_comes_back(self) -> None:
+        away = [client for client in self.clients.values() if not client.is_heard]
+        if away:
+            self.faults["node back"] += 1
+            self._mend(self.rng.choice(away))
+
+    def _mend(self, client: Client) -> None:
+        if client.is_heard:
+            return
+        self.leader.gossip.dead.pop(client.node.name, None)
+        self.leader.server.liveness.on_alive(client.node.name)
+        if client.is_up:
+            client.reconnect()
+        else:
+            client.restart()
+            client.register(client.node)
+
+    def task_fails(self) -> None:
+        for client in self.rng.sample([*self.clients.values()], len(self.clients)):
+            if client.fail_one():
+                self.faults["task failed"] += 1
+                return
+
+    def node_changes(self) -> None:
+        """A node comes back with less or more, or without its driver."""
+        client = self.rng.choice([*self.clients.values()])
+        node = client.node
+        if not client.is_heard:
+            return
+        self.faults["node changed under running work"] += 1
+        cpu = msgspec.structs.replace(
+            node.node_resources.cpu, cpu_shares=self.rng.choice((500, 1000, 2000, 4000))
+        )
+        changed = msgspec.structs.replace(
+            node,
+            node_resources=msgspec.structs.replace(node.node_resources, cpu=cpu),
+        )
+        client.register(changed)
+
+    def leader_changes(self) -> None:
+        if self.leader.log.is_leader:
+            self.faults["leader lost"] += 1
+            is_committed = self.rng.random() < 0.5
+            for_us = self.rng.choice((100_000, 3 * S))
+            if self.leader.lose_leadership(is_committed=is_committed, for_us=for_us):
+                raise Violation("snapshot", "a restored state differs from the one it is of")
+
+    def task_fails_often(self) -> None:
+        self.task_fails()
+        self.leader.run_until(self.leader.mono_us + S)
+        self.task_fails()
+
+
+def count_slow(story: Story) -> None:
+    """A slow planner is drawn with the seed; it counts once rows were dropped by it."""
+    story.faults["plan applied late"] += story._is_slow
+
+
+_DEEDS: Final[tuple[tuple[Callable[[Story], None], int], ...]] = (
+    (Story.new_job, 4),
+    (Story.change_job, 10),
+    (Story.revert_job, 2),
+    (Story.stop_job, 2),
+    (Story.evaluate_job, 1),
+    (Story.stop_alloc, 2),
+    (Story.drain_node, 3),
+    (Story.set_eligibility, 1),
+    (Story.decide_deployment, 4),
+    (Story.new_node, 1),
+)
+_FAULTS: Final[tuple[tuple[Callable[[Story], None], int], ...]] = (
+    (Story.node_dies, 2),
+    (Story.node_restarts, 1),
+    (Story.node_is_cut_off, 3),
+    (Story.node_comes_back, 4),
+    (Story.task_fails, 2),
+    (Story.task_fails_often, 1),
+    (Story.node_changes, 1),
+    (Story.leader_changes, 1),
+)

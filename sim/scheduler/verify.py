@@ -1,0 +1,258 @@
+"""Each plan held against the reference, on the state that it was made for.
+
+Every placement must be on a node that may run it and has room, as the reference counts
+it; no node may score higher at that step of the greedy order; and where the planner found no
+room for an instance the reference must find none either.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.model.allocation import Allocation, ClientStatus, Desired, PortMapping
+from core.model.evaluation import Evaluation
+from core.model.job import Job, TaskGroup
+from core.model.node import Node
+from core.model.plan import PlacementBatch, Plan
+from core.state.jobs import JobRecord
+from core.state.state import State
+from sim.scheduler import reference
+from sim.scheduler.ledger import Known, Ledger
+from sim.seeds import Violation
+
+_UPDATED = "alloc is being updated due to job update"
+_SYSTEM = ("system", "sysbatch")
+_CLOSE = 1e-9
+
+
+@dataclass
+class _Row:
+    """One placement of a plan."""
+
+    batch: PlacementBatch
+    job: Job
+    group: TaskGroup
+    node: Node
+    ports: list[int]
+    score: float
+    previous: Known | None
+    is_rescheduled: bool
+
+
+@dataclass
+class Verifier:
+    """Judges the solutions of one datacenter's problems."""
+
+    ledger: Ledger
+    situations: Counter[str]
+    algorithm: str = "binpack"
+    _nodes: dict[str, Node] = field(default_factory=dict)
+    _ready: list[Node] = field(default_factory=list)
+    _extra: dict[str, list[Allocation]] = field(default_factory=dict)  # of the batch, by node
+
+    def judge(self, state: State, plans: list[Plan]) -> None:
+        """Judge the plans of one problem, which see each other.
+
+        Raises:
+            Violation: A plan is worse than the reference's, or can't be.
+        """
+        self._nodes = {node.id: node for node in state.nodes}
+        self._ready = [node for node in self._nodes.values() if reference.is_ready(node)]
+        self._extra = {}
+        for plan in plans:
+            record = state.jobs.by_uid(plan.job_uid)
+            if record is not None:
+                _PlanCheck(self, state, record, plan).run()
+
+    def holders(self, node_id: str) -> list[Allocation]:
+        known = self.ledger.by_node[node_id].values()
+        return [one.alloc for one in known if one.holds] + self._extra.get(node_id, [])
+
+
+class _PlanCheck:
+    def __init__(self, verifier: Verifier, state: State, record: JobRecord, plan: Plan) -> None:
+        self._verifier, self._state, self._record, self._plan = verifier, state, record, plan
+        known = verifier.ledger.known
+        self._stops = {stop.alloc_id: stop for stop in plan.stops}
+        self._freed: set[str] = set()
+        self._gone: set[str] = set()  # of this job: stopped, or to be replaced
+        for stop in plan.stops:
+            one = known.get(stop.alloc_id)
+            if one is None or not one.is_live:
+                continue
+            is_end = stop.desired != Desired.RUN or stop.client_status == ClientStatus.LOST
+            if is_end:
+                self._gone.add(stop.alloc_id)
+                if stop.description != _UPDATED and not stop.preempted_by:
+                    self._freed.add(stop.alloc_id)
+        self._rows = [row for batch in plan.placements for row in self._decode(batch)]
+        self._gone |= {row.previous.alloc.id for row in self._rows if row.previous is not None}
+        self._new: list[Allocation] = []
+        evaluation = plan.evaluations[0] if plan.evaluations else None
+        self._failed = (evaluation and evaluation.failed_tg_allocs) or {}
+        self._evaluation: Evaluation | None = evaluation
+
+    def _decode(self, batch: PlacementBatch) -> list[_Row]:
+        job = self._state.jobs.version(self._record.ordinal, batch.job_version)
+        if job is None:
+            raise Violation("plan", f"{self._record.id} has no version {batch.job_version}")
+        group = next(one for one in job.task_groups or [] if one.name == batch.group)
+        nodes = np.frombuffer(batch.node, "<i4").tolist()
+        ports = np.frombuffer(batch.ports, "<i4").tolist()
+        scores = np.frombuffer(batch.scores, "<f4").tolist()
+        width = len(batch.port_asks)
+        rows = []
+        for at, ordinal in enumerate(nodes):
+            node = self._state.nodes.record(ordinal)
+            if node is None:
+                raise Violation("plan", f"{self._record.id}: there is no node {ordinal}")
+            previous = batch.previous[at] if batch.previous else ""
+            rows.append(
+                _Row(
+                    batch, job, group, node, ports[at * width : (at + 1) * width], scores[at],
+                    self._verifier.ledger.known.get(previous), at in batch.trackers,
+                )
+            )  # fmt: skip
+        return rows
+
+    def run(self) -> None:
+        has_victims = any(stop.preempted_by for stop in self._plan.stops)
+        is_system = self._record.job.type in _SYSTEM
+        is_scored = not (self._failed or has_victims or is_system or self._has_doubles())
+        for row in self._rows:
+            if row.previous is not None and row.previous.alloc.id in self._stops:
+                self._freed.add(row.previous.alloc.id)
+            if has_victims:
+                self._freed |= {stop.alloc_id for stop in self._plan.stops if stop.preempted_by}
+            self._check_room(row)
+            if is_scored:
+                self._check_score(row)
+            self._new.append(self._made(row))
+        if not has_victims and not is_system:
+            self._check_missing()
+        for alloc in self._new:
+            self._verifier._extra.setdefault(alloc.node_id, []).append(alloc)
+
+    def _has_doubles(self) -> bool:
+        # With two instances of an index it is for the reconciler to say which one stays.
+        live: Counter[tuple[str, int]] = Counter()
+        for known in self._mine():
+            live[known.alloc.task_group, known.alloc.index] += 1
+            if known.was_unknown or known.was_canary:
+                return True
+        return any(count > 1 for count in live.values())
+
+    def _mine(self) -> list[Known]:
+        ledger = self._verifier.ledger
+        return [
+            known
+            for name in self._record.groups
+            for known in ledger.by_group[self._record.uid, name].values()
+            if known.is_live
+        ]
+
+    def _staying(self) -> list[Allocation]:
+        kept = [known.alloc for known in self._mine() if known.alloc.id not in self._gone]
+        return [*kept, *self._new]
+
+    def _holders(self, node: Node) -> list[Allocation]:
+        held = [a for a in self._verifier.holders(node.id) if a.id not in self._freed]
+        return held + [alloc for alloc in self._new if alloc.node_id == node.id]
+
+    def _why_not(self, job: Job, group: TaskGroup, node: Node) -> str:
+        ask = reference.ask_of(group)
+        if reason := reference.why_not(job, group, node):
+            return reason
+        if reason := reference.lacks(node, self._holders(node), ask):
+            return reason
+        others = self._staying()
+        if job.type in _SYSTEM:
+            return ""
+        is_apart = reference.is_apart(job, group, node, self._verifier._nodes, others)
+        return "" if is_apart else "distinct"
+
+    def _check_room(self, row: _Row) -> None:
+        name = f"{self._record.id}.{row.group.name}"
+        if not reference.is_ready(row.node):
+            raise Violation("infeasible", f"{name} on {row.node.name}, which is not ready")
+        if reason := self._why_not(row.job, row.group, row.node):
+            raise Violation("infeasible", f"{name} on {row.node.name}: {reason}")
+        ask = reference.ask_of(row.group)
+        static, dynamic = row.ports[: len(ask.static_ports)], row.ports[len(ask.static_ports) :]
+        resources = row.node.node_resources
+        taken = reference.reserved_ports(row.node)
+        for alloc in self._holders(row.node):
+            taken |= set(reference.ports_of(alloc))
+        in_range = all(
+            resources.min_dynamic_port <= port <= resources.max_dynamic_port for port in dynamic
+        )
+        is_free = not taken & set(row.ports) and len({*row.ports}) == len(row.ports)
+        if tuple(static) != ask.static_ports or len(dynamic) != ask.dynamic_ports:
+            raise Violation("ports", f"{name} asks for {ask}, was given {row.ports}")
+        if not in_range or not is_free:
+            raise Violation("ports", f"{name} on {row.node.name} was given {row.ports}")
+
+    def _check_score(self, row: _Row) -> None:
+        placed = [a.node_id for a in self._staying() if a.task_group == row.group.name]
+        verifier = self._verifier
+        scorer = reference.Scorer(row.job, row.group, verifier._nodes, verifier.algorithm, placed)
+        penalised = ""
+        if row.is_rescheduled and row.previous is not None:
+            penalised = row.previous.alloc.node_id
+        mine = scorer.score(row.node, self._holders(row.node), penalised)
+        name = f"{self._record.id}.{row.group.name}"
+        if abs(mine - row.score) > 1e-5:
+            text = f"{name} on {row.node.name} scores {mine:.6f} {scorer.parts}, not {row.score}"
+            raise Violation("score", text)
+        verifier.situations["score verified"] += 1
+        if verifier.algorithm == "nomad":
+            return  # it looks at a few nodes only
+        for node in verifier._ready:
+            if node.id == row.node.id or self._why_not(row.job, row.group, node):
+                continue
+            score = scorer.score(node, self._holders(node), penalised)
+            if score > mine + _CLOSE:
+                text = f"{name} on {row.node.name} ({mine:.6f}), {node.name} scores {score:.6f}"
+                raise Violation("a better node", text)
+
+    def _check_missing(self) -> None:
+        """Where the planner found no room, there is none."""
+        if not self._failed:
+            return
+        ledger = self._verifier.ledger
+        deployment = self._state.deployments.latest_of_job(self._record.namespace, self._record.id)
+        for name in self._failed:
+            state = ((deployment.task_groups if deployment else None) or {}).get(name)
+            if state is not None and state.desired_canaries and not state.promoted:
+                continue  # what is missing may be of an older version
+            group = next(g for g in self._record.job.task_groups or [] if g.name == name)
+            if any(
+                known.is_live and known.alloc.job_version != self._record.version
+                for known in ledger.by_group[self._record.uid, name].values()
+            ):
+                continue
+            self._verifier.situations["no room anywhere"] += 1
+            for node in self._verifier._ready:
+                if not self._why_not(self._record.job, group, node):
+                    text = f"{self._record.id}.{name} found no room, {node.name} has some"
+                    raise Violation("room overlooked", text)
+
+    def _made(self, row: _Row) -> Allocation:
+        shared = row.batch.resources.shared
+        ports = [PortMapping(label=str(port), value=port) for port in row.ports]
+        whole = type(row.batch.resources)(
+            tasks=row.batch.resources.tasks, shared=type(shared)(shared.disk_mb, None, ports)
+        )
+        return Allocation(
+            id="new",
+            namespace=self._record.namespace,
+            eval_id="",
+            name="",
+            node_id=row.node.id,
+            node_name=row.node.name,
+            job_id=self._record.id,
+            job=row.job,
+            task_group=row.group.name,
+            allocated_resources=whole,
+        )
