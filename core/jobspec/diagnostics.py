@@ -66,8 +66,11 @@ class Source:
         line = self.line_of(offset)
         return Position(line, offset - self._starts()[line - 1] + 1)
 
+    def line_start(self, line: int) -> int:
+        return self._starts()[line - 1]
+
     def line_text(self, line: int) -> str:
-        start = self._starts()[line - 1]
+        start = self.line_start(line)
         end = self.text.find("\n", start)
         return self.text[start : len(self.text) if end < 0 else end].rstrip("\r")
 

@@ -31,6 +31,15 @@ def value_of(expression: str, **variables: Any) -> Any:
         ("[1, [2]] == [1, [2]]", True),
         ('"5" + 1', 6),
         ('false ? 1 : "b"', "b"),
+        ('true ? [1, "a"] : ["b"]', ["1", "a"]),
+        ("true ? [1, true] : [2, false]", [1, True]),
+        ('true ? [1] : ["b"]', ["1"]),
+        ("true ? [] : [1]", []),
+        ('true ? { a = 1 } : { b = "x" }', {"a": "1"}),
+        ('false ? {} : { a = 1, b = "x" }', {"a": "1", "b": "x"}),
+        ("true ? { a = 1, b = [] } : { a = 2, b = [1] }", {"a": 1, "b": []}),
+        ("false ? null : [1]", [1]),
+        ("true ? [{ a = 1 }, { b = null }] : []", [{"a": 1}, {"b": None}]),
         ("true ? 1 : false ? 2 : 3", 1),
         ("1e3", 1000),
         ("0.1 + 0.2 < 0.31", True),
@@ -83,6 +92,15 @@ def test_an_expression_has_its_value(expression: str, value: Any) -> None:
         ('<<_EOF  \nno \\n escapes ""\n_EOF', 'no \\n escapes ""\n'),
         ("<<E\n%{ if true }\nx\n%{ endif }\nE", "\nx\n\n"),
         ("<<E\nE", ""),
+        # A marker strips to the end of its own line; the next line keeps its indentation.
+        ('<<E\n%{ for x in ["a", "b"] ~}\n  - ${x}\n%{ endfor ~}\nE', "  - a\n  - b\n"),
+        ("<<E\na\n  %{~ if true }b%{ endif }\nE", "a\nb\n"),
+        ("<<E\na \n%{~ if true }b%{ endif }\nE", "ab\n"),
+        # ... and begins no line of a flush heredoc.
+        ("<<-E\n    %{ if true ~}\n    a\n    %{ endif ~}\n  E", "    a\n"),
+        ("<<-E\n    a\n  \n      \n    b\n  E", "a\n  \n      \nb\n"),  # blank lines stay
+        ("<<-E\n      ${1}\n    b\n  E", "  1\nb\n"),
+        ("<<-E\n  a\n${1}\n  E", "  a\n1\n"),
     ],
 )
 def test_a_template_makes_its_text(template: str, text: Any) -> None:
@@ -184,6 +202,11 @@ def test_a_function_gives_what_nomads_does(call: str, value: Any) -> None:
         (r'"\ud800"', "is not a character"),
         ("pow(10, 500)", "too large"),
         ("[for x in 5 : x]", "a list or a map is needed"),
+        ("true ? 1 : false", "must be of one type: one is a number, one a bool"),
+        ("true ? [1] : {}", "must be of one type: one is a list, one a map"),
+        ("true ? { a = 1, b = [] } : {}", "must be of one type"),
+        ('{ net.core.somaxconn = "1" }', 'write "net.core.somaxconn" in quotes'),
+        ('length("abc")', "strlen() counts"),
         ('regex("(a+)+b", "aaa")', "does not match"),
         ('regex("(", "aaa")', "not a regular expression: missing )"),
     ],
@@ -214,7 +237,9 @@ def test_a_costly_expression_is_stopped(bomb: str) -> None:
 
 def test_doubling_through_references_is_stopped() -> None:
     lines = ["l0 = [1, 1]"] + [f"l{n} = [local.l{n - 1}, local.l{n - 1}]" for n in range(1, 60)]
-    text = "locals {\n" + "\n".join(lines) + '\n}\njob "x" {\n meta { a = jsonencode(local.l59) }\n}'
+    text = (
+        "locals {\n" + "\n".join(lines) + '\n}\njob "x" {\n meta { a = jsonencode(local.l59) }\n}'
+    )
     from core.jobspec import parse_job
 
     with pytest.raises(SourceError, match="limit"):

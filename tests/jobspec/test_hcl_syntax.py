@@ -201,3 +201,68 @@ def test_json_data_is_read_as_itself(value: object) -> None:
         if "$$${" in text or "%%%{" in text:
             return
         assert parse_body(text, "f.json").attributes["x"].value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "shown", "remedy"),
+    [
+        ('name = "[[ var "id" . ]]"\n', ":1:9:", '[[ var "id" . ]]', "nomad-pack render"),
+        ("job [[ .app.name | toJson ]] {\n}\n", ":1:5:", "[[ .app.name | toJson ]]", "levant"),
+        ("[[- if .on ]]\nx = 1\n[[- end ]]\n", ":1:1:", "[[- if .on ]]", "nomad-pack render"),
+        ("count = {{ replicas }}\n", ":1:9:", "{{ replicas }}", "render it first"),
+        ("x = 1\ncount = #{Replicas}\n", ":2:9:", "#{Replicas}", "render it first"),
+        ("env {\n  %{~ for k in keys }\n}\n", ":2:3:", "%{~ for k in keys }", "render it first"),
+    ],
+)
+def test_a_template_that_is_not_rendered_yet_is_called_one(
+    text: str, place: str, shown: str, remedy: str, syntax_error_of: Callable[[str], str]
+) -> None:
+    error = syntax_error_of(text)
+    assert place in error
+    assert f"{shown} is not filled in" in error
+    assert remedy in error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = [[1], [2 3]]\n",
+        "data = <<EOT\nif [[ $x ]]; then ${y:-z}\nEOT\n",
+        'data = <<EOT\n{{ key "x" }}\nEOT\ny = = 2\n',
+        "# [[ .a ]]\nx = = 1\n",
+    ],
+)
+def test_what_only_looks_like_a_template_is_not_called_one(
+    text: str, syntax_error_of: Callable[[str], str]
+) -> None:
+    assert "not filled in" not in syntax_error_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("x = 0x10\n", ":1:6:"),
+        ('x = "a" b "c"\n', ":1:9:"),
+        ("x = 1\ny = [1, 2] z\n", ":2:12:"),
+        ('x = "1" unit = "s"\n', ":1:9:"),
+    ],
+)
+def test_a_second_item_of_a_line_is_named_where_it_stands(
+    text: str, place: str, syntax_error_of: SyntaxErrorOf
+) -> None:
+    error = syntax_error_of(text)
+    assert place in error and "a new line must come before this" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ('env {\n  "A.B" = "1"\n}\n', 'env = { "name" = ... }'),
+        ('a "b" {\n  meta {\n    x = { y = 1 }\n    "k" = 1\n  }\n}\n', "meta = {"),
+        ('sysctl {\n  net.core.somaxconn = "1"\n}\n', 'sysctl = { "net..." = ... }'),
+    ],
+)
+def test_a_name_that_only_a_map_takes_is_shown_in_one(
+    text: str, remedy: str, syntax_error_of: Callable[[str], str]
+) -> None:
+    assert remedy in syntax_error_of(text)

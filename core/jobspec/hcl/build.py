@@ -13,6 +13,7 @@ from typing import Any, Final
 from core.jobspec.diagnostics import Source, SourceError, Span
 from core.jobspec.hcl import limits
 from core.jobspec.hcl.lexer import Token
+from core.jobspec.hcl.syntax_errors import NEW_LINE_MISSING
 from core.jobspec.hcl.tree import (
     AttributeNode,
     Binary,
@@ -97,11 +98,7 @@ class Builder:
         for earlier, later in pairwise(items):
             span = later.name_span if isinstance(later, AttributeNode) else later.type_span
             if line_of(span.start) <= line_of(max(0, earlier.end - 1)):
-                raise _error(
-                    span,
-                    "a new line must come before this",
-                    "each attribute and block of a body stands on its own line",
-                )
+                raise _error(span, *NEW_LINE_MISSING)
         start = 0
         if items:
             first = items[0]

@@ -236,10 +236,23 @@ class Evaluator:
         if not self.boolean(node.condition, scope):
             chosen, other = other, chosen
         value = self.value(chosen, scope)
-        # Both sides are of one type: where one is a string, so is the other.
-        if isinstance(value, (int, float)) and isinstance(self._other_side(other, scope), str):
-            return to_string(value)
-        return value
+        return self._of_one_type(value, self._other_side(other, scope), node)
+
+    def _of_one_type(self, value: Any, other: Any, node: tree.Conditional) -> Any:
+        """Return the chosen value as the type that it has in common with the other one."""
+        if value is None or other is None or type(value) is type(other) in {str, int, float, bool}:
+            return value
+        from core.jobspec.hcl.types import convert
+        from core.jobspec.hcl.unify import shape_of, unify
+
+        self.budget.weigh(self.source, node.span, [value, other])
+        try:
+            return convert(value, unify(shape_of(value), shape_of(other)))
+        except ValueProblem as problem:
+            raise ValueProblem(
+                f"the two values of a conditional must be of one type: {problem}",
+                'a number or bool becomes text in quotes: "${...}"',
+            ) from None
 
     def _other_side(self, node: tree.Node, scope: Scope) -> Any:
         """Return the value of the side that was not chosen, None when it has none."""
@@ -266,6 +279,13 @@ class Evaluator:
             return node.name
         if isinstance(node, tree.Literal) and not isinstance(node.value, (int, float, str)):
             return "null" if node.value is None else str(node.value).lower()
+        if isinstance(node, (tree.GetAttr, tree.Index)) and _is_path(node):
+            text = self.source.slice(node.span)
+            raise self.source.error(
+                node.span,
+                f"the key {text} of this map may be a text or a reference",
+                hint=f'write "{text}" in quotes to mean the text, ({text}) to mean the reference',
+            )
         return self.string(node, scope)
 
     def for_(self, node: tree.For, scope: Scope) -> Any:
@@ -385,6 +405,13 @@ class Evaluator:
             return self.source.error(node.span, f"{node.name}(): {UNAVAILABLE[node.name]}")
         hint = did_you_mean(node.name, [*self.functions, "try", "can", "convert"])
         return self.source.error(node.span, f'there is no function "{node.name}"', hint=hint)
+
+
+def _is_path(node: tree.Node) -> bool:
+    """Whether a node is a name with attributes or items of it: `a.b["c"]`."""
+    while isinstance(node, (tree.GetAttr, tree.Index)):
+        node = node.object
+    return isinstance(node, tree.Reference)
 
 
 def pairs_of(collection: Any) -> list[tuple[Any, Any]] | None:

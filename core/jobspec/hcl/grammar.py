@@ -121,6 +121,10 @@ def parse_tokens(source: Source, tokens: list[Token], end: int, *, is_expression
 def _unexpected(
     source: Source, tokens: list[Token], index: int, end: int, expected: set[str]
 ) -> SourceError:
+    second = syntax_errors.second_on_line(tokens, index)
+    if second is not None:
+        message, hint = syntax_errors.NEW_LINE_MISSING
+        return source.error(second.span, message, hint=hint)
     token = tokens[index] if index < len(tokens) else Token("$END", "", end, end)
     message, hint = syntax_errors.explain(source, tokens, index, expected)
     return source.error(Span(token.start, max(token.end, token.start + 1)), message, hint=hint)

@@ -42,14 +42,31 @@ def parse_file(text: str, filename: str) -> tuple[Source, BodyNode]:
     from core.jobspec.hcl.grammar import parse_tokens
 
     source = Source(check_text(text, filename), filename)
-    tokens = tokenize(source, 0, len(source.text), is_inside=False)
     token = CURRENT_SOURCE.set(source)
     try:
+        tokens = tokenize(source, 0, len(source.text), is_inside=False)
         body = parse_tokens(source, tokens, len(source.text), is_expression=False)
+    except SourceError as error:
+        raise _in_other_words(source, error) from None
     finally:
         CURRENT_SOURCE.reset(token)
     assert isinstance(body, BodyNode)
     return source, body
+
+
+def _in_other_words(source: Source, error: SourceError) -> SourceError:
+    """Return what to say of a text that is no HCL: it may be a template that makes some."""
+    from core.jobspec.hcl.syntax_errors import placeholder_at
+
+    line = error.diagnostics[0].line
+    found = placeholder_at(source, line) if line else None
+    if found is None:
+        return error
+    span, hint = found
+    what = source.slice(span)
+    return source.error(
+        span, f"this is a template, not HCL yet: {what} is not filled in", hint=hint
+    )
 
 
 def parse_json_file(text: str, filename: str) -> tuple[Source, ObjectNode]:

@@ -1,8 +1,10 @@
 """The inside of a string or heredoc: text, `${expression}` and `%{if}`/`%{for}`."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from itertools import groupby
+from typing import Final, cast
 
 from core.jobspec.diagnostics import Source, Span
 from core.jobspec.hcl import limits
@@ -16,7 +18,7 @@ _QUOTED_STEP = re.compile(
       | [$%]{2}\{ | [$%]\{ | [$%]""",
     re.DOTALL | re.VERBOSE,
 )
-_HEREDOC_STEP = re.compile(r"[^$%]+|[$%]{2}\{|[$%]\{|[$%]")
+_HEREDOC_STEP = re.compile(r"[^$%\n]+|\n|[$%]{2}\{|[$%]\{|[$%]")
 _FOR = re.compile(r"\s*([^\W\d][\w-]*)\s*(?:,\s*([^\W\d][\w-]*)\s*)?\s+in\b")
 _WORD = re.compile(r"\s*([a-z]+)\b")
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
@@ -43,10 +45,10 @@ def parse_template(source: Source, span: Span, inner: Span, heredoc: Heredoc | N
     Raises:
         SourceError: an unknown escape, or sequences that don't fit each other.
     """
-    pieces = _split(source, inner, is_quoted=heredoc is None)
+    pieces = _trim(_split(source, inner, is_quoted=heredoc is None))
     if heredoc is not None and heredoc.is_flush:
         pieces = _unindent(pieces)
-    parts = _Assembler(source, span, heredoc is None).run(_trim(pieces))
+    parts = _Assembler(source, span, heredoc is None).run(_joined(pieces))
     parts.depth = max((part.depth for part in parts.parts if isinstance(part, Node)), default=0) + 1
     if parts.depth > limits.EXPRESSION_DEPTH:
         raise source.error(span, f"this template is more than {limits.EXPRESSION_DEPTH} deep")
@@ -54,6 +56,11 @@ def parse_template(source: Source, span: Span, inner: Span, heredoc: Heredoc | N
 
 
 def _split(source: Source, inner: Span, *, is_quoted: bool) -> list[_Piece]:
+    """Return text and sequences in a row; in a heredoc no piece of text crosses a line.
+
+    That is what `~` and `<<-` go by in HCL: a marker strips no further than to the end
+    of its line, the newline included.
+    """
     text, at, end = source.text, inner.start, inner.end
     step_at = (_QUOTED_STEP if is_quoted else _HEREDOC_STEP).match
     pieces: list[_Piece] = []
@@ -77,6 +84,9 @@ def _split(source: Source, inner: Span, *, is_quoted: bool) -> list[_Piece]:
         else:
             literal.append(step)
         at = match.end()
+        if step == "\n" and not is_quoted:
+            pieces.append("".join(literal))
+            literal = []
     if literal:
         pieces.append("".join(literal))
     return pieces
@@ -125,41 +135,42 @@ def _trim(pieces: list[_Piece]) -> list[_Piece]:
 
 
 def _unindent(pieces: list[_Piece]) -> list[_Piece]:
-    """Take away the indentation that all lines of a `<<-` heredoc share."""
+    """Take away the indentation that all lines of a `<<-` heredoc share.
+
+    A blank line neither counts nor changes. A newline that `~` has taken away begins no
+    line, so the text after it keeps its indentation, as in HCL.
+    """
+    line_starts: list[int] = []
     indents: list[int] = []
     is_line_start = True
-    for piece in pieces:
+    for index, piece in enumerate(pieces):
         if isinstance(piece, _Sequence):
             if is_line_start:
                 indents.append(0)
             is_line_start = False
             continue
-        for line in piece.split("\n"):
-            is_last = line is piece or piece.endswith(line)
-            if is_line_start and (line.strip() or (is_last and line)):
-                indents.append(len(line) - len(line.lstrip(" \t")))
-            is_line_start = True
+        if is_line_start and not (piece.isspace() and piece.endswith("\n")):
+            line_starts.append(index)
+            indents.append(len(piece) - len(piece.lstrip()))
         is_line_start = piece.endswith("\n")
     width = min(indents, default=0)
-    return _cut(pieces, width) if width else pieces
-
-
-def _cut(pieces: list[_Piece], width: int) -> list[_Piece]:
-    cut: list[_Piece] = []
-    is_line_start = True
-    for piece in pieces:
-        if isinstance(piece, _Sequence):
-            is_line_start = False
-            cut.append(piece)
-            continue
-        lines = piece.split("\n")
-        for index, line in enumerate(lines):
-            if index or is_line_start:
-                blank = line[:width]
-                lines[index] = line[width:] if not blank.strip() else line.lstrip(" \t")
-        cut.append("\n".join(lines))
-        is_line_start = piece.endswith("\n")
+    cut = list(pieces)
+    for index in line_starts:
+        line = cut[index]
+        assert isinstance(line, str)
+        cut[index] = line[width:]
     return cut
+
+
+def _joined(pieces: list[_Piece]) -> list[_Piece]:
+    """Return the pieces with neighbouring text in one."""
+    joined: list[_Piece] = []
+    for is_text, run in groupby(pieces, lambda piece: isinstance(piece, str)):
+        if is_text:
+            joined.append("".join(cast(Iterator[str], run)))
+        else:
+            joined += run
+    return joined
 
 
 @dataclass(slots=True)

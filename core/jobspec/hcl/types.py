@@ -115,7 +115,8 @@ def convert(value: Any, wanted: Type) -> Any:
     if not isinstance(value, dict):
         raise ValueProblem(f"a {wanted} is needed here, this is a {type_name(value)}")
     if wanted.name == "map":
-        return {key: convert(item, wanted.item or ANY) for key, item in value.items()}
+        inner = _item_type(list(value.values()), wanted)
+        return {key: convert(item, inner) for key, item in value.items()}
     return _convert_object(value, wanted)
 
 
@@ -124,8 +125,24 @@ def _convert_items(values: list[Any], wanted: Type) -> list[Any]:
         if len(values) != len(wanted.items):
             raise ValueProblem(f"{len(wanted.items)} items are needed here, {len(values)} given")
         return [convert(v, t) for v, t in zip(values, wanted.items, strict=True)]
-    items = [convert(value, wanted.item or ANY) for value in values]
+    inner = _item_type(values, wanted)
+    items = [convert(value, inner) for value in values]
     return items if wanted.name == "list" else set_of(items)
+
+
+def _item_type(values: list[Any], wanted: Type) -> Type:
+    """Return the type of the items: what is `any` becomes one type for all of them."""
+    if wanted.item is not None and wanted.item.name != "any":
+        return wanted.item
+    from core.jobspec.hcl.unify import common_type, shape_of
+
+    try:
+        return common_type(map(shape_of, values))
+    except ValueProblem as problem:
+        raise ValueProblem(
+            f"the items of a {wanted.name} must be of one type: {problem}",
+            "type = any takes items of several types",
+        ) from None
 
 
 def _convert_object(value: dict[str, Any], wanted: Type) -> dict[str, Any]:

@@ -92,9 +92,10 @@ def _values(value: Any) -> list[Any]:
 
 
 def _length(value: Any) -> int:
-    if isinstance(value, (list, dict, str)):
+    if isinstance(value, (list, dict)):
         return len(value)
-    raise ValueProblem(f"a list, map or string has a length, a {type_name(value)} has none")
+    hint = "strlen() counts the characters of a string" if isinstance(value, str) else ""
+    raise ValueProblem(f"a list or map has a length, a {type_name(value)} has none", hint)
 
 
 def _lookup(mapping: Any, key: Any, *default: Any) -> Any:

@@ -35,7 +35,12 @@ def file_functions(reader: FileReader) -> dict[str, Function]:
     def read(path: Any) -> bytes:
         try:
             return reader.read(to_string(path))
-        except (OSError, ValueError) as error:
+        except FileNotFoundError:
+            hint = "the path counts from the folder the command runs in"
+            raise ValueProblem(f'there is no file "{to_string(path)}"', hint) from None
+        except OSError as error:
+            raise ValueProblem(f"{to_string(path)}: {error.strerror or error}") from None
+        except ValueError as error:
             raise ValueProblem(f"{to_string(path)}: {error}") from None
 
     def file(path: Any) -> str:
