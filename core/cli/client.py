@@ -85,8 +85,9 @@ class Api:
     def post(self, path: str, body: Any = None, /, **params: Any) -> Any:
         return self._exchange("POST", path, params, _encode(body)).body
 
-    def delete(self, path: str, /, **params: Any) -> Any:
-        return self._exchange("DELETE", path, params, None).body
+    def delete(self, path: str, body: Any = None, /, **params: Any) -> Any:
+        data = None if body is None else _encode(body)
+        return self._exchange("DELETE", path, params, data).body
 
     def stream(self, path: str, /, **params: Any) -> Iterator[bytes]:
         """GET and yield the body as it comes in. For logs and events; no time limit."""

@@ -1,9 +1,10 @@
-"""`serai eval list` and `serai eval status`."""
+"""`serai eval list`, `eval status` and `eval delete`."""
 
 from typing import Any
 
 import click
 
+from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.monitor import Monitor
 from core.cli.output import clock, short
@@ -96,6 +97,38 @@ def status(
     if session.out.render(record, as_json=as_json, template=template):
         return 0
     show_evaluation(session, record, verbose=verbose)
+    return 0
+
+
+@api_command()
+@click.argument("evaluations", nargs=-1)
+@option("-filter", "expression", metavar="expression", help="Delete all that match")
+@option("-yes", is_flag=True, help="Do not ask")
+def delete(
+    session: Session, *, evaluations: tuple[str, ...], expression: str | None, yes: bool
+) -> int:
+    """Delete the EVALUATIONS, or all that match a filter, while the broker is paused."""
+    if bool(evaluations) == bool(expression):
+        raise CliError("eval delete takes either evaluations or a -filter")
+    ids = [resolve_id(session, EVALUATION, one) for one in evaluations]
+    count = len(ids)
+    if expression:
+        answer = session.api.get("/v1/evaluations/count", filter=expression)
+        count = (answer or {}).get("Count") or 0
+    if not count:
+        session.out.line("No evaluations to delete")
+        return 0
+    if not yes:
+        if not session.out.is_terminal:
+            raise CliError(f"{count} evaluation(s) would be deleted: say -yes")
+        if not click.confirm(f"Delete {count} evaluation(s)?"):
+            raise CliError("nothing was done")
+    body = {"EvalIDs": ids} if ids else {}
+    answer = session.api.delete("/v1/evaluations", body, filter=expression)
+    session.out.line(f"Deleted {answer['Count']} evaluation(s)")
+    if expression and answer["Count"] < count:
+        left = count - answer["Count"]
+        session.out.line(f"{left} stay: allocations that they placed still run")
     return 0
 
 

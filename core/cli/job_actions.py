@@ -6,6 +6,7 @@ import click
 
 from core.cli.errors import CliError
 from core.cli.flags import option
+from core.cli.job_tag import version_of_tag
 from core.cli.monitor import Monitor
 from core.cli.resolve import JobRef, resolve_job
 from core.cli.session import Session, api_command
@@ -66,13 +67,14 @@ def evaluate(
 
 @api_command()
 @click.argument("job")
-@click.argument("version", type=int)
+@click.argument("version", metavar="VERSION|TAG")
 @option("-detach", is_flag=True, help="Return at once, without following")
 @option("-verbose", is_flag=True, help="Whole ids")
-def revert(session: Session, job: str, version: int, detach: bool, verbose: bool) -> int:
-    """Bring the job that JOB names back to VERSION."""
+def revert(session: Session, job: str, version: str, detach: bool, verbose: bool) -> int:
+    """Bring the job that JOB names back to VERSION, a number or a tag."""
     ref = resolve_job(session, job)
-    body = {"JobID": ref.id, "JobVersion": version, "EnforcePriorVersion": None}
+    number = int(version) if version.isdigit() else version_of_tag(session, ref, version)
+    body = {"JobID": ref.id, "JobVersion": number, "EnforcePriorVersion": None}
     answer = session.api.put(f"{ref.route}/revert", body, **ref.query)
     return _follow(session, ref, answer, detach=detach, verbose=verbose)
 

@@ -85,6 +85,8 @@ def _show_submission(session: Session, ref: JobRef, record: Record) -> int:
 
 @api_command()
 @click.argument("job")
+@option("-diff-tag", "diff_tag", help="With -p: compare all with the version of this tag")
+@option("-diff-version", "diff_version", type=int, help="With -p: compare all with this version")
 @option("-full", is_flag=True, help="The whole job of each version")
 @option("-json", "as_json", is_flag=True, help="Write the API's JSON")
 @option("-p", "with_diff", is_flag=True, help="Show the difference to the version before")
@@ -94,6 +96,8 @@ def history(
     session: Session,
     *,
     job: str,
+    diff_tag: str | None,
+    diff_version: int | None,
     full: bool,
     as_json: bool,
     with_diff: bool,
@@ -101,8 +105,16 @@ def history(
     version: int | None,
 ) -> int:
     """Show the versions of the job that JOB names, the newest first."""
+    if not with_diff and (diff_tag or diff_version is not None):
+        raise CliError("-diff-tag and -diff-version go with -p")
     ref = resolve_job(session, job)
-    answer = session.api.get(f"{ref.route}/versions", diffs=with_diff, **ref.query)
+    answer = session.api.get(
+        f"{ref.route}/versions",
+        diffs=with_diff,
+        diff_tag=diff_tag,
+        diff_version=diff_version,
+        **ref.query,
+    )
     versions = answer.get("Versions") or []
     diffs = answer.get("Diffs") or []
     # Diffs[i] leads from Versions[i + 1] to Versions[i]; the oldest has none.
@@ -125,6 +137,8 @@ def history(
         ]
         if tag := one.get("VersionTag"):
             rows.append(("Tag Name", tag.get("Name", "")))
+            if tag.get("Description"):
+                rows.append(("Tag Description", tag["Description"]))
         out.pairs(rows)
         if diff:
             out.line("Diff:")

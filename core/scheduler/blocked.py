@@ -74,6 +74,13 @@ class BlockedEvaluations:
                 del self._by_job[job]
                 return
 
+    def forget(self, ids: frozenset[str]) -> None:
+        """These were deleted: wake none of them."""
+        gone = [job for job, evaluation in self._by_job.items() if evaluation.id in ids]
+        for job in gone:
+            del self._by_job[job]
+        self._duplicates = [one for one in self._duplicates if one.id not in ids]
+
     def take_duplicates(self) -> list[Evaluation]:
         """Return those replaced by a newer one of their job: mark them cancelled."""
         taken, self._duplicates = self._duplicates, []

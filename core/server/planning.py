@@ -64,11 +64,13 @@ class Planning:
         if not self._is_active:
             return
         state = self._server.state
+        deleted: list[str] = []
         for change in changes:
             if change.table == "evals":
                 evaluation = state.evals.get(change.key)
                 if evaluation is None:
                     self.broker.cancel(change.key)
+                    deleted.append(change.key)
                 else:
                     self._take_in(evaluation)
             elif change.table == "nodes":
@@ -77,6 +79,8 @@ class Planning:
                 self._on_allocs(change.rows)
             elif change.table == "jobs":
                 self._on_job(change.namespace, change.key)
+        if deleted and len(self.blocked):
+            self.blocked.forget(frozenset(deleted))
         self._is_pass_due = True
 
     def _take_in(self, evaluation: Evaluation) -> None:
@@ -143,6 +147,8 @@ class Planning:
 
     def _begin(self) -> bool:
         server = self._server
+        if server.state.scheduler_config.get("PauseEvalBroker"):
+            return False  # the next applied entry looks again, so lifting the pause does
         limits = server.config.limits
         if len(self._in_flight) >= limits.plans_in_flight:
             return False

@@ -12,6 +12,7 @@ from core.state.job_commands import (
     mark_launch,
     register_job,
     set_job_stability,
+    tag_job_version,
 )
 from core.state.node_commands import (
     purge_node,
@@ -97,6 +98,7 @@ def register_all() -> None:
     register_handler(commands.RegisterJob, register_job)
     register_handler(commands.DeregisterJob, deregister_job)
     register_handler(commands.SetJobStability, set_job_stability)
+    register_handler(commands.TagJobVersion, tag_job_version)
     register_handler(commands.MarkLaunch, mark_launch)
     register_handler(commands.UpsertEvaluations, upsert_evaluations)
     register_handler(commands.DeleteEvaluations, delete_evaluations)

@@ -7,7 +7,13 @@ import msgspec
 import numpy as np
 
 from core.model.job import Job
-from core.state.commands import DeregisterJob, MarkLaunch, RegisterJob, SetJobStability
+from core.state.commands import (
+    DeregisterJob,
+    MarkLaunch,
+    RegisterJob,
+    SetJobStability,
+    TagJobVersion,
+)
 from core.state.jobs import STATUSES, VERSIONS_KEPT, JobRecord, spec_key
 from core.state.result import CommandResult
 from core.state.rollouts import put_deployment, put_evaluation
@@ -247,6 +253,41 @@ def set_job_stability(
         )
     versions[place] = msgspec.structs.replace(
         versions[place], stable=command.stable, modify_index=context.index
+    )
+    state.jobs.put(msgspec.structs.replace(record, job=versions[0], older=versions[1:]))
+    context.changed("jobs", "JobRegistered", record.id, record.namespace)
+    return CommandResult()
+
+
+def tag_job_version(state: "State", command: TagJobVersion, context: "Context") -> CommandResult:
+    """Name a version or take a name off. A name stands at one version at most."""
+    record = state.jobs.get(command.namespace, command.job_id)
+    if record is None:
+        return CommandResult(error="job not found", status=404)
+    versions = [record.job, *record.older]
+    names = [(job.version_tag or {}).get("Name") for job in versions]
+    numbers = [job.version or 0 for job in versions]
+    if command.tag is None:
+        if command.name not in names:
+            return CommandResult(
+                error=f"job {command.job_id!r} has no version with the tag {command.name!r}",
+                status=404,
+            )
+        place = names.index(command.name)
+    elif command.version not in numbers:
+        return CommandResult(
+            error=f"job {command.job_id!r} has no version {command.version}", status=404
+        )
+    else:
+        place = numbers.index(command.version)
+        if command.name in names and names.index(command.name) != place:
+            held = numbers[names.index(command.name)]
+            return CommandResult(
+                error=f"the tag {command.name!r} stands at version {held}: unset it there first",
+                status=400,
+            )
+    versions[place] = msgspec.structs.replace(
+        versions[place], version_tag=command.tag, modify_index=context.index
     )
     state.jobs.put(msgspec.structs.replace(record, job=versions[0], older=versions[1:]))
     context.changed("jobs", "JobRegistered", record.id, record.namespace)

@@ -26,7 +26,9 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Job.Deployments | R | job_id, all | [Deployment] |
 | Job.LatestDeployment | R | job_id | Deployment or null |
 | Job.Summary | R | job_id | JobSummary |
-| Job.Versions | R | job_id, diffs | {Versions, Diffs} |
+| Job.Versions | R | job_id, diffs, diff_version, diff_tag | {Versions, Diffs} |
+| Job.TagVersion | W | job_id, name; body {Version, Description} | {Name, Description, TaggedTime, Index} |
+| Job.UntagVersion | W | job_id, name | {Index} |
 | Job.Revert | W | job_id; body {JobVersion, EnforcePriorVersion} | as Job.Register |
 | Job.Stable | W | job_id; body {JobVersion, Stable} | {Index} |
 | Job.Scale | W | job_id; body {Count, Target: {Group}, Message, Error, Meta, JobModifyIndex} | as Job.Register |
@@ -42,6 +44,7 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Eval.List | R L | status, job | [Evaluation] |
 | Eval.Get | R | eval_id, related | Evaluation (+ RelatedEvals) |
 | Eval.Count | R | filter | {Count} |
+| Eval.Delete | W | filter; body {EvalIDs} | {Count, Index} |
 | Eval.Allocations | R | eval_id | [AllocListStub] |
 | Deployment.List | R L | | [Deployment] |
 | Deployment.Get | R | deployment_id | Deployment |

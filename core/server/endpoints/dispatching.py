@@ -10,7 +10,7 @@ from core.model.query import Answer
 from core.server import children
 from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of
-from core.server.endpoints.shared import checked
+from core.server.endpoints.shared import check_registrations, checked
 from core.server.launching import launch_command
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import MarkLaunch, RegisterJob
@@ -24,6 +24,7 @@ def job_dispatch(request: Request) -> Answer | Proposal:
     With an idempotency token, a child that has it and is not dead answers instead of a
     second one.
     """
+    check_registrations(request)
     record = job_of(request)
     token = request.text("idempotency_token")
     if token:

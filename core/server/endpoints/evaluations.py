@@ -5,10 +5,12 @@ from typing import Any
 from core.model.evaluation import Evaluation
 from core.model.query import Answer
 from core.server import lookups
+from core.server.consensus import Applied
 from core.server.endpoints.allocations import listed_allocs
-from core.server.endpoints.shared import on_namespace
+from core.server.endpoints.shared import checked, on_namespace
 from core.server.listing import check_prefix, filter_of, listed, plain
-from core.server.request import Endpoint, Kind, Request
+from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
+from core.state.commands import DeleteEvaluations
 
 _STUB_FIELDS = (
     "ID", "Priority", "Type", "TriggeredBy", "Namespace", "JobID", "NodeID", "DeploymentID",
@@ -82,6 +84,51 @@ def eval_allocations(request: Request) -> Answer:
     return listed_allocs(request, allocs, state.table_index("allocs"))
 
 
+def eval_delete(request: Request) -> Answer | Proposal:
+    """Delete evaluations, by id or by a filter, while the broker hands none out."""
+    state = request.state
+    if not state.scheduler_config.get("PauseEvalBroker"):
+        raise QueryError(
+            400, "the evaluation broker runs: set PauseEvalBroker in the scheduler configuration"
+        )
+    ids = request.field("EvalIDs", list[str], [])
+    accepts = filter_of(request)
+    if bool(ids) == (accepts is not None):
+        raise QueryError(400, "evaluations are deleted by EvalIDs or by a filter: give one of them")
+    if accepts is None:
+        for wanted in ids:
+            found = state.evals.get(wanted)
+            if found is None:
+                raise QueryError(404, f"eval not found: {wanted}")
+            if _is_needed(request, found):
+                raise QueryError(
+                    400, f"eval {wanted} can't be deleted: allocations that it placed still run"
+                )
+    else:
+        ids = [
+            one.id
+            for one in state.evals.values()
+            if on_namespace(request, one.namespace)
+            and accepts(plain(one))
+            and not _is_needed(request, one)
+        ]
+    if not ids:
+        index = max(1, state.table_index("evals"))
+        return Answer(body={"Count": 0, "Index": index}, index=index)
+
+    def answer(applied: Applied) -> Answer:
+        count = checked(applied).results[0].value
+        return Answer(body={"Count": count, "Index": applied.index}, index=applied.index)
+
+    return Proposal([DeleteEvaluations(ids=ids)], answer)
+
+
+def _is_needed(request: Request, evaluation: Evaluation) -> bool:
+    # `alloc status` and the collection of garbage go back to it.
+    allocs = request.state.allocs
+    return bool(allocs.is_live(allocs.rows_of_eval(evaluation.id)).any())
+
+
 def _evaluation(request: Request) -> Evaluation:
     """Return the evaluation that `eval_id` names, in full or by a unique prefix.
 
@@ -113,5 +160,6 @@ ENDPOINTS = {
     "Eval.List": Endpoint(Kind.READ, eval_list, watches=_watch),
     "Eval.Get": Endpoint(Kind.READ, eval_get, watches=_watch_one),
     "Eval.Count": Endpoint(Kind.READ, eval_count, watches=_watch),
+    "Eval.Delete": Endpoint(Kind.WRITE, eval_delete),
     "Eval.Allocations": Endpoint(Kind.READ, eval_allocations, watches=lambda request: ("allocs",)),
 }

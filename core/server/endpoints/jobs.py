@@ -88,9 +88,29 @@ def job_versions(request: Request) -> Answer:
         raise QueryError(404, "job versions not found")
     diffs: list[Any] | None = None
     if request.flag("diffs"):
-        diffs = [diff_jobs(old, new) for new, old in itertools.pairwise(versions)]
+        base = _diff_base(request, versions)
+        if base is None:
+            diffs = [diff_jobs(old, new) for new, old in itertools.pairwise(versions)]
+        else:
+            diffs = [diff_jobs(base, one) for one in versions]
     body = {"Versions": versions, "Diffs": diffs}
     return Answer(body=body, index=versions[0].modify_index or 1)
+
+
+def _diff_base(request: Request, versions: list[Job]) -> Job | None:
+    """Return what every version is compared with; None: with the one before it.
+
+    Raises:
+        QueryError: 404, there is no such version or tag.
+    """
+    tag, number = request.text("diff_tag"), request.text("diff_version")
+    if not tag and not number:
+        return None
+    wanted = request.number("diff_version") if number else -1
+    for job in versions:
+        if job.version == wanted or (tag and (job.version_tag or {}).get("Name") == tag):
+            return job
+    raise QueryError(404, f"there is no version {tag or number} to compare with")
 
 
 def job_submission(request: Request) -> Answer:

@@ -14,7 +14,7 @@ from core.scheduler import dry_run
 from core.server import children, evaluations
 from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of, version_of
-from core.server.endpoints.shared import checked, only_index
+from core.server.endpoints.shared import check_registrations, checked, only_index
 from core.server.listing import plain
 from core.server.request import (
     Endpoint,
@@ -126,6 +126,7 @@ def registered(
     warnings: list[str] | None = None,
 ) -> Proposal:
     """Return the proposal that registers a canonical job, with its evaluation."""
+    check_registrations(request)
     known = request.state.jobs.get(job.namespace or "default", job.id or "")
     due = _evaluation(request, job, trigger, priority)
     command = RegisterJob(

@@ -20,11 +20,13 @@ from core.server.endpoints import (
     search,
     services,
     tokens,
+    versions,
 )
 from core.server.request import Endpoint
 
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     **jobs.ENDPOINTS,
+    **versions.ENDPOINTS,
     **registration.ENDPOINTS,
     **dispatching.ENDPOINTS,
     **allocations.ENDPOINTS,
