@@ -11,7 +11,7 @@ from typing import Final
 _INITIALISMS: Final = {
     "acl": "ACL", "api": "API", "cpu": "CPU", "csi": "CSI", "dns": "DNS", "gc": "GC",
     "http": "HTTP", "id": "ID", "ids": "IDs", "ip": "IP", "mb": "MB", "tls": "TLS",
-    "ttl": "TTL", "ui": "UI", "uri": "URI", "url": "URL", "cni": "CNI", "numa": "NUMA",
+    "tg": "TG", "ttl": "TTL", "ui": "UI", "uri": "URI", "url": "URL", "cni": "CNI", "numa": "NUMA",
     "selinux": "SELinux", "gid": "GID", "uid": "UID", "os": "OS", "cidr": "CIDR",
 }  # fmt: skip
 
