@@ -8,7 +8,7 @@ from raft.replica import Replica
 
 def on_timeout(r: Replica, now_us: int) -> None:
     """No leader was heard, or the last campaign came to nothing."""
-    if not r.is_voter or r.journal.is_full:
+    if not r.may_campaign or r.journal.is_full:
         # A full disk could not take the no-op that a new leader must commit.
         r.become_follower(r.term, "", now_us)
         r.election_due_us = now_us + r.settings.election_max_us

@@ -109,8 +109,9 @@ class Journal:
             False when nothing is on its way: the caller sends at once.
         """
         if self.is_full and isinstance(message, AppendAnswer):
-            # The entries' turn is unknown; the leader asks again when the disk has room.
-            return message.index > self.durable_index
+            if message.index > self.durable_index:
+                # The entries' turn is unknown; the leader asks again when the disk has room.
+                return True
         if self.is_settled:
             return False
         self._held.append((self._ticket + self._is_dirty, to, message))

@@ -98,6 +98,19 @@ class Replica:
     def is_voter(self) -> bool:
         return self.replica_id in self.configuration.voters
 
+    @property
+    def may_campaign(self) -> bool:
+        """Whether an election may need us: we vote, or did before a change that may not hold.
+
+        A leader that appended its own removal can be the only one whose log is long enough
+        to win, until that entry is committed (4.2.2).
+        """
+        if self.is_voter:
+            return True
+        if self.configuration_index <= self.commit_index or len(self.configurations) < 2:
+            return False
+        return self.replica_id in self.configurations[-2][1].voters
+
     def configuration_at(self, index: int) -> tuple[int, Configuration]:
         """Return (index, configuration) in force once the log is applied up to `index`."""
         return next(held for held in reversed(self.configurations) if held[0] <= index)

@@ -3,7 +3,7 @@
 import random
 
 from raft.core import Boot, Configuration, Entry, Kind, RaftCore, Role, Settings
-from raft.messages import Append, VoteAnswer, VoteRequest
+from raft.messages import Append, AppendAnswer, VoteAnswer, VoteRequest
 
 ABC = Configuration.of({"a": "a:1", "b": "b:1", "c": "c:1"})
 
@@ -31,3 +31,27 @@ def test_a_candidate_does_not_claim_the_log_that_its_full_disk_refused() -> None
     sent += output.messages
     assert core.last_index == 1
     assert not [m for _, m in sent if isinstance(m, VoteRequest) and not m.is_pre_vote]
+
+
+def test_no_acknowledgement_in_a_term_that_is_not_on_disk() -> None:
+    """Found by `python -m sim.raft --seeds 1 --start 1858`."""
+    core = RaftCore(
+        replica_id="a",
+        settings=Settings(),
+        rng=random.Random(1),
+        boot=Boot(1, "", [Entry(1, 1, Kind.CONFIGURATION, ABC.encode())]),
+        now_us=0,
+    )
+    core.step("b", Append(1, 1, 1, 0, [Entry(2, 1, Kind.COMMAND, b"x")]), 0)
+    refused = core.take_output().persist
+    core.persist_failed(refused.ticket, True, 1)
+    core.take_output()
+    core.step("c", Append(2, 1, 1, 0, []), 2)  # a leader of term 2 asks about what is durable
+    output = core.take_output()
+    assert not [m for _, m in output.messages if isinstance(m, AppendAnswer)]
+    answers = []
+    while output.persist:
+        core.persisted(output.persist.ticket, 3)
+        output = core.take_output()
+        answers += [m for _, m in output.messages if isinstance(m, AppendAnswer)]
+    assert [(m.term, m.index) for m in answers] == [(2, 1)]
