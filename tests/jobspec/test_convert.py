@@ -135,7 +135,8 @@ _TEXT = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])),
     st.text("ab${}%\"\\\n\r\t -~.\u2028é"),
     st.sampled_from(["${a}", "$${a}", "$$${a}", "${", "%{if x}", "%{ if a }b%{ endif }", "a\nEOT\n",
-                     "${var.x}-$${y}", "$%{a}", "one\ntwo\n", "#${x}\n$\n", '${"a"}', "${1}"]),
+                     "${var.x}-$${y}", "${var.x+1}", "${[for a in b:a  if a]}-", "${ c }",
+                     "$%{a}", "one\ntwo\n", "#${x}\n$\n", '${"a"}', "${1}"]),
 )  # fmt: skip
 _NUMBERS = st.one_of(
     st.integers(), st.integers(-(10**60), 10**60), st.floats(allow_nan=False, allow_infinity=False)
@@ -158,7 +159,9 @@ def test_json_to_hcl_to_json_is_the_identity(value: dict[str, Any]) -> None:
     hcl = json_to_hcl(json.dumps(value), "f.json")
     again = hcl_to_json(hcl, "f.hcl")
     assert _exact(again) == _exact(json.dumps(value))
-    assert format_text(hcl, "f.hcl") == hcl
+    assert format_text(hcl, "f.hcl", keeps_strings=True) == hcl
+    formatted = format_text(hcl, "f.hcl")
+    assert format_text(formatted, "f.hcl") == formatted
 
 
 def _exact(text: str) -> Any:

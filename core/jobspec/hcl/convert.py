@@ -55,7 +55,7 @@ def hcl_to_json(text: str, filename: str) -> str:
 
 
 def json_to_hcl(text: str, filename: str) -> str:
-    """Return the HCL of a JSON text, in the layout of `format_text`.
+    """Return the HCL of a JSON text, in the layout of `format_text`; expressions as they stand.
 
     Raises:
         SourceError: the text is not a JSON object, or holds what HCL can't.
@@ -65,7 +65,7 @@ def json_to_hcl(text: str, filename: str) -> str:
         lines = [*_file_lines(value)]
     except ValueError as error:
         raise SourceError.of_file(filename, f"HCL can't hold this: {error}") from None
-    return format_text("\n".join([*lines, ""]), filename)
+    return format_text("\n".join([*lines, ""]), filename, keeps_strings=True)
 
 
 # --- HCL to JSON --------------------------------------------------------------------------

@@ -60,8 +60,13 @@ class _Line:
     indent: int = 0
 
 
-def format_text(text: str, filename: str) -> str:
+def format_text(text: str, filename: str, *, keeps_strings: bool = False) -> str:
     """Return `text` in canonical layout; it means the same, and formatting again changes nothing.
+
+    Args:
+        text: HCL.
+        filename: For messages only.
+        keeps_strings: The expressions in strings keep their spelling, for who compares it.
 
     Raises:
         SourceError: the text is not HCL, so nothing is known of its layout.
@@ -69,7 +74,7 @@ def format_text(text: str, filename: str) -> str:
     if is_json_text(text):
         raise SourceError.of_file(filename, "this is JSON; only HCL is formatted")
     source, _ = parse_file(text, filename)
-    lines = _lines(source)
+    lines = _lines(source, keeps_strings)
     _set_indents(lines)
     for line in lines:
         _split_cells(line)
@@ -80,10 +85,10 @@ def format_text(text: str, filename: str) -> str:
 # --- tokens to lines ----------------------------------------------------------------------
 
 
-def _lines(source: Source) -> list[_Line]:
+def _lines(source: Source, keeps_strings: bool) -> list[_Line]:
     lines = [_Line()]
     is_apart = False
-    for piece in _pieces(source):
+    for piece in _pieces(source, keeps_strings):
         if isinstance(piece, str):
             if "\n" in piece:
                 lines[-1].ending = "\r\n" if piece.endswith("\r\n") else "\n"
@@ -95,7 +100,7 @@ def _lines(source: Source) -> list[_Line]:
     return lines
 
 
-def _pieces(source: Source) -> Iterator[_Piece | str]:
+def _pieces(source: Source, keeps_strings: bool) -> Iterator[_Piece | str]:
     """Yield what is to be printed, and the white space between as plain strings."""
     text, at = source.text, 0
     tokens = iter(tokenize(source, 0, len(text), is_inside=False))
@@ -106,7 +111,9 @@ def _pieces(source: Source) -> Iterator[_Piece | str]:
         at = token.end
         if token.type == "DBLQUOTE":
             at = next(tokens).end
-            yield _Piece(_STRING, _string_text(source, token.start, at), False)
+            span = token.start, at
+            shown = text[slice(*span)] if keeps_strings else _string_text(source, *span)
+            yield _Piece(_STRING, shown, False)
         elif token.type.startswith("HEREDOC"):
             yield _Piece(_HEREDOC, text[token.start : at], False)
         else:
