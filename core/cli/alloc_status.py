@@ -9,7 +9,7 @@ from core.cli.client import ApiError
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import NONE, Output, ago, clock, mebibytes, parse_time_ns, short
-from core.cli.placement import failure_lines, score_rows
+from core.cli.placement import failure_lines, looked_at, score_rows
 from core.cli.resolve import ALLOCATION, resolve
 from core.cli.session import Session, api_command
 from core.cli.views import event_description
@@ -216,6 +216,8 @@ def _replacement(out: Output, alloc: Record, *, verbose: bool) -> None:
 def _metrics(out: Output, metric: Record) -> None:
     out.heading("Placement Metrics")
     reasons = [line for line in failure_lines(metric) if metric.get("NodesEvaluated") is not None]
+    if reasons or metric.get("NodesEvaluated"):
+        out.line(looked_at(metric))
     for line in reasons:
         out.line(line)
     header, rows = score_rows(metric)

@@ -8,7 +8,7 @@ from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.monitor import Monitor
 from core.cli.output import clock, short
-from core.cli.placement import group_failures
+from core.cli.placement import group_failures, show_placements
 from core.cli.resolve import EVALUATION, resolve, resolve_id
 from core.cli.session import Session, api_command
 from core.cli.views import alloc_table
@@ -166,6 +166,15 @@ def show_evaluation(session: Session, record: Record, *, verbose: bool) -> None:
     if allocs:
         out.heading("Allocations")
         alloc_table(out, allocs, verbose=verbose)
+        out.heading("Placement Metrics")
+        show_placements(out, _metrics_of(session, allocs))
+
+
+def _metrics_of(session: Session, allocs: list[Record]) -> dict[str, Record]:
+    # All instances that an evaluation places for a group share their metrics.
+    one_each = {one["TaskGroup"]: one["ID"] for one in reversed(allocs)}
+    found = {group: session.api.find(f"/v1/allocation/{key}") for group, key in one_each.items()}
+    return {group: alloc["Metrics"] for group, alloc in found.items() if alloc and alloc["Metrics"]}
 
 
 def _failures(record: Record) -> str:

@@ -9,13 +9,14 @@ from core.cli.flags import option
 from core.cli.job_diff import diff_lines
 from core.cli.job_run import file_options
 from core.cli.jobfile import apply_session, read_job, show_warnings
-from core.cli.output import Output, layout
-from core.cli.placement import group_failures, verdict_rows, verdicts_of
+from core.cli.output import Output, layout, short
+from core.cli.placement import group_failures, show_placements, verdict_rows, verdicts_of
 from core.cli.session import Session, api_command
 
 NO_CHANGE = 0
 CHANGES = 1
 ERROR = 255
+_VICTIMS_SHOWN = 10
 
 
 @api_command(error_code=ERROR)
@@ -23,7 +24,7 @@ ERROR = 255
 @file_options
 @option("-diff/-no-diff", "wants_diff", default=True, help="Show the difference (default true)")
 @option("-policy-override", is_flag=True, hidden=True)
-@option("-verbose", is_flag=True, help="Show unchanged fields as well")
+@option("-verbose", is_flag=True, help="Whole ids, unchanged fields, all that is preempted")
 def plan(
     session: Session,
     *,
@@ -54,7 +55,7 @@ def plan(
         for line in diff_lines(out, answer["Diff"], verbose=verbose):
             out.line(line)
         out.line()
-    _show_dry_run(out, answer)
+    _show_dry_run(out, answer, verbose=verbose)
     if text := (answer.get("Warnings") or "").strip():
         show_warnings(out, [text])
     _show_hint(out, answer.get("JobModifyIndex") or 0, path, variables, var_files)
@@ -72,7 +73,7 @@ def exit_code(answer: dict[str, Any]) -> int:
     return CHANGES if (answer.get("Diff") or {}).get("Type", "None") != "None" else NO_CHANGE
 
 
-def _show_dry_run(out: Output, answer: dict[str, Any]) -> None:
+def _show_dry_run(out: Output, answer: dict[str, Any], *, verbose: bool) -> None:
     out.line(out.style("Scheduler dry-run:", "bold"))
     failed = answer.get("FailedTGAllocs")
     if failed:
@@ -86,13 +87,32 @@ def _show_dry_run(out: Output, answer: dict[str, Any]) -> None:
         out.line("- Datacenters:")
         for line in layout([header, *rows]):
             out.line(f"    {line}")
+    if placed := answer.get("SeraiPlacements"):
+        out.line("- Placements:")
+        show_placements(out, placed, indent="    ")
     preempted = (answer.get("Annotations") or {}).get("PreemptedAllocs") or []
     if preempted:
-        out.line(f"- {len(preempted)} allocations of lower priority would be preempted.")
+        _show_preempted(out, preempted, verbose=verbose)
     launch = answer.get("NextPeriodicLaunch") or ""
     if launch and not launch.startswith("0001-"):
         out.line(f"- If submitted now, next periodic launch would be at {launch}.")
     out.line()
+
+
+def _show_preempted(out: Output, preempted: list[dict[str, Any]], *, verbose: bool) -> None:
+    noun = "allocation" if len(preempted) == 1 else "allocations"
+    out.line(
+        out.style(f"- {len(preempted)} {noun} of lower priority would be preempted:", "yellow")
+    )
+    shown = preempted if verbose else preempted[:_VICTIMS_SHOWN]
+    rows = [
+        [short(one["ID"], verbose=verbose), one["JobID"], one["TaskGroup"], one.get("NodeName", "")]
+        for one in shown
+    ]
+    for line in layout([["Alloc ID", "Job ID", "Task Group", "Node"], *rows]):
+        out.line(f"    {line}")
+    if len(preempted) > len(shown):
+        out.line(f"    and {len(preempted) - len(shown)} more: see them with -verbose")
 
 
 def _show_hint(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from core.cli.output import Output, layout
+
 Metric = dict[str, Any]
 
 
@@ -36,6 +38,30 @@ def group_failures(failed: dict[str, Metric] | None, *, indent: str = "") -> Ite
         noun = "allocation" if total == 1 else "allocations"
         yield f'{indent}Task Group "{group}" (failed to place {total} {noun}):'
         yield from failure_lines(metric, indent=f"{indent}  ")
+
+
+def looked_at(metric: Metric) -> str:
+    """Return how many nodes a placement looked at, and what became of them, in one line."""
+    evaluated = metric.get("NodesEvaluated") or 0
+    pool, size = metric.get("NodePool") or "default", metric.get("NodesInPool") or 0
+    return (
+        f'Nodes evaluated: {evaluated} of {size} in pool "{pool}"'
+        f" (filtered: {metric.get('NodesFiltered') or 0},"
+        f" exhausted: {metric.get('NodesExhausted') or 0})"
+    )
+
+
+def show_placements(out: Output, placed: dict[str, Metric], *, indent: str = "") -> None:
+    """Write for each group how its placements were chosen: nodes, filters, scores."""
+    for group, metric in sorted(placed.items()):
+        out.line(f'{indent}Task Group "{group}":')
+        out.line(f"{indent}  {looked_at(metric)}")
+        if metric.get("NodesEvaluated"):
+            for line in failure_lines(metric, indent=f"{indent}  "):
+                out.line(line)
+        header, rows = score_rows(metric)
+        for line in layout([header, *rows]) if rows else []:
+            out.line(f"{indent}  {line}")
 
 
 def score_rows(metric: Metric) -> tuple[list[str], list[list[str]]]:

@@ -54,6 +54,15 @@ class PlanOutcome:
         """Return the ids of other jobs' allocations that would give way."""
         return [stop.alloc_id for stop in self.plan.stops if stop.desired == Desired.EVICT]
 
+    @property
+    def placed(self) -> dict[str, AllocMetric]:
+        """Return by group how its first placements were chosen."""
+        found: dict[str, AllocMetric] = {}
+        for batch in self.plan.placements:
+            if batch.metrics is not None:
+                found.setdefault(batch.group, batch.metrics)
+        return found
+
 
 @dataclass(slots=True)
 class GroupFit:

@@ -18,7 +18,7 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Job.Register | W | body {Job, EnforceIndex, JobModifyIndex, PreserveCounts, EvalPriority, Submission} | {EvalID, EvalCreateIndex, JobModifyIndex, Warnings, Index} |
 | Job.Get | R | job_id | Job |
 | Job.Deregister | W | job_id, purge, eval_priority | {EvalID, EvalCreateIndex, JobModifyIndex, Index} |
-| Job.Plan | R | job_id; body {Job, Diff} | {Annotations, FailedTGAllocs, JobModifyIndex, CreatedEvals, Diff, NextPeriodicLaunch, Warnings, Index, SeraiVerdicts} |
+| Job.Plan | R | job_id; body {Job, Diff} | {Annotations, FailedTGAllocs, JobModifyIndex, CreatedEvals, Diff, NextPeriodicLaunch, Warnings, Index, SeraiPlacements, SeraiVerdicts} |
 | Job.Validate | R | body {Job} | {DriverConfigValidated, ValidationErrors, Error, Warnings} |
 | Job.Evaluate | W | job_id; body {EvalOptions: {ForceReschedule}} | {EvalID, EvalCreateIndex, JobModifyIndex, Index} |
 | Job.Allocations | R | job_id, all | [AllocListStub] |

@@ -218,6 +218,7 @@ def job_plan(request: Request) -> Answer:
             "PreemptedAllocs": _stubs(request, outcome.preempted) or None,
         },
         "FailedTGAllocs": plain(outcome.failed_tg_allocs) or None,
+        "SeraiPlacements": plain(outcome.placed) or None,
         "JobModifyIndex": outcome.job_modify_index,
         "CreatedEvals": outcome.created_evaluations,
         "Diff": diff,
