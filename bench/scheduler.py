@@ -116,6 +116,8 @@ class Site:
             placed = counter(text, "serai_scheduler_placements_total")
             if placed >= wanted:
                 break
+            if not counter(text, "serai_raft_is_leader"):
+                raise BenchFailed(f"{self.leader.name} did not lead to the end")
             if trio.current_time() > give_up:
                 raise BenchFailed(f"{placed:g} of {wanted} placed after {PLACING_LIMIT_S:g} s")
             await trio.sleep(0.25)

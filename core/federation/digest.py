@@ -9,6 +9,7 @@ bound); the largest slot says what can't fit at all.
 A digest only guides choice; it never changes who owns what.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -150,6 +151,7 @@ def may_have(filter_: bytes, word: str) -> bool:
     return all(bits >> position & 1 for position in _positions(word))
 
 
+@lru_cache(maxsize=4096)
 def _positions(word: str) -> list[int]:
     # FNV-1a, twice: any stable hash will do, Python's own is salted by the process.
     value = 0xCBF29CE484222325

@@ -131,6 +131,7 @@ class ServerMachine:
         server.leading = [*server.leading, server.measuring]
         self._birth = Birth(server)
         self._is_leaving = False
+        self._nodes_index = -1  # of the node table, when its nodes were last counted
         if server.datacenter_id:
             server.membership.set_bootstrapped()
         server.outbox.after(config.digest_interval_us, self._publish_digest)
@@ -161,10 +162,13 @@ class ServerMachine:
         server = self.server
         server.consensus.refresh_measures()
         server.membership.refresh_measures()
-        nodes = {status.value: 0 for status in NodeStatus}  # nobody: 0, not no series
-        for node in server.state.nodes:
-            count(nodes, node.status.value)
-        server.measures.nodes = nodes
+        index = server.state.table_index("nodes")
+        if index != self._nodes_index:  # not at each scrape: there may be thousands
+            self._nodes_index = index
+            nodes = {status.value: 0 for status in NodeStatus}  # nobody: 0, not no series
+            for node in server.state.nodes:
+                count(nodes, node.status.value)
+            server.measures.nodes = nodes
         return server.measures
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
