@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.model.allocation import ClientStatus, Desired
-from core.model.evaluation import EvalStatus
+from core.model.evaluation import EvalStatus, EvalTrigger
 from core.model.node import Node, NodeStatus
 from core.scheduler.preempt import PRIORITY_GAP, JobOf, Running
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
@@ -73,18 +73,21 @@ def capture_job(state: "State", record: JobRecord) -> JobView:
     for name, group_row in zip(record.groups, record.group_rows, strict=True):
         index = state.allocs.group_index(group_row)
         if len(index.indices):
-            known = index.indices.astype(np.int64), index.generations.astype(np.int64)
-            view.generations[name] = known
+            given = index.indices.astype(np.int64), index.generations.astype(np.int64)
+            view.generations[name] = given
     live = (table.desired == Desired.RUN) & (
         (table.client_status <= ClientStatus.RUNNING)
         | (table.client_status == ClientStatus.UNKNOWN)
     )
     if state.evals.open_count(record.namespace, record.id):
-        view.blocked = [
-            one
-            for one in state.evals.of_job(record.namespace, record.id)
-            if one.status == EvalStatus.BLOCKED
-        ]
+        known = state.evals.of_job(record.namespace, record.id)
+        view.blocked = [one for one in known if one.status == EvalStatus.BLOCKED]
+        view.retries = frozenset(
+            one.id
+            for one in known
+            if one.status == EvalStatus.PENDING
+            and one.triggered_by == EvalTrigger.RETRY_FAILED_ALLOC
+        )
     _add_details(state, view, rows, live)
     _add_versions(state, view, record, live)
     for ordinal in np.unique(table.node[live]).tolist():

@@ -212,8 +212,11 @@ class _GroupReconciler:
         newest = fronts(self._view, mine, live)
         put_reconnected_first(self._view, self._group, newest, live)
         is_wanted = newest & np.isin(rows.index, wanted)
-        for row in np.flatnonzero(live & ~is_wanted & ~rows.is_canary).tolist():
-            self._stop_unwanted(row, is_front=bool(newest[row]))
+        waiting = [
+            row
+            for row in np.flatnonzero(live & ~is_wanted & ~rows.is_canary).tolist()
+            if not self._stop_unwanted(row, is_front=bool(newest[row]))
+        ]
         failed = is_wanted & (rows.desired == Desired.RUN)
         failed &= rows.client_status == ClientStatus.FAILED
         self._canaries = canaries_wanted(
@@ -228,7 +231,8 @@ class _GroupReconciler:
         plain = is_wanted & (self._is_done(newest) | (live & (rows.job_version == self._version)))
         for row in [*self._view.details, *np.flatnonzero(self._on_gone_nodes(live))]:
             plain[row] = False
-        kept = [np.flatnonzero(plain), self._sort_canaries(mine & rows.is_canary, live, wanted)]
+        kept = [np.array(waiting, np.int64), np.flatnonzero(plain)]
+        kept.append(self._sort_canaries(mine & rows.is_canary, live, wanted))
         updates: list[int] = []
         for row in np.flatnonzero((live | failed) & is_wanted & ~plain).tolist():
             kept.append(np.array(self._decide(row, updates), np.int64))
@@ -284,7 +288,8 @@ class _GroupReconciler:
         result: Mask = live & np.isin(self._view.rows.node, gone)
         return result
 
-    def _stop_unwanted(self, row: int, *, is_front: bool) -> None:
+    def _stop_unwanted(self, row: int, *, is_front: bool) -> bool:
+        # Returns whether it stops; one that does not still takes its place.
         rows = self._view.rows
         if not is_front:
             # One that is away can't hear of it, and may be the one to keep: it stops when its
@@ -292,10 +297,11 @@ class _GroupReconciler:
             is_away = self._view.node_gone.get(int(rows.node[row])) == "disconnected"
             is_unknown = rows.client_status[row] == ClientStatus.UNKNOWN
             if (is_away or is_unknown) and not self._is_overdue(row):
-                return
+                return False
             self._changes.stops.append((row, stop_of(self._view, row, DUPLICATE)))
-            return
+            return True
         self._changes.stops.append((row, stop_of(self._view, row, NOT_NEEDED)))
+        return True
 
     def _decide(self, row: int, updates: list[int]) -> list[int]:
         # Returns [row] when it stays. Order matters: what ends it comes before what changes it.
@@ -375,7 +381,8 @@ class _GroupReconciler:
             tracker = next_tracker(policy, alloc, node, self._now_us)
             self._replace(row, "reschedule", stop, tracker=tracker, is_failed=True)
             return []
-        if not alloc.followup_eval_id:
+        # What it waited for may have been something else: its node's return.
+        if alloc.followup_eval_id not in view.retries:
             self._changes.later.append(Later(row, due_us))
         return [row]
 

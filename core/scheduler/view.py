@@ -125,6 +125,7 @@ class JobView:
     node_gone: dict[int, str] = field(default_factory=dict)  # ordinal -> "down" | "disconnected"
     generations: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)  # index, last given
     blocked: list[Evaluation] = field(default_factory=list)  # its blocked evaluations
+    retries: frozenset[str] = frozenset()  # ids of those that wait to try a failed one again
 
     def alloc_id(self, row: int) -> str:
         """Return the id of the allocation at `row`."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from core.model.allocation import ClientStatus
-from core.model.evaluation import DeploymentStatus, EvalStatus
+from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger
 from core.model.job import Constraint, DisconnectStrategy, UpdateStrategy
 from core.model.node import NodeStatus
 from core.state.alloc_columns import FLAG_CANARY
@@ -155,3 +155,36 @@ def test_a_system_job_rolls_on_after_its_stagger_and_never_faster(world: Any, ki
             assert solution.placed == placed
         else:
             assert not later
+
+
+def test_a_failed_instance_that_waited_for_its_node_is_tried_again(world: Any, kit: Any) -> None:
+    node = world.node()
+    job = kit.job(group_disconnect=DisconnectStrategy(lost_after_ns=MINUTE_NS, replace=True))
+    world.run(world.register(job))
+    (row,) = world.rows(job)
+    world.report([row], ClientStatus.RUNNING)
+    world.set_status(node, NodeStatus.DISCONNECTED)
+    world.evaluate(job)  # unknown, and an evaluation waits for the node
+    world.set_status(node, NodeStatus.READY)
+    world.report([row], ClientStatus.FAILED)
+    solution = world.evaluate(job)
+    (later,) = [e for e in solution.plans[-1].evaluations if e.status == EvalStatus.PENDING]
+    assert later.triggered_by == EvalTrigger.RETRY_FAILED_ALLOC
+    world.now_us = later.wait_until_us
+    assert world.run(later).placed == 1
+
+
+def test_an_unknown_instance_that_may_come_back_takes_its_place(world: Any, kit: Any) -> None:
+    nodes = [world.node(), world.node()]
+    apart = [Constraint(operand="distinct_hosts", r_target="true")]
+    disconnect = DisconnectStrategy(lost_after_ns=MINUTE_NS, replace=True)
+    job = kit.job(constraints=apart, group_disconnect=disconnect)
+    world.run(world.register(job))
+    (row,) = world.rows(job)
+    world.report([row], ClientStatus.RUNNING)
+    away = nodes[world.node_of(row)]
+    world.set_status(away, NodeStatus.DISCONNECTED)
+    world.evaluate(job)
+    world.set_status(away, NodeStatus.READY)  # its client has not said yet how it is
+    solution = world.run(world.register(kit.changed(job, count=2)))
+    assert (solution.placed, solution.failed) == (0, 1)
