@@ -18,6 +18,7 @@ from core.client.config import ClientConfig, ClientTimings
 from core.jobspec.durations import parse_duration_ns
 from core.model.host import with_port
 from core.model.node import (
+    HostVolumeInfo,
     NodeDiskResources,
     NodeMemoryResources,
     NodeReservedCpuResources,
@@ -169,6 +170,10 @@ async def client_config(
             disk=NodeDiskResources(disk_mb=reserved.disk),
             networks=NodeReservedNetworkResources(reserved_host_ports=reserved.reserved_ports),
         ),
+        host_volumes={
+            name: HostVolumeInfo(path=volume.path, read_only=volume.read_only)
+            for name, volume in client.host_volume.items()
+        },
         alloc_dir=alloc_dir,
         max_kill_timeout_us=client.max_kill_timeout_us,
         tls_enabled=config.tls.http,

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from core.agent.config_check import check_config, check_safety, check_values
+from core.agent.config_check import check_config, check_safety, check_values, missing_volumes
 from core.agent.config_records import (
     ACLSection,
     Addresses,
@@ -64,6 +64,7 @@ __all__ = [
     "check_values",
     "load_config",
     "merge",
+    "missing_volumes",
     "parse_settings",
     "split_address",
 ]

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from core.agent.config_records import AgentConfig, split_address
@@ -115,6 +116,18 @@ def _client(config: AgentConfig) -> Iterable[str]:
     for part in filter(None, client.reserved.reserved_ports.replace(" ", "").split(",")):
         if not _PORT_RANGE.fullmatch(part):
             yield f'client.reserved.reserved_ports: "{part}" is no port and no range such as 80-90'
+    for name, volume in client.host_volume.items():
+        if not volume.path.startswith("/"):
+            yield f'client.host_volume "{name}": the path "{volume.path}" is not absolute'
+
+
+def missing_volumes(config: AgentConfig) -> list[str]:
+    """Return which host volumes can't be offered: their folders are not there."""
+    return [
+        f'client.host_volume "{name}": {volume.path} is no folder of this machine'
+        for name, volume in config.client.host_volume.items()
+        if not Path(volume.path).is_dir()
+    ]
 
 
 def check_safety(config: AgentConfig, *, is_dev: bool, insecure: bool) -> list[str]:

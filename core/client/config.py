@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from core.model.host import Address
-from core.model.node import DriverInfo, NodeReservedResources, NodeResources
+from core.model.node import DriverInfo, HostVolumeInfo, NodeReservedResources, NodeResources
 
 SECOND_US = 1_000_000
 
@@ -56,6 +56,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     gossip: Any = None  # gossip.config.GossipConfig; None = its LAN defaults
     fingerprint: Fingerprint = Fingerprint()
     reserved: NodeReservedResources = msgspec.field(default_factory=NodeReservedResources)
+    host_volumes: dict[str, HostVolumeInfo] = {}  # by the name that jobs ask for
     alloc_dir: str = "/alloc"
     env_allow: tuple[str, ...] = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER")
     max_kill_timeout_us: int = 30 * SECOND_US

@@ -305,6 +305,7 @@ class ServerContact:
             node_pool=config.node_pool,
             status=NodeStatus.READY,
             drivers=dict(config.fingerprint.drivers),
+            host_volumes=dict(config.host_volumes),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _CONSUL: Final = "Consul's mesh is not carried out; the service is registered without it"
 _VAULT: Final = "Vault is not carried out; no token is made and no secret is read"
-_VOLUME: Final = "volumes are not mounted yet"
+_VOLUME: Final = "a node with the host volume is chosen; it is not mounted into the task yet"
 
 NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("job", "all_at_once"): "ignored, as Nomad does",
@@ -46,7 +46,10 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("network", "hostname"): "the task sees the name of its host yet",
     ("resources", "cores"): "cores are not reserved yet; the task shares the processor",
     ("resources", "device"): "devices are not offered by the nodes yet",
-    ("resources", "memory_max"): "memory beyond `memory` is not granted yet",
+    (
+        "resources",
+        "memory_max",
+    ): "recorded where MemoryOversubscriptionEnabled is set; raw_exec limits no memory",
     ("resources", "numa"): "NUMA placement is not carried out",
     ("spillover", "after"): "a job spills over when it is registered, not later yet",
     ("federation", "affinity"): "affinities between datacenters are not part of the score yet",

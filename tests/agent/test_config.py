@@ -14,9 +14,11 @@ from core.agent.config import (
     check_safety,
     load_config,
     merge,
+    missing_volumes,
     parse_settings,
     split_address,
 )
+from core.agent.config_records import ClientSection, HostVolume
 from core.jobspec import SourceError
 
 SECOND_US = 1_000_000
@@ -344,3 +346,12 @@ def test_any_text_gives_settings_or_a_source_error(text: str) -> None:
         parse_settings(text, "a.hcl")
     except SourceError as error:
         assert str(error)
+
+
+def test_a_host_volume_must_be_a_folder_of_this_machine(tmp_path: Path) -> None:
+    there = AgentConfig(client=ClientSection(host_volume={"a": HostVolume(path=str(tmp_path))}))
+    assert missing_volumes(there) == []
+    gone = str(tmp_path / "gone")
+    away = AgentConfig(client=ClientSection(host_volume={"a": HostVolume(path=gone)}))
+    (refusal,) = missing_volumes(away)
+    assert '"a"' in refusal and gone in refusal

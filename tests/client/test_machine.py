@@ -33,6 +33,7 @@ from core.model.job import (
     TaskLifecycle,
     UpdateStrategy,
 )
+from core.model.node import HostVolumeInfo
 from core.model.query import Query
 from gossip.machine import GossipMachine
 from gossip.messages import SYNC_SUMMARY, SYNC_TABLE
@@ -62,6 +63,14 @@ def test_a_new_client_says_hello_registers_and_asks_for_work(world: Any) -> None
     assert node["Status"] == "ready"
     assert node["Attributes"]["cpu.arch"] == "amd64"
     assert world.calls[-1].body["min_index"] == 1
+
+
+def test_a_node_says_which_host_volumes_it_has(make_world: Make) -> None:
+    world = make_world(host_volumes={"data": HostVolumeInfo(path="/srv/data", read_only=True)})
+    world.run(1)
+    (node,) = world.nodes
+    assert node["HostVolumes"]["data"]["Path"] == "/srv/data"
+    assert node["HostVolumes"]["data"]["ReadOnly"] is True
 
 
 def test_identity_is_kept_over_a_restart(world: Any) -> None:

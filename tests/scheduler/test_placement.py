@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.model.allocation import ClientStatus
-from core.model.job import Affinity, Constraint, Job, Spread, SpreadTarget
-from core.model.node import DriverInfo, Node
+from core.model.job import Affinity, Constraint, Job, Spread, SpreadTarget, VolumeRequest
+from core.model.node import DriverInfo, HostVolumeInfo, Node
 from core.scheduler.place import Placer, Wish
 from core.scheduler.rank import power10, power10_one
 from core.scheduler.room import Ask, Room
@@ -445,3 +445,22 @@ def test_a_kept_column_follows_what_others_take(
         return chosen
 
     assert place(1) == place(-1)
+
+
+def test_a_group_goes_where_its_host_volume_is_and_may_be_written(world: Any, kit: Any) -> None:
+    def ask(source: str, *, read_only: bool) -> dict[str, VolumeRequest]:
+        return {"v": VolumeRequest(name="v", type="host", source=source, read_only=read_only)}
+
+    world.node()
+    world.node(host_volumes={"data": HostVolumeInfo(path="/data", read_only=True)})
+    world.node(host_volumes={"data": HostVolumeInfo(path="/data")})
+    reader = kit.job("reader", count=8, group_volumes=ask("data", read_only=True))
+    world.run(world.register(reader))
+    assert {world.node_of(row) for row in world.rows(reader)} <= {1, 2}
+    writer = kit.job("writer", count=2, group_volumes=ask("data", read_only=False))
+    world.run(world.register(writer))
+    assert {world.node_of(row) for row in world.rows(writer)} == {2}
+    nowhere = kit.job("nowhere", group_volumes=ask("other", read_only=True))
+    solution = world.run(world.register(nowhere))
+    (metric,) = [e.failed_tg_allocs["main"] for e in solution.plans[-1].evaluations[:1]]
+    assert metric.constraint_filtered == {"missing compatible host volumes": 3}
