@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from core.model.allocation import Allocation
-from core.model.evaluation import DeploymentStatus
+from core.model.evaluation import Deployment, DeploymentStatus
 from core.model.job import TaskGroup
 from core.model.node import Node
 from core.model.plan import Plan
@@ -77,6 +77,8 @@ class Ledger:
         self.by_node: dict[str, dict[str, Known]] = defaultdict(dict)
         self.by_group: dict[Group, dict[str, Known]] = defaultdict(dict)
         self.counts: dict[tuple[str, str], Count] = defaultdict(Count)  # deployment, group
+        self._promoted: dict[tuple[str, str], None] = {}
+        self._failed: dict[str, None] = {}  # deployments
 
     # --- following ------------------------------------------------------------------------
 
@@ -269,9 +271,16 @@ class Ledger:
         deployment = self.state.deployments.get(deployment_id)
         if deployment is None:
             return
+        self._check_failed(deployment)
         for name, group in (deployment.task_groups or {}).items():
             count = self.counts[deployment_id, name]
             healthy = sum(count.health.values())
+            if group.promoted and (deployment_id, name) not in self._promoted:
+                self._promoted[deployment_id, name] = None
+                good = sum(count.health.get(alloc_id, False) for alloc_id in count.canaries)
+                if good < group.desired_canaries:
+                    text = f"{deployment.job_id}.{name}: {good} of {group.desired_canaries} healthy"
+                    raise Violation("promoted too early", text)
             said = group.placed_allocs, group.healthy_allocs, group.unhealthy_allocs
             seen = count.placed, healthy, len(count.health) - healthy
             if said != seen or (group.placed_canaries or []) != count.canaries:
@@ -280,6 +289,19 @@ class Ledger:
                 )
                 raise Violation("deployment counters", text)
         self._note_deployment(deployment.status, deployment.status_description)
+
+    def _check_failed(self, deployment: Deployment) -> None:
+        """Where a group asks for it, the job goes back to a stable version at once."""
+        if deployment.status != DeploymentStatus.FAILED or deployment.id in self._failed:
+            return
+        self._failed[deployment.id] = None
+        record = self.state.jobs.get(deployment.namespace, deployment.job_id)
+        if record is None or record.is_stopped or record.version != deployment.job_version:
+            return
+        asks = any(group.auto_revert for group in (deployment.task_groups or {}).values())
+        if asks and any(job.stable for job in record.older):
+            text = f"{record.id} version {record.version} failed, an older one is stable"
+            raise Violation("not reverted", text)
 
     def _note_deployment(self, status: str, description: str) -> None:
         seen = self.situations

@@ -8,7 +8,7 @@ import numpy as np
 from core.model.evaluation import Deployment, EvalStatus, EvalTrigger, Evaluation
 from core.model.ids import new_id
 from core.model.instant import ns_of_rfc3339
-from core.model.job import TaskGroup
+from core.model.job import Job, TaskGroup
 from core.model.node import Node, NodeStatus
 from core.scheduler import prepare
 from core.state.jobs import JobRecord
@@ -132,7 +132,7 @@ class Rest:
         for index in missing:
             mine = [known for known in plain if known.alloc.index == index]
             if not self._is_excused(record, group, mine):
-                self._check_room(record, group, members)
+                self._check_room(record, *self._comes_back_as(record, group, mine))
         self._check_apart(record, group, heard)
 
     def _is_heard(self, known: Known) -> bool:
@@ -166,8 +166,23 @@ class Rest:
         )
         return waits or (deployment is not None and deployment.status in _HELD)
 
-    def _check_room(self, record: JobRecord, group: TaskGroup, members: list[Known]) -> None:
-        del members
+    def _comes_back_as(
+        self, record: JobRecord, group: TaskGroup, mine: list[Known]
+    ) -> tuple[Job, TaskGroup]:
+        """Return the version of a missing index: its old one, while canaries are tried out."""
+        newest = max(mine, key=lambda known: known.created, default=None)
+        deployment = self._state.deployments.latest_of_job(record.namespace, record.id)
+        if newest is None or deployment is None or deployment.job_version != record.version:
+            return record.job, group
+        state = (deployment.task_groups or {}).get(group.name)
+        if state is None or not state.desired_canaries or state.promoted:
+            return record.job, group
+        old = self._state.jobs.version(record.ordinal, newest.alloc.job_version)
+        groups = (old.task_groups if old is not None else None) or []
+        of_old = next((one for one in groups if one.name == group.name), None)
+        return (old, of_old) if old is not None and of_old is not None else (record.job, group)
+
+    def _check_room(self, record: JobRecord, job: Job, group: TaskGroup) -> None:
         others = [
             known.alloc
             for name in record.groups
@@ -176,8 +191,8 @@ class Rest:
         ]
         name = f"{record.id}.{group.name}"
         for node in self._nodes.values():
-            if self._has_room(record, group, node) and reference.is_apart(
-                record.job, group, node, self._nodes, others
+            if self._has_room(job, group, node) and reference.is_apart(
+                job, group, node, self._nodes, others
             ):
                 if self._blocked(record):
                     text = f"{name} waits for room, {node.name} has some"
@@ -187,8 +202,8 @@ class Rest:
             raise Violation("nothing waits for room", f"{name} lacks one and nobody knows")
         self._ledger.situations["waits for room"] += 1
 
-    def _has_room(self, record: JobRecord, group: TaskGroup, node: Node) -> bool:
-        if not reference.is_ready(node) or reference.why_not(record.job, group, node):
+    def _has_room(self, job: Job, group: TaskGroup, node: Node) -> bool:
+        if not reference.is_ready(node) or reference.why_not(job, group, node):
             return False
         held = [k.alloc for k in self._ledger.by_node[node.id].values() if k.holds]
         return not reference.lacks(node, held, reference.ask_of(group))
@@ -209,7 +224,7 @@ class Rest:
                 for known in here
             )
             is_stopping = any(known.holds for known in here)  # looked at again when it ended
-            if live or is_done or is_stopping or not self._has_room(record, group, node):
+            if live or is_done or is_stopping or not self._has_room(record.job, group, node):
                 continue
             checker = "blocked evaluation never woken"
             if not self._blocked(record):
