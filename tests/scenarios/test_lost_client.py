@@ -117,6 +117,29 @@ def test_a_client_that_is_back_keeps_its_task_where_the_job_prefers_it(
     until(lambda: pair.allocations("returns") == settled, "both are told")
 
 
+STOPS = """
+disconnect {
+  stop_on_client_after = "3s"
+}
+"""
+
+
+def test_a_client_without_servers_ends_what_must_not_run_twice(
+    start_agent: Callable[..., Agent], tmp_path: Path
+) -> None:
+    pair = Pair(start_agent, tmp_path)
+    pair.run(a_job("ends", count=1, group=STOPS))
+    pair.run(a_job("stays", count=1))
+    until(lambda: pair.tasks("ends") and pair.tasks("stays"), "both jobs run")
+    stays = pair.tasks("stays")
+    os.kill(pair.server.process.pid, signal.SIGSTOP)
+    until(lambda: not pair.tasks("ends"), "the task was ended by its client", 30)
+    assert pair.tasks("stays") == stays
+    os.kill(pair.server.process.pid, signal.SIGCONT)
+    until(lambda: pair.tasks("ends"), "it runs again once there is a server", 30)
+    assert pair.tasks("stays") == stays
+
+
 def name_of(pid: int, folder: Path) -> str:
     """Return which client runs a task, by where its folder is."""
     return Path(environment_of(pid)["NOMAD_TASK_DIR"]).relative_to(folder).parts[0]
