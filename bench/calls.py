@@ -22,6 +22,7 @@ from core.agent.tls import client_context
 
 CONNECTIONS: Final = 4
 TICK_S: Final = 0.002
+REPEAT_S: Final = 0.2
 ANSWER_LIMIT_S: Final = 1800.0  # without any answer at all
 
 OnAnswer = Callable[[Any], None]
@@ -32,18 +33,23 @@ class CallsFailed(Exception):
 
 
 class Call(NamedTuple):
-    """One call to make; `then` gets its answer's body."""
+    """One call to make; `then` gets its answer's body.
+
+    With `is_repeated` a refusal is not the end: it is made again, as clients make theirs.
+    """
 
     method: str
     body: Any
     then: OnAnswer | None = None
+    is_repeated: bool = False
 
 
 class Drive(NamedTuple):
-    """What `drive` saw: each call's latency in ms, and how long it all took in seconds."""
+    """What `drive` saw: each call's latency in ms, how long it all took, calls made again."""
 
     latencies_ms: list[float]
     took_s: float
+    repeated: int
 
 
 class Caller:
@@ -88,12 +94,21 @@ class Caller:
 class Callers:
     """Several connections to one server; calls go over them in turn."""
 
-    def __init__(self, callers: list[Caller]) -> None:
-        self._callers = callers
+    def __init__(self, callers: list[Caller], nursery: trio.Nursery) -> None:
         self._turn = itertools.cycle(callers)
+        self._nursery = nursery
 
     def post(self, method: str, body: Any, then: Callable[[Any, str], None]) -> None:
         next(self._turn).post(method, body, then)
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something after a while."""
+
+        async def wait() -> None:
+            await trio.sleep(delay_s)
+            action()
+
+        self._nursery.start_soon(wait)
 
     async def ask(self, method: str, body: Any) -> Any:
         """Make one call and return its answer.
@@ -130,7 +145,7 @@ async def connect(server: Server, connections: int = CONNECTIONS) -> AsyncIterat
             nursery.start_soon(caller.write)
             nursery.start_soon(caller.read)
             callers.append(caller)
-        yield Callers(callers)
+        yield Callers(callers, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -148,7 +163,7 @@ async def drive(
     """
     work = _Work(callers, iter(calls), window, rate)
     await work.run()
-    return Drive(work.latencies_ms, work.ended - work.began)
+    return Drive(work.latencies_ms, work.ended - work.began, work.repeated)
 
 
 class _Work:
@@ -160,6 +175,7 @@ class _Work:
         self._problem = ""
         self._changed = trio.Event()
         self.latencies_ms: list[float] = []
+        self.repeated = 0
         self.began = self.ended = trio.current_time()
 
     async def run(self) -> None:
@@ -199,12 +215,19 @@ class _Work:
             self._changed.set()
             return False
         self._under_way += 1
+        self._post(call, due)
+        return True
+
+    def _post(self, call: Call, due: float) -> None:
         self._callers.post(
             call.method, call.body, lambda body, error: self._answered(call, due, body, error)
         )
-        return True
 
     def _answered(self, call: Call, due: float, body: Any, error: str) -> None:
+        if error and call.is_repeated:
+            self.repeated += 1
+            self._callers.later(REPEAT_S, lambda: self._post(call, due))
+            return
         self._under_way -= 1
         self.latencies_ms.append((trio.current_time() - due) * 1e3)
         if call.method == "Query" and not error and body.get("status", 200) >= 400:

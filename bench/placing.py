@@ -124,7 +124,7 @@ def against_nomad(node_count: int, jobs: int) -> dict[str, float | None]:
         light, full = Cluster(node_count, algorithm), Cluster(node_count, algorithm)
         light.plan(_mixed(jobs))
         used[algorithm] = light.nodes_used()
-        placed[algorithm], _ = full.plan(_mixed(jobs * 20))
+        placed[algorithm], _ = full.plan(_mixed(jobs * 3))
     return {
         "nodes_used_ratio": round(used["binpack"] / used["nomad"], 3),
         "placed_ratio": round(placed["binpack"] / placed["nomad"], 4),

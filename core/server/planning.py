@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _MERGED = "a newer evaluation of the job made this one needless"
 _GIVEN_UP = "planning failed too often"
+_BATCH_INSTANCES = 8_192
 
 
 class Planning:
@@ -56,7 +57,11 @@ class Planning:
         self._is_active = is_leader
         if is_leader:
             for evaluation in self._server.state.evals.open():
-                self._take_in(evaluation)
+                if evaluation.status is EvalStatus.BLOCKED:
+                    # Room may have appeared while nobody led: all are tried once more.
+                    self._enqueue_woken([evaluation])
+                else:
+                    self._take_in(evaluation)
             self._is_pass_due = True
 
     def on_applied(self, changes: list[Change]) -> None:
@@ -152,7 +157,7 @@ class Planning:
         limits = server.config.limits
         if len(self._in_flight) >= limits.plans_in_flight:
             return False
-        batch = self.broker.dequeue(limits.plan_batch, server.now.wall_us)
+        batch = self._next_batch(limits.plan_batch)
         if not batch:
             return False
         problem = prepare(server.state, batch, now_us=server.now.wall_us, rng=self._rng)
@@ -160,6 +165,24 @@ class Planning:
         self._in_flight[ticket] = (batch, server.now.mono_us)
         server.outbox.emit(Compute(ticket, problem))
         return True
+
+    def _next_batch(self, most: int) -> list[Evaluation]:
+        """Take evaluations until their jobs want about `_BATCH_INSTANCES` together.
+
+        What is planned together is one entry and applied in one step, on each replica: a
+        step of a second would cost the leader its followers.
+        """
+        batch: list[Evaluation] = []
+        instances = 0
+        while len(batch) < most and instances < _BATCH_INSTANCES:
+            taken = self.broker.dequeue(1, self._server.now.wall_us)
+            if not taken:
+                break
+            batch += taken
+            record = self._server.state.jobs.get(taken[0].namespace, taken[0].job_id)
+            groups = (record.job.task_groups if record is not None else None) or []
+            instances += sum(1 if group.count is None else group.count for group in groups)
+        return batch
 
     def on_computed(self, event: Computed) -> None:
         """A batch is solved: propose its plans."""
