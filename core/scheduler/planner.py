@@ -121,7 +121,7 @@ class _JobWork:
         view, planner = self._view, self._planner
         is_system = view.job is not None and view.job.type in _SYSTEM
         if is_system:
-            self.changes = reconcile_system(view, planner.feasibility)
+            self.changes = reconcile_system(view, planner.feasibility, planner.now_us)
             self._later += staggered(
                 self._evaluation, view.job, self.changes, planner.now_us, planner.new_id
             )

@@ -178,6 +178,16 @@ def stop_of(view: JobView, row: int, description: str) -> AllocStop:
     )
 
 
+def unknown_of(view: JobView, row: int) -> AllocStop:
+    """Return what marks a live row as unknown: its node is cut off, and it is waited for."""
+    return AllocStop(
+        alloc_id=view.alloc_id(row),
+        desired=Desired.RUN,
+        description=DISCONNECTED,
+        client_status=ClientStatus.UNKNOWN,
+    )
+
+
 def stop_group(view: JobView, ordinal: int) -> GroupChanges:
     live = np.flatnonzero(is_live(view) & (view.rows.group == ordinal))
     description = JOB_STOPPED if view.is_stopped else NOT_NEEDED
@@ -338,12 +348,7 @@ class _GroupReconciler:
                 return [row]
             self._replace(row, "disconnect", None)  # there was no room for it until now
             return []
-        unknown = AllocStop(
-            alloc_id=view.alloc_id(row),
-            desired=Desired.RUN,
-            description=DISCONNECTED,
-            client_status=ClientStatus.UNKNOWN,
-        )
+        unknown = unknown_of(view, row)
         if rule.replaces:
             # The wait counts from when this plan is applied, which is a little later.
             due_us = self._now_us + rule.wait_ns // 1_000 + WINDOW_US

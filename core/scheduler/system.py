@@ -9,16 +9,19 @@ import numpy as np
 from core.model.allocation import ClientStatus, Desired
 from core.model.job import TaskGroup
 from core.scheduler.changes import is_destructive
+from core.scheduler.disconnect import DisconnectRule
 from core.scheduler.feasibility import Feasibility
 from core.scheduler.reconcile import (
     MIGRATING,
     NOT_NEEDED,
     UPDATING,
     GroupChanges,
+    Later,
     Replacement,
     is_live,
     stop_group,
     stop_of,
+    unknown_of,
     update_limit,
 )
 from core.scheduler.view import JobView, Mask
@@ -26,12 +29,13 @@ from core.scheduler.view import JobView, Mask
 NODE_UNFIT = "alloc not needed as node is tainted"
 
 
-def reconcile_system(view: JobView, feasibility: Feasibility) -> list[GroupChanges]:
+def reconcile_system(view: JobView, feasibility: Feasibility, now_us: int) -> list[GroupChanges]:
     """Return the changes per group, as `reconcile` does for jobs with a count."""
     groups = [] if view.is_stopped or view.job is None else view.job.task_groups or []
     ordinals = {name: ordinal for ordinal, name in view.group_names.items()}
     changes = [
-        _system_group(view, group, ordinals.get(group.name, -1), feasibility) for group in groups
+        _system_group(view, group, ordinals.get(group.name, -1), feasibility, now_us)
+        for group in groups
     ]
     named = {group.name for group in groups}
     for ordinal in sorted(view.group_names):
@@ -41,7 +45,7 @@ def reconcile_system(view: JobView, feasibility: Feasibility) -> list[GroupChang
 
 
 def _system_group(
-    view: JobView, group: TaskGroup, ordinal: int, feasibility: Feasibility
+    view: JobView, group: TaskGroup, ordinal: int, feasibility: Feasibility, now_us: int
 ) -> GroupChanges:
     assert view.job is not None
     rows, job = view.rows, view.job
@@ -54,10 +58,19 @@ def _system_group(
     changes = GroupChanges(group.name, group, none, none)
     kept: list[int] = []
     updates: list[int] = []
+    rule = DisconnectRule.of(group)
     for row in np.flatnonzero(live).tolist():
         node = int(rows.node[row])
         detail = view.details.get(row)
-        if node in view.node_gone:
+        gone = view.node_gone.get(node)
+        if gone is not None and _is_waited_for(view, row, rule, gone, now_us):
+            if rows.client_status[row] != ClientStatus.UNKNOWN:
+                changes.stops.append((row, unknown_of(view, row)))
+                if rule.replaces:
+                    due_us = now_us + rule.lost_after_ns // 1_000
+                    changes.later.append(Later(row, due_us, is_disconnect=True))
+            kept.append(row)
+        elif gone is not None:
             changes.stops.append((row, stop_of(view, row, NODE_UNFIT)))
         elif detail is not None and detail.desired_transition.migrate:
             stop = stop_of(view, row, MIGRATING)
@@ -79,6 +92,16 @@ def _system_group(
         changes.fresh.size or changes.replacements or changes.in_place or changes.waiting_updates
     )
     return changes
+
+
+def _is_waited_for(view: JobView, row: int, rule: DisconnectRule, gone: str, now_us: int) -> bool:
+    # Nothing replaces it on another node, so `replace` only says whether the wait ends.
+    if not rule.replaces:
+        return True
+    if gone != "disconnected" or not rule.lost_after_ns:
+        return False
+    is_unknown = view.rows.client_status[row] == ClientStatus.UNKNOWN
+    return not (is_unknown and rule.is_overdue(view.details.get(row), now_us))
 
 
 def _update(

@@ -197,3 +197,28 @@ def test_the_old_names_say_the_same(world: Any, kit: Any) -> None:
     world.set_status(nodes[world.node_of(row)], NodeStatus.DISCONNECTED)
     assert world.run(world.evaluation(job)).placed == 1
     assert world.state.allocs.columns.client[row] == ClientStatus.UNKNOWN
+
+
+def test_an_instance_of_a_system_job_is_waited_for_on_its_node(world: Any, kit: Any) -> None:
+    nodes = [world.node(), world.node()]
+    job = kit.job(type="system", group_disconnect=DisconnectStrategy(lost_after_ns=MINUTE_NS))
+    world.run(world.register(job))
+    rows = world.rows(job)
+    world.report(rows, ClientStatus.RUNNING)
+    world.set_status(nodes[0], NodeStatus.DISCONNECTED)
+    solution = world.run(world.evaluation(job))
+    client = world.state.allocs.columns.client
+    (away,) = [row for row in rows if world.node_of(row) == 0]
+    assert solution.placed == 0 and client[away] == ClientStatus.UNKNOWN
+    assert kit.is_quiet(world.plan(world.evaluation(job)))
+    world.set_status(nodes[0], NodeStatus.READY)
+    world.report([away], ClientStatus.RUNNING)
+    assert kit.is_quiet(world.plan(world.evaluation(job)))
+    assert world.rows(job) == rows  # the very same, nothing was restarted
+    world.set_status(nodes[0], NodeStatus.DISCONNECTED)
+    (follower,) = [
+        e for e in world.run(world.evaluation(job)).plans[-1].evaluations if e.wait_until_us
+    ]
+    world.now_us = follower.wait_until_us
+    world.run(follower)
+    assert client[away] == ClientStatus.LOST and len(world.rows(job)) == 1
