@@ -49,6 +49,21 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
         )
     ),
     ("raft/", "sim.raft"),
+    *(
+        (path, "sim.scheduler")
+        for path in (
+            "core/scheduler/",
+            "core/state/",
+            "core/server/planning",
+            "core/server/deployments",
+            "core/server/promotion",
+            "core/server/draining",
+            "core/server/evaluations",
+            "core/server/liveness",
+            "core/server/nodes",
+            "core/client/health",
+        )
+    ),
     ("core/state/", "sim.raft"),  # its replicated state is the shipped one
     ("gossip/", "sim.gossip"),
 )

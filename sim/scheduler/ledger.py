@@ -299,7 +299,8 @@ class Ledger:
         if record is None or record.is_stopped or record.version != deployment.job_version:
             return
         asks = any(group.auto_revert for group in (deployment.task_groups or {}).values())
-        if asks and any(job.stable for job in record.older):
+        stable = next((job for job in record.older if job.stable), None)
+        if asks and stable is not None and stable.task_groups != record.job.task_groups:
             text = f"{record.id} version {record.version} failed, an older one is stable"
             raise Violation("not reverted", text)
 
