@@ -309,6 +309,42 @@ def test_history_shows_versions_with_their_diffs(serai: Serai, api: Start) -> No
     assert out.index("Version     = 3") < out.index('+/- Job: "web"') < out.index("Version     = 2")
 
 
+def test_a_job_is_reverted_by_the_tag_of_a_version(serai: Serai, api: Start) -> None:
+    tagged = r.job(Version=2, VersionTag={"Name": "gold", "Description": "first light"})
+    started = api(
+        {
+            "GET /v1/jobs": [r.job()],
+            "GET /v1/job/web/versions": {"Versions": [r.job(), tagged]},
+            "PUT /v1/job/web/versions/gold/tag": {"Name": "gold"},
+            "PUT /v1/job/web/revert": {"EvalID": ""},
+        }
+    )
+    assert serai("job", "tag", "apply", "-name", "gold", "-version", "2", "web").code == 0
+    asked = started.find("PUT", "/v1/job/web/versions/gold/tag")
+    assert asked.body == {"Description": "", "Version": 2}
+    assert "Tag Name        = gold" in serai("job", "history", "web").out
+    assert serai("job", "revert", "-detach", "web", "gold").code == 0
+    assert started.find("PUT", "/v1/job/web/revert").body["JobVersion"] == 2
+    unknown = serai("job", "revert", "web", "silver")
+    assert unknown.code == 1 and 'no version with the tag "silver"' in unknown.err
+
+
+def test_evaluations_are_deleted_by_a_filter_and_what_stays_is_said(
+    serai: Serai, api: Start
+) -> None:
+    started = api(
+        {
+            "GET /v1/evaluations/count": {"Count": 3},
+            "DELETE /v1/evaluations": {"Count": 2},
+        }
+    )
+    out = serai("eval", "delete", "-yes", "-filter", 'Status == "complete"').out
+    assert "Deleted 2 evaluation(s)" in out and "1 stay" in out
+    assert started.find("DELETE", "/v1/evaluations").query["filter"] == 'Status == "complete"'
+    assert serai("eval", "delete", "-filter", "x").code == 1  # nobody to ask, no -yes
+    assert serai("eval", "delete").code == 1
+
+
 # --- allocations, nodes, evaluations ----------------------------------------------------
 
 
