@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from core.jobspec.cron import Cron, CronError, zone_of
+from core.jobspec.validate_files import check_files
 from core.jobspec.validate_parts import (
     check_affinities,
     check_constraints,
@@ -19,6 +20,7 @@ from core.jobspec.validate_parts import (
     check_restart,
     check_service,
     check_spreads,
+    check_tasks_of_checks,
     check_update,
 )
 from core.model.child import DISPATCH, PERIODIC
@@ -177,6 +179,7 @@ def _group(job: Job, group: TaskGroup) -> list[str]:
     ports = check_network(group, errors)
     for service in group.services or []:
         errors += check_service(service, ports)
+    errors += check_tasks_of_checks(group)
     errors += _tasks(group, ports)
     return errors
 
@@ -227,6 +230,7 @@ def _task(group: TaskGroup, task: Task, ports: set[str]) -> list[str]:
     for number, mount in enumerate(task.volume_mounts or []):
         if mount.volume not in (group.volumes or {}):
             errors.append(f"Volume Mount ({number}) references undefined volume {mount.volume}")
+    errors += check_files(task)
     errors += _driver_config(task)
     return errors
 

@@ -122,7 +122,12 @@ def check_reschedule(policy: ReschedulePolicy) -> Iterable[str]:
         yield (f"Delay cannot be less than 5s (got {duration_text(delay)})")
     if policy.delay_function in {"exponential", "fibonacci"} and (policy.max_delay_ns or 0) < delay:
         yield "Max Delay cannot be less than Delay"
-    if not policy.unlimited and not policy.interval_ns:
+    if attempts > 0 and policy.unlimited:
+        yield (
+            f"attempts = {attempts} and unlimited = true contradict each other: "
+            "with attempts, say unlimited = false"
+        )
+    if attempts > 0 and not policy.interval_ns:
         yield "Interval must be a non zero value if Attempts > 0"
 
 
@@ -241,6 +246,17 @@ def check_service(service: Service, ports: set[str]) -> Iterable[str]:
             yield f'check "{check.name}" invalid: {problem}'
 
 
+def check_tasks_of_checks(group: TaskGroup) -> Iterable[str]:
+    """Check the tasks that checks of the group's own services name."""
+    known = {task.name for task in group.tasks or []}
+    for service in group.services or []:
+        for check in service.checks or []:
+            if check.task_name and check.type not in {"script", "grpc"}:
+                yield f'check "{check.name}" invalid: only script and grpc checks name a task'
+            elif check.task_name and check.task_name not in known:
+                yield f'check "{check.name}" invalid: there is no task "{check.task_name}"'
+
+
 def _is_unknown_port(label: str, ports: set[str]) -> bool:
     return not label.isdigit() and "${" not in label and label not in ports
 
@@ -248,6 +264,10 @@ def _is_unknown_port(label: str, ports: set[str]) -> bool:
 def _check(service: Service, check: ServiceCheck, ports: set[str]) -> Iterable[str]:
     if check.type not in {"http", "tcp", "script", "grpc"}:
         yield f'invalid type ("{check.type}"), must be http, tcp, script or grpc'
+    elif service.provider == "nomad" and check.type in {"script", "grpc"}:
+        yield f'type "{check.type}" needs provider "consul": with "nomad", http and tcp only'
+    if check.expose and service.provider == "nomad":
+        yield 'expose needs provider "consul"'
     if check.type == "http" and not check.path:
         yield "http type must have http path"
     elif check.type == "http" and not check.path.startswith(("/", "${")):

@@ -152,12 +152,52 @@ def test_a_good_job_has_no_errors() -> None:
         ("count = 2", 'disconnect {\nlost_after = "1h"\nstop_on_client_after = "1m"\n'
          'replace = false\n}', "nothing could come back"),
         ('["a"]', '["a"]\n periodic { cron = "@daily" }', "batch"),
+        ("count = 2", 'reschedule {\n attempts = 3\n interval = "1h"\n}', "contradict each other"),
+        ("count = 2", "reschedule {\n attempts = 3\n unlimited = false\n}", "must be a non zero"),
+        ('type     = "http"', 'type = "tcp"\n task = "t"', "only script and grpc checks"),
+        ('type     = "http"', 'type = "script"\n command = "a"\n task = "x"', 'no task "x"'),
+        ('port = "http"', 'port = "http"\n provider = "nomad"\n check { expose = true }', "expose"),
     ],
 )  # fmt: skip
 def test_an_invalid_job_is_refused_with_its_reason(old: str, new: str, message: str) -> None:
     assert old in WEB
     errors = validate(canonical(WEB.replace(old, new)))
     assert message in error_text(errors), errors
+
+
+TEMPLATE = 'template {\n data = "x"\n destination = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ('template {\n data = "x"\n}', "Template 1 validation failed: a template needs"),
+        ('template {\n destination = "a"\n}', "needs a source, or data"),
+        ('template {\n data = "x"\n destination = "../../a"\n}', "leads out of the allocation"),
+        ('template {\n data = "x"\n destination = "../alloc/a"\n}', ""),
+        ('template {\n data = "x"\n destination = "/etc/a"\n}', ""),
+        ('template {\n data = "x"\n destination = "${NOMAD_ALLOC_DIR}/a"\n perms = 755\n}', ""),
+        (TEMPLATE + ' perms = "rw"\n}', "not an octal number"),
+        (TEMPLATE + ' perms = "0999"\n}', "not an octal number"),
+        (TEMPLATE + ' change_mode = "x"\n}', '"x" is unknown'),
+        (TEMPLATE + ' env = true\n change_mode = "signal"\n'
+         ' change_signal = "SIGHUP"\n}', "no changed environment"),
+        (TEMPLATE + ' change_mode = "script"\n}', "change_script block"),
+        (TEMPLATE + ' splay = "-1s"\n}', "splay can't be negative"),
+        (f"{TEMPLATE}}}\n{TEMPLATE}}}", "Template 2 has the same destination"),
+        ("artifact {}", "an artifact needs a source"),
+        ('artifact {\n source = "x"\n mode = "folder"\n}', "must be one of any, file, dir"),
+        ('artifact {\n source = "x"\n destination = "../../../x"\n}', "leads out of"),
+        ('artifact {\n source = "x"\n destination = "local/../.."\n}', ""),
+        ('dispatch_payload { file = "../../../x" }', "leads out of the allocation"),
+        ('dispatch_payload { file = "in/put.txt" }', ""),
+    ],
+)  # fmt: skip
+def test_the_files_of_a_task_are_checked(block: str, message: str) -> None:
+    text = WEB.replace('driver = "raw_exec"', f'driver = "raw_exec"\n{block}\n')
+    errors = validate(canonical(text))
+    assert bool(errors) == bool(message)
+    assert message in error_text(errors)
 
 
 def test_errors_nest_like_nomads() -> None:

@@ -95,7 +95,6 @@ job "postgres" {
 
       template {
         destination = "${NOMAD_SECRETS_DIR}/pg.env"
-        env         = true
         change_mode = "signal"
         change_signal = "sighup"
         splay       = "1m"
