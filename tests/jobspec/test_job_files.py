@@ -484,7 +484,7 @@ def test_all_mistakes_of_a_file_are_told() -> None:
         (inside_task('template { data = "x" }'), 4, "templates are not rendered yet"),
         (inside_task('artifact { source = "x" }'), 4, "artifacts are not downloaded yet"),
         (inside_task("vault { }"), 4, "Vault is not carried out"),
-        (inside_task('volume_mount { volume = "v" }'), 4, "volumes are not mounted"),
+        (inside_task('volume_mount { volume = "v" }'), 4, "not mounted into the task"),
         (inside_task("kill_timeout = 30"), 4, 'write a unit: kill_timeout = "30s"'),
         (
             'job "j" {\ngroup "g" {\nnetwork {\nmode = "bridge"\n}\n}\n}',
