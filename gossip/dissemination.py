@@ -88,6 +88,9 @@ class Rumours:
         current = self.current
         if not current:
             return [()] * copies
+        queued = len(current)
+        if queued <= parts and queued * self._largest_bytes <= room_bytes:
+            return self._take_all(copies)
         taken: list[tuple[int, list[Update]]] = []  # (how often it was sent, rumours)
         for sent, tier in enumerate(self._tiers):
             while tier and parts and room_bytes >= UPDATE_BYTES_MIN:
@@ -112,6 +115,31 @@ class Rumours:
             tuple(u for sent, chosen in taken if sent + copy < self._limit for u in chosen)
             for copy in range(copies)
         ]
+
+    def _take_all(self, copies: int) -> list[tuple[Update, ...]]:
+        """As `take_copies`, when all that is queued fits into one packet."""
+        current, tiers, limit = self.current, self._tiers, self._limit
+        chosen: list[Update] = []
+        packets: list[tuple[Update, ...]] = []
+        for sent, tier in enumerate(tiers):
+            if not tier:
+                continue
+            if self._stale:
+                tier[:] = [update for update in tier if current.get(update.name) is update]
+            tier.reverse()
+            if sent + copies > limit:
+                # these end with an earlier packet than the last
+                packets = packets or [tuple(chosen)] * copies
+                for copy in range(limit - sent):
+                    packets[copy] += tuple(tier)
+            chosen += tier
+        self._stale = 0
+        for tier in tiers[max(0, limit - copies) :]:
+            for update in tier:
+                del current[update.name]
+        del tiers[max(0, limit - copies) :]
+        tiers[:0] = [[] for _ in range(copies)]
+        return packets or [tuple(chosen)] * copies
 
     def _put_back(self, sent: int, updates: list[Update]) -> None:
         if sent >= self._limit:

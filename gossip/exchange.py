@@ -73,11 +73,15 @@ class Exchanger:
 
     def start(self, now_us: int) -> None:
         local = self._local
-        self._arm_round(now_us, int(local.rng.random() * self._interval_us()))
+        self.spread_round(now_us)
         self._reconnect_due_us = now_us + local.settings.reconnect_interval_us
         if self._remembered:
             self._reconnect_due_us = now_us
         local.timers.arm(self._reconnect_due_us, timers.RECONNECT)
+
+    def spread_round(self, now_us: int) -> None:
+        """Arm the regular round at random, for members that began together."""
+        self._arm_round(now_us, int(self._local.rng.random() * self._interval_us()))
 
     # -- starting exchanges ---------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What the parts of one machine share: who we are, what we know, what goes out."""
 
 import random
+from collections.abc import Callable
 from typing import Final
 
 from gossip.awareness import Awareness
@@ -20,10 +21,13 @@ from gossip.views import NOTHING, Counters, EventKind, MemberEvent, Output
 # Header, label, nonce, tag, checksum and the fixed fields of a packet, at their largest.
 ENVELOPE_BYTES: Final = 160
 
+Post = Callable[[str, Packet], None]  # sends a packet to an address
+
 
 class Local:
     __slots__ = (
         "_exchange_id",
+        "_post",
         "_room_bytes",
         "awareness",
         "counters",
@@ -40,10 +44,17 @@ class Local:
         "settings",
         "table",
         "timers",
+        "updates_received",
     )
 
     def __init__(
-        self, identity: Identity, settings: Settings, rng: random.Random, table: Table, now_us: int
+        self,
+        identity: Identity,
+        settings: Settings,
+        rng: random.Random,
+        table: Table,
+        post: Post | None,
+        now_us: int,
     ) -> None:
         self.name = identity.name
         self.settings = settings
@@ -51,6 +62,7 @@ class Local:
         self.table = table
         self.timers = Timers()
         self.output = NOTHING  # exchanged for a new one by the first that has something to say
+        self._post = post or self._lay_out
         self.counters = Counters()
         self.awareness = Awareness(settings.health_max)
         self.rumours = Rumours(settings.retransmit_multiplier)
@@ -62,6 +74,7 @@ class Local:
         # counted here, where every packet passes anyway; `GossipMachine.counters` has them
         self.packets_sent = 0
         self.packets_received = 0
+        self.updates_received = 0
         # a random start, so that an answer to an earlier life's probe is not ours
         self.sequence = rng.getrandbits(31)
         self._exchange_id = 0
@@ -73,10 +86,10 @@ class Local:
 
     def send(self, address: str, packet: Packet) -> None:
         self.packets_sent += 1
-        output = self.output
-        if output is NOTHING:
-            output = self.output = Output()
-        output.packets.append((address, packet))
+        self._post(address, packet)
+
+    def _lay_out(self, address: str, packet: Packet) -> None:
+        self.opened().packets.append((address, packet))
 
     def opened(self) -> Output:
         """Return the output to add to."""

@@ -24,7 +24,7 @@ from gossip import timers
 from gossip.digests import Digests
 from gossip.directory import Directory
 from gossip.exchange import Exchanger
-from gossip.local import Local
+from gossip.local import Local, Post
 from gossip.membership import Admit, Membership
 from gossip.messages import (
     ACK,
@@ -48,7 +48,6 @@ from gossip.messages import (
 from gossip.probe import Prober
 from gossip.settings import Settings
 from gossip.table import Table
-from gossip.timers import Timers
 from gossip.views import NOTHING, Counters, DigestView, MemberView, Output
 
 REAP_INTERVAL_US: Final = 60_000_000
@@ -69,6 +68,8 @@ class GossipMachine:
         admit: Asked about every member that is new or says something new of itself;
             returns "" or the reason why it is refused. Must be pure.
         directory: Shared by the machines of one pool in one process, to save memory.
+        post: Called with each datagram at once, instead of laying it into the output; it
+            must not call this machine. For hosts of thousands of machines.
 
     Raises:
         ValueError: name, address or meta is too long or the name is empty.
@@ -88,10 +89,11 @@ class GossipMachine:
         known: Sequence[tuple[str, str]] = (),
         admit: Admit | None = None,
         directory: Directory | None = None,
+        post: Post | None = None,
     ) -> None:
         identity = _checked_identity(name, address, meta)
         table = Table(Directory() if directory is None else directory)
-        self._local = Local(identity, settings, rng, table, now_us)
+        self._local = Local(identity, settings, rng, table, post, now_us)
         self._membership = Membership(self._local, admit, now_us)
         self._digests = Digests(self._local)
         self._prober = Prober(self._local, self._membership)
@@ -106,9 +108,11 @@ class GossipMachine:
         return self._local.timers.deadline_us
 
     @property
-    def timers(self) -> Timers:
-        """For hosts of thousands of machines, which look at `deadline_us` all the time."""
-        return self._local.timers
+    def local(self) -> Local:
+        """For hosts of thousands of machines, which look all the time whether `output` is
+        NOTHING and when `timers.deadline_us` is.
+        """
+        return self._local
 
     # -- what the owner asks for ----------------------------------------------------
 
@@ -169,6 +173,8 @@ class GossipMachine:
             self._membership.absorb(packet.updates, now_us)
         if packet.digests:
             self._digests.absorb(packet.digests, now_us)
+        if kind == GOSSIP:
+            return
         if kind == PING:
             self._on_ping(source, packet)
         elif kind == ACK:
@@ -178,7 +184,7 @@ class GossipMachine:
                 self._prober.on_request(source, packet, now_us)
         elif kind == NACK:
             self._prober.on_nack(packet.sequence)
-        elif kind != GOSSIP:
+        else:
             local.counters.drop("unknown_kind")
 
     def _on_ping(self, source: str, packet: Packet) -> None:
@@ -220,11 +226,11 @@ class GossipMachine:
         armed = self._local.timers
         while armed.deadline_us <= now_us:
             due_us, timer, argument = armed.pop()
-            if timer == timers.PROBE_TIMEOUT:
-                self._prober.on_timeout(argument, now_us)
-            elif timer == timers.PROBE:
+            if timer == timers.PROBE:
                 if not self._local.is_leaving:
                     self._prober.on_interval(due_us, now_us)
+            elif timer == timers.PROBE_TIMEOUT:
+                self._prober.on_timeout(argument, now_us)
             elif timer == timers.GOSSIP:
                 self._gossip(now_us)
             elif timer == timers.SUSPICION:
@@ -251,10 +257,10 @@ class GossipMachine:
     def _gossip(self, now_us: int) -> None:
         """Tell rumours to a few members, the recently dead among them."""
         local = self._local
-        local.gossip_is_armed = bool(local.rumours.current)
-        if not local.rumours.current:
+        rumours, settings, table = local.rumours, local.settings, local.table
+        local.gossip_is_armed = bool(rumours.current)
+        if not rumours.current:
             return
-        settings, table = local.settings, local.table
         targets = table.sample(
             local.rng,
             settings.gossip_fanout,
@@ -262,12 +268,12 @@ class GossipMachine:
             status_max=DEAD,
             gone_after_us=now_us - settings.gossip_to_dead_us,
         )
-        packet = Packet(GOSSIP)
+        packet: Packet | None = None
         for target, updates in zip(targets, local.rumours_for(len(targets)), strict=True):
             carried = updates
-            if table.key(target) & STATUS_MASK == DEAD:
+            if table.dead and table.key(target) & STATUS_MASK == DEAD:
                 carried = (local.accusation(target), *updates)
-            if carried is not packet.updates:
+            if packet is None or carried is not packet.updates:
                 packet = Packet(GOSSIP, 0, local.name, "", carried)
             if carried:
                 local.send(table.identity(target).address, packet)
@@ -331,6 +337,7 @@ class GossipMachine:
         local = self._local
         local.counters.packets_sent = local.packets_sent
         local.counters.packets_received = local.packets_received
+        local.counters.updates_received = local.updates_received
         return local.counters
 
     @property
@@ -365,6 +372,7 @@ def settle(machines: Sequence[GossipMachine], now_us: int) -> None:
         machine._local.rumours.resize(table.active)
     table.directory.share(table.ordinals(), len(others))
     for machine in machines:
+        machine._exchanger.spread_round(now_us)
         machine.take_output()
 
 

@@ -74,7 +74,7 @@ class Membership:
         table, me = local.table, local.me
         find, keys, length = table.directory.ordinals.get, table.keys, len(table.keys)
         suspicions = self.suspicions
-        local.counters.updates_received += len(updates)
+        local.updates_received += len(updates)
         for update in updates:
             ordinal = find(update.name)
             if ordinal is None or ordinal >= length:
@@ -95,7 +95,10 @@ class Membership:
                 else:
                     self._weigh(ordinal, known, update, now_us)
             elif key & STATUS_MASK == SUSPECT:
-                if suspicions[ordinal].is_news(update.by):
+                suspicion = suspicions[ordinal]
+                # is_news(), without the call: nearly all rumours of a storm are none
+                accusers = suspicion.accusers
+                if len(accusers) <= suspicion.k and update.by not in accusers:
                     self._confirm(ordinal, update, now_us)
             elif key & STATUS_MASK == ALIVE:
                 self._compare(ordinal, update)

@@ -44,6 +44,16 @@ class Walk:
         if table.active <= 1:
             return -1
         keys = table.keys
+        if self._left:
+            # by far the most often it is the very next
+            self._left -= 1
+            position = self._position + self._stride
+            if position >= self._length:
+                position -= self._length
+            self._position = position
+            code = keys[position]
+            if code and code & STATUS_MASK < DEAD and position != me:
+                return position
         # the rest of this round and one whole round meet everybody
         for _ in range(self._left + len(keys)):
             if self._left == 0:
@@ -89,7 +99,6 @@ class Prober:
         "_relays",
         "_sequence",
         "_stream_exchange",
-        "_target",
         "_target_name",
         "_walk",
     )
@@ -101,7 +110,6 @@ class Prober:
         self._walk = Walk(local)
         self._is_acked = True
         self._sequence = -1
-        self._target = -1
         self._target_name = ""
         self._nacks = 0
         self._nacks_due = 0
@@ -111,7 +119,7 @@ class Prober:
 
     def start(self, now_us: int) -> None:
         phase_us = int(self._local.rng.random() * self._local.settings.probe_interval_us)
-        self._local.timers.arm(now_us + phase_us, timers.PROBE)
+        self._local.timers.arm_probe(now_us + phase_us)
 
     # -- our own probes -------------------------------------------------------------
 
@@ -123,30 +131,33 @@ class Prober:
             # Asleep for an interval, we may have the answer in a queue unread: then the
             # fault is ours, and nobody is accused.
             self._judge(now_us, is_late=now_us - due_us >= settings.probe_interval_us)
-        local.timers.arm(
-            now_us + settings.probe_interval_us * (local.awareness.score + 1), timers.PROBE
-        )
+        stretch = local.awareness.score + 1
+        end_us = now_us + settings.probe_interval_us * stretch
         target = self._membership.doubtful() if self._doubts else -1
         if target < 0:
             target = self._walk.next()
         if target < 0:
             self._is_acked = True
+            local.timers.arm_probe(end_us)
             return
-        self._open(target, now_us)
+        local.sequence = sequence = local.sequence + 1
+        timeout_us = now_us + settings.probe_timeout_us * stretch
+        local.timers.arm_probe(end_us, timeout_us, sequence)
+        self._open(target, sequence)
 
-    def _open(self, target: int, now_us: int) -> None:
+    def _open(self, target: int, sequence: int) -> None:
         local = self._local
         table = local.table
         identity = table.identity(target)
-        self._sequence = sequence = local.next_sequence()
-        self._target, self._target_name = target, identity.name
+        self._sequence = sequence
+        self._target_name = identity.name
         self._is_acked = False
         self._nacks = self._nacks_due = 0
         self._stream_exchange = -1
         updates: tuple[Update, ...] = ()
         if local.gossip_is_armed:
             updates = local.rumours_beside(identity.name, identity.name)
-        if table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
+        if table.accused and table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
             # the suspect hears it from its prober at once (Lifeguard, "Buddy System")
             updates = (local.accusation(target), *updates)
         local.counters.probes += 1
@@ -154,8 +165,6 @@ class Prober:
             identity.address,
             Packet(PING, sequence, local.name, identity.name, updates),
         )
-        timeout_us = local.settings.probe_timeout_us * (local.awareness.score + 1)
-        local.timers.arm(now_us + timeout_us, timers.PROBE_TIMEOUT, sequence)
 
     def on_timeout(self, sequence: int, now_us: int) -> None:
         """No answer in time: ask through others, and over a stream (SWIM, section 3.1)."""
@@ -199,7 +208,7 @@ class Prober:
             if not self._is_acked:
                 self._is_acked = True
                 local = self._local
-                local.timers.drop_next(timers.PROBE_TIMEOUT)
+                local.timers.drop_timeout()
                 if local.awareness.score:
                     local.awareness.add(-1)
             return

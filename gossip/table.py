@@ -6,8 +6,8 @@ so no key is 0. A pool of 10,000 machines in one process is 100 million such byt
 """
 
 import random
+import sys
 from array import array
-from struct import Struct
 from typing import Final
 
 from gossip.directory import Directory
@@ -18,7 +18,6 @@ UNKNOWN: Final = 0
 ESCAPE: Final = 255
 
 BUCKETS: Final = 256
-_SUMMARY: Final = Struct(f"<{BUCKETS}Q")
 _MASK_64: Final = (1 << 64) - 1
 
 _IS_ACCUSED: Final = (0, 1, 1, 0)  # by status
@@ -237,13 +236,13 @@ class Table:
 
         The departed don't count: one machine forgets them earlier than another.
         """
-        return _SUMMARY.pack(*self._summary)
+        return _little_endian(self._summary).tobytes()
 
     def bucket(self, ordinal: int) -> int:
         return self.directory.hashes[ordinal] % BUCKETS
 
 
-SUMMARY_BYTES: Final = _SUMMARY.size
+SUMMARY_BYTES: Final = 8 * BUCKETS
 
 
 def differing_buckets(ours: bytes, theirs: bytes) -> bytes:
@@ -255,6 +254,13 @@ def differing_buckets(ours: bytes, theirs: bytes) -> bytes:
         for bucket in range(BUCKETS)
         if ours[8 * bucket : 8 * bucket + 8] != theirs[8 * bucket : 8 * bucket + 8]
     )
+
+
+def _little_endian(numbers: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers
 
 
 def _mix(name_hash: int, key: int) -> int:

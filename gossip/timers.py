@@ -1,4 +1,4 @@
-"""The timers of one machine: a heap of small tuples.
+"""The timers of one machine.
 
 Nothing need be cancelled. Whoever armed a timer checks, when it fires, whether it still
 means anything; that is cheaper than finding it in the heap, and a lost cancellation
@@ -23,32 +23,58 @@ REAP: Final = 8
 
 
 class Timers:
-    """Invariant: `deadline_us` is the due time of the oldest timer, or FOREVER_US."""
+    """Those of the probe cycle, which are armed anew every second, beside a heap of others.
 
-    __slots__ = ("_heap", "deadline_us")
+    Invariant: `deadline_us` is the due time of the oldest timer, or FOREVER_US.
+    """
+
+    __slots__ = ("_heap", "_others_us", "_probe_us", "_sequence", "_timeout_us", "deadline_us")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int]] = []
+        self._others_us = FOREVER_US  # when the oldest of the heap is due
+        self._probe_us = FOREVER_US
+        self._timeout_us = FOREVER_US
+        self._sequence = 0
         self.deadline_us = FOREVER_US
+
+    def __len__(self) -> int:
+        """How many are armed."""
+        probes = (self._probe_us < FOREVER_US) + (self._timeout_us < FOREVER_US)
+        return len(self._heap) + probes
 
     def arm(self, due_us: int, timer: int, argument: int = 0) -> None:
         heappush(self._heap, (due_us, timer, argument))
-        if due_us < self.deadline_us:  # noqa: PLR1730 -- min() costs as much as the push
-            self.deadline_us = due_us
+        if due_us < self._others_us:
+            self._others_us = due_us
+            if due_us < self.deadline_us:  # noqa: PLR1730 -- as cheap as it gets
+                self.deadline_us = due_us
+
+    def arm_probe(self, due_us: int, timeout_us: int = FOREVER_US, sequence: int = 0) -> None:
+        """Arm PROBE, and with a probe open PROBE_TIMEOUT before it, in place of earlier ones."""
+        self._probe_us, self._timeout_us, self._sequence = due_us, timeout_us, sequence
+        first_us = timeout_us if timeout_us < due_us else due_us
+        others_us = self._others_us
+        self.deadline_us = first_us if first_us < others_us else others_us
+
+    def drop_timeout(self) -> None:
+        """Drop PROBE_TIMEOUT: the answer came. The host need not wake for it."""
+        self._timeout_us = FOREVER_US
+        probe_us, others_us = self._probe_us, self._others_us
+        self.deadline_us = probe_us if probe_us < others_us else others_us
 
     def pop(self) -> tuple[int, int, int]:
         """Return the oldest (due_us, timer, argument); there must be one."""
+        due_us = self.deadline_us
+        if self._probe_us == due_us:
+            self.arm_probe(FOREVER_US, self._timeout_us, self._sequence)
+            return due_us, PROBE, 0
+        if self._timeout_us == due_us:
+            self.drop_timeout()
+            return due_us, PROBE_TIMEOUT, self._sequence
         heap = self._heap
         due = heappop(heap)
-        self.deadline_us = heap[0][0] if heap else FOREVER_US
+        self._others_us = others_us = heap[0][0] if heap else FOREVER_US
+        first_us = min(self._probe_us, self._timeout_us)
+        self.deadline_us = first_us if first_us < others_us else others_us
         return due
-
-    def drop_next(self, timer: int) -> None:
-        """Drop the oldest if it is of this kind: it means nothing any more.
-
-        No more than a courtesy to the host, which then need not wake for it.
-        """
-        heap = self._heap
-        if heap and heap[0][1] == timer:
-            heappop(heap)
-            self.deadline_us = heap[0][0] if heap else FOREVER_US

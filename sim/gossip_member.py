@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gossip.inbound import Inbound
+from gossip.local import Local, Post
 from gossip.machine import GossipMachine
 from gossip.messages import Packet
 from gossip.settings import Settings
-from gossip.timers import FOREVER_US
+from gossip.timers import FOREVER_US, Timers
 from gossip.views import NOTHING, MemberEvent, Output
 from gossip.wire import decode, encode
 from sim.network import Network, Place, Station
@@ -64,9 +65,12 @@ class Member(Station):
         "_around",
         "_backlog",
         "_exchanges",
+        "_is_plain",
         "_lag_us",
+        "_local",
         "_missed",
         "_timers",
+        "_wheel",
         "armed_us",
         "host",
         "is_running",
@@ -84,25 +88,36 @@ class Member(Station):
         address: str,
         pool: str,
         settings: Settings,
-        machine: GossipMachine,
     ) -> None:
         super().__init__(Place(REGION, pool, address))
         self.host = host
         self.member_name = name
         self.pool = pool
         self.settings = settings
-        self.machine = machine
+        self.machine: GossipMachine  # these three are set by `begin`
+        self._local: Local
+        self._timers: Timers
         self.armed_us = FOREVER_US
         self.is_running = True
         self._around = around
+        self._wheel = around.wheel
+        self._is_plain = not around.is_wire  # and neither slow nor paused
         self._lag_us = 0
         self._backlog: Inbound | None = None  # only of one that is paused
         self._exchanges: set[int] = set()  # ids that await their one answer
         # ends of exchanges that fell into a pause
         self._missed: list[tuple[int, Packet | None]] = []
-        self._timers = machine.timers
-        around.network.connect(self)
-        around.by_address[address] = self
+
+    def begin(self, machine: GossipMachine) -> None:
+        """Run a machine that sends by `poster()`."""
+        self.machine = machine
+        self._local, self._timers = machine.local, machine.local.timers
+        self._around.network.connect(self)
+        self._around.by_address[self.address] = self
+        self.carry_out()
+
+    def poster(self) -> Post:
+        return self._post_bytes if self._around.is_wire else self.post
 
     @property
     def address(self) -> str:
@@ -126,10 +141,12 @@ class Member(Station):
         if self._backlog is None:
             self.armed_us = NEVER_US
             self._backlog = Inbound()
+            self._is_plain = False
 
     def resume(self) -> None:
         """Go on: timers first, then what lay in the queue."""
         backlog, self._backlog = self._backlog, None
+        self._set_plain()
         self.armed_us = FOREVER_US
         self.machine.tick(self._around.wheel.now_us)
         self.carry_out()
@@ -143,45 +160,47 @@ class Member(Station):
     def slow(self, lag_us: int) -> None:
         """Handle all packets and timers so much too late."""
         self._lag_us = lag_us
+        self._set_plain()
+
+    def _set_plain(self) -> None:
+        around = self._around
+        self._is_plain = not (around.is_wire or self._lag_us or self._backlog is not None)
 
     # -- timers ---------------------------------------------------------------------
 
     def carry_out(self) -> None:
         """Do what the machine wants, and arm its next tick."""
-        machine = self.machine
-        output = machine.take_output()
-        if output is not NOTHING:
-            if self._around.is_wire:
-                self._send(output.packets)
-            else:
-                post = self._around.network.post
-                for address, packet in output.packets:
-                    post(self, address, packet)
-            if output.events or output.exchanges or output.digest_changes:
-                self._carry_out_rest(output)
+        if self._local.output is not NOTHING:
+            self._carry_out(self.machine.take_output())
         if self._timers.deadline_us < self.armed_us:
             self._arm(self._timers.deadline_us)
 
     def _arm(self, due_us: int) -> None:
         at_us = due_us + self._lag_us
         if at_us < self.armed_us:
-            wheel = self._around.wheel
-            self.armed_us = at_us = max(at_us, wheel.now_us)
-            wheel.at(at_us, Member._tick, self)
+            self.armed_us = at_us = max(at_us, self._wheel.now_us)
+            self._wheel.at(at_us, _tick, self)
 
-    def _tick(self) -> None:
-        now_us = self._around.wheel.now_us
+    def tick(self) -> None:
+        """Do what is due, unless this tick is of a life that ended, or of a time that was
+        armed before an earlier one.
+        """
+        wheel, timers = self._wheel, self._timers
+        now_us = wheel.now_us
         if self.armed_us != now_us:
-            return  # of a life that ended, or armed anew for an earlier time
-        self.armed_us = FOREVER_US
-        if self._timers.deadline_us + self._lag_us <= now_us:
+            return
+        if timers.deadline_us + self._lag_us <= now_us:
+            self.armed_us = FOREVER_US
             self.machine.tick(now_us)
-            self.carry_out()
-        else:
-            # the timer was dropped since; the next one
-            self._arm(self._timers.deadline_us)
+            if self._local.output is not NOTHING:
+                self._carry_out(self.machine.take_output())
+        # else the timer was dropped since; the next one
+        due_us = timers.deadline_us + self._lag_us
+        if due_us < self.armed_us or self.armed_us == now_us:
+            self.armed_us = due_us
+            wheel.at(due_us, _tick, self)
 
-    def _carry_out_rest(self, output: Output) -> None:
+    def _carry_out(self, output: Output) -> None:
         around = self._around
         now_us = around.wheel.now_us
         for event in output.events:
@@ -193,23 +212,24 @@ class Member(Station):
 
     # -- datagrams ------------------------------------------------------------------
 
-    def _send(self, packets: list[tuple[str, Packet]]) -> None:
+    def _post_bytes(self, address: str, packet: Packet) -> None:
         around = self._around
-        post = around.network.post
-        for address, packet in packets:
-            data = encode(packet, label=self.pool)
-            around.bytes += len(data)
-            around.largest_bytes = max(around.largest_bytes, len(data))
-            post(self, address, data)
+        data = encode(packet, label=self.pool)
+        around.bytes += len(data)
+        around.largest_bytes = max(around.largest_bytes, len(data))
+        self.post(address, data)
 
     def receive(self, here: Station, body: Any) -> None:
-        around = self._around
-        packet = decode(body, label=self.pool) if around.is_wire else body
+        if self._is_plain:
+            self.machine.on_packet(here.name, body, self._wheel.now_us)
+            if self._local.output is not NOTHING or self._timers.deadline_us < self.armed_us:
+                self.carry_out()
+            return
+        packet = decode(body, label=self.pool) if self._around.is_wire else body
         if self._backlog is not None or self._lag_us:
             self._receive_late(here.name, packet)
         else:
-            self.machine.on_packet(here.name, packet, around.wheel.now_us)
-            self.carry_out()
+            self._handle(here.name, packet)
 
     def _receive_late(self, source: str, packet: Packet) -> None:
         if self._backlog is not None:
@@ -271,8 +291,7 @@ class Member(Station):
             lambda _: None,
             None,
         )
-        self._send(output.packets)
-        self._carry_out_rest(output)
+        self._carry_out(output)
         self.carry_out()
 
     def _end_exchange(self, exchange_id: int, reply: Packet | None) -> None:
@@ -293,3 +312,6 @@ class Member(Station):
         data = encode(packet, label=self.pool, is_stream=True)
         around.bytes += len(data)
         return decode(data, label=self.pool)
+
+
+_tick: Final = Member.tick  # looked up at each of ten thousand ticks a second

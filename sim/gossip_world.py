@@ -137,6 +137,7 @@ class GossipWorld:
             raise ValueError(f"{host} at {address} runs already")
         settings = settings or self.settings
         life = self._lives[host] = self._lives.get(host, 0) + 1
+        member = Member(self._around, host, name, address, pool, settings)
         machine = GossipMachine(
             name=name,
             address=address,
@@ -147,10 +148,10 @@ class GossipWorld:
             known=known,
             admit=admit,
             directory=self.directories.setdefault(pool, Directory()),
+            post=member.poster(),
         )
-        member = Member(self._around, host, name, address, pool, settings, machine)
         self.members[host] = member
-        member.carry_out()
+        member.begin(machine)
         return machine
 
     def machine(self, host: str) -> GossipMachine:

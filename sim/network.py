@@ -9,11 +9,13 @@ refusal after one round trip.
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from sim.wheel import Wheel
+
+FATES: Final = 256  # of datagrams, drawn together
 
 
 class LinkModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +40,9 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Station:
-    """One agent's end of all its links. Who gets datagrams by `Network.post` inherits it."""
+    """One agent's end of all its links. Who gets datagrams by `post` inherits it."""
 
-    __slots__ = ("is_up", "name", "names", "place", "site")
+    __slots__ = ("is_up", "name", "names", "network", "place", "site")
 
     def __init__(self, place: Place) -> None:
         self.name = place.name
@@ -48,9 +50,33 @@ class Station:
         self.names = place.names()
         self.site = (place.region, place.datacenter)
         self.is_up = True
+        self.network: Network  # set by `Network.connect`
+
+    def post(self, target: str, body: Any) -> None:
+        """Send a datagram to the `receive` of another end: as `Network.datagram`, but for
+        hosts of ten thousand agents, where each look into a large table counts.
+        """
+        network = self.network
+        there = network.stations.get(target)
+        if there is None or not self.is_up:
+            network.lose_one("post/cut")
+            return
+        wheel, link = network.wheel, network.lan
+        if self.site is there.site and not (network.is_broken or link.duplication):
+            fates_us = network.fates_us
+            if not fates_us or network.fated is not link:
+                fates_us = network.draw_fates()
+            delay_us = fates_us.pop()
+            if delay_us < 0:
+                network.lose_one("post/loss")
+            else:
+                wheel.at(wheel.now_us + delay_us, network.hand_over, (self, there, body))
+            return
+        for delay_us in network.delays_us(self, there, "post"):
+            wheel.after(delay_us, network.hand_over, (self, there, body))
 
     def receive(self, here: "Station", body: Any) -> None:
-        """Take what `Network.post` brought from `here`."""
+        """Take what `post` brought from `here`."""
 
 
 # What a datagram or stream carries on its way: from, to, what to call there, with what.
@@ -67,14 +93,16 @@ class Network:
         self.links: dict[tuple[str, str], LinkModel] = {}  # (region, region), sorted
         self.delivered = 0
         self.lost: dict[str, int] = {}
-        self._wheel = wheel
-        self._draw = rng.random
-        self._stations: dict[str, Station] = {}
+        self.wheel = wheel
+        self.draw = rng.random
+        self.fates_us: list[int] = []  # of datagrams yet to be posted over `fated`
+        self.fated = self.lan
+        self.stations: dict[str, Station] = {}
         self._sites: dict[tuple[str, str], tuple[str, str]] = {}
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
         self._splits: dict[int, tuple[frozenset[str], bool]] = {}  # id -> (side, both ways)
         self._is_parted = False  # whether there is any cut or split
-        self._is_faulty = False  # whether there is any fault
+        self.is_broken = False  # whether there is any fault now
         self._blocked: dict[int, str] = {}  # id -> the agent that no datagram reaches
         self._slow: dict[int, tuple[str, str, int]] = {}
         self._lossy: dict[int, float] = {}
@@ -88,13 +116,14 @@ class Network:
         """Connect an agent by a station of its own kind, in place of an earlier one."""
         # one object a site: most comparisons end with that
         station.site = self._sites.setdefault(station.site, station.site)
-        self._stations[station.name] = station
+        station.network = self
+        self.stations[station.name] = station
 
     def set_up(self, name: str, is_up: bool) -> None:
-        self._stations[name].is_up = is_up
+        self.stations[name].is_up = is_up
 
     def is_up(self, name: str) -> bool:
-        station = self._stations.get(name)
+        station = self.stations.get(name)
         return station is not None and station.is_up
 
     # --- faults -------------------------------------------------------------------------
@@ -102,7 +131,7 @@ class Network:
     def cut(self, source: str, target: str, *, both_ways: bool = True) -> int:
         """Cut everything from `source` to `target` (a region, datacenter or agent each)."""
         self._next_fault += 1
-        self._is_faulty = True
+        self.is_broken = True
         self._cuts[self._next_fault] = (source, target, both_ways)
         self._is_parted = True
         return self._next_fault
@@ -110,7 +139,7 @@ class Network:
     def split(self, side: Iterable[str], *, both_ways: bool = True) -> int:
         """Cut these agents off from all others: all that leaves the side, or both ways."""
         self._next_fault += 1
-        self._is_faulty = True
+        self.is_broken = True
         self._splits[self._next_fault] = (frozenset(side), both_ways)
         self._is_parted = True
         return self._next_fault
@@ -118,20 +147,20 @@ class Network:
     def block_datagrams(self, target: str) -> int:
         """Let no datagram reach an agent, as a firewall does; streams pass."""
         self._next_fault += 1
-        self._is_faulty = True
+        self.is_broken = True
         self._blocked[self._next_fault] = target
         return self._next_fault
 
     def slow(self, source: str, target: str, extra_us: int) -> int:
         self._next_fault += 1
-        self._is_faulty = True
+        self.is_broken = True
         self._slow[self._next_fault] = (source, target, extra_us)
         return self._next_fault
 
     def lose(self, fraction: float) -> int:
         """Lose this fraction of all datagrams, everywhere, where a link doesn't lose more."""
         self._next_fault += 1
-        self._is_faulty = True
+        self.is_broken = True
         self._lossy[self._next_fault] = fraction
         return self._next_fault
 
@@ -142,11 +171,11 @@ class Network:
         self._slow.pop(fault, None)
         self._lossy.pop(fault, None)
         self._is_parted = bool(self._cuts or self._splits)
-        self._is_faulty = self._is_parted or bool(self._blocked or self._slow or self._lossy)
+        self.is_broken = self._is_parted or bool(self._blocked or self._slow or self._lossy)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Return whether nothing goes from one agent to another now."""
-        return self._is_cut(self._stations[source], self._stations[target])
+        return self._is_cut(self.stations[source], self.stations[target])
 
     def _is_cut(self, source: Station, target: Station) -> bool:
         for side, both_ways in self._splits.values():
@@ -161,68 +190,56 @@ class Network:
                 return True
         return False
 
-    @property
-    def is_broken(self) -> bool:
-        """Return whether any fault lies on the network now."""
-        return self._is_faulty
-
     # --- carrying -----------------------------------------------------------------------
 
     def datagram(
         self, source: str, target: str, deliver: Callable[[Any], None], body: Any, kind: str
     ) -> None:
         """Carry something that may be lost, doubled or overtaken."""
-        here, there = self._stations[source], self._stations.get(target)
+        here, there = self.stations[source], self.stations.get(target)
         if there is None or not here.is_up:
-            self._lose(kind + "/cut")
+            self.lose_one(kind + "/cut")
             return
-        delays_us = self._delays_us(here, there, kind)
+        delays_us = self.delays_us(here, there, kind)
         for delay_us in delays_us:
-            self._wheel.after(delay_us, self._arrive, (here, there, deliver, body))
+            self.wheel.after(delay_us, self._arrive, (here, there, deliver, body))
 
-    def post(self, here: Station, target: str, body: Any) -> None:
-        """Carry a datagram to the `receive` of the other end: as `datagram`, but for hosts
-        of ten thousand agents, where each look into a large table counts.
-        """
-        there = self._stations.get(target)
-        if there is None or not here.is_up:
-            self._lose("post/cut")
-            return
-        wheel = self._wheel
-        if here.site == there.site and not self._is_faulty and not self.lan.duplication:
-            link, draw = self.lan, self._draw
-            if link.loss and draw() < link.loss:
-                self._lose("post/loss")
-                return
-            delay_us = link.latency_us + int(draw() * link.jitter_us)
-            wheel.at(wheel.now_us + delay_us, self._hand_over, (here, there, body))
-            return
-        for delay_us in self._delays_us(here, there, "post"):
-            wheel.after(delay_us, self._hand_over, (here, there, body))
-
-    def _hand_over(self, flight: tuple[Station, Station, Any]) -> None:
+    def hand_over(self, flight: tuple[Station, Station, Any]) -> None:
         here, there, body = flight
         if there.is_up and not (self._is_parted and self._is_cut(here, there)):
             self.delivered += 1
             there.receive(here, body)
         else:
-            self._lose("late/cut")
+            self.lose_one("late/cut")
 
-    def _delays_us(self, here: Station, there: Station, kind: str) -> list[int]:
+    def draw_fates(self) -> list[int]:
+        """Decide what befalls the next datagrams that are posted within a datacenter: the
+        delay of each, or -1 for one that is lost. Many at once cost half as much.
+        """
+        link, draw = self.lan, self.draw
+        latency_us, jitter_us, loss = link.latency_us, link.jitter_us, link.loss
+        self.fated = link
+        self.fates_us = [
+            -1 if loss and draw() < loss else latency_us + int(draw() * jitter_us)
+            for _ in range(FATES)
+        ]
+        return self.fates_us
+
+    def delays_us(self, here: Station, there: Station, kind: str) -> list[int]:
         """Return after which times a datagram arrives: none if it is lost, two if doubled."""
         if self._is_parted and self._is_cut(here, there):
-            self._lose(kind + "/cut")
+            self.lose_one(kind + "/cut")
             return []
         if self._blocked and there.name in self._blocked.values():
-            self._lose(kind + "/blocked")
+            self.lose_one(kind + "/blocked")
             return []
         link = self._link(here, there)
         loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
-        if loss and self._draw() < loss:
-            self._lose(kind + "/loss")
+        if loss and self.draw() < loss:
+            self.lose_one(kind + "/loss")
             return []
         delays_us = [self._delay_us(here, there, link)]
-        if link.duplication and self._draw() < link.duplication:
+        if link.duplication and self.draw() < link.duplication:
             delays_us.append(self._delay_us(here, there, link))
         return delays_us
 
@@ -235,17 +252,17 @@ class Network:
         body: Any,
     ) -> None:
         """Carry something reliable: it arrives, is refused, or vanishes in a cut."""
-        here, there = self._stations[source], self._stations.get(target)
+        here, there = self.stations[source], self.stations.get(target)
         if there is None:
-            self._wheel.after(1_000, refused, body)
+            self.wheel.after(1_000, refused, body)
             return
         delay_us = self._delay_us(here, there, self._link(here, there))
         if not there.is_up:
-            self._wheel.after(2 * delay_us, refused, body)
+            self.wheel.after(2 * delay_us, refused, body)
         elif self._is_parted and self._is_cut(here, there):
-            self._lose("stream/cut")
+            self.lose_one("stream/cut")
         else:
-            self._wheel.after(delay_us, self._arrive, (here, there, deliver, body))
+            self.wheel.after(delay_us, self._arrive, (here, there, deliver, body))
 
     def _arrive(self, flight: _Flight) -> None:
         here, there, deliver, body = flight
@@ -254,10 +271,10 @@ class Network:
             self.delivered += 1
             deliver(body)
         else:
-            self._lose("late/cut")
+            self.lose_one("late/cut")
 
     def _delay_us(self, here: Station, there: Station, link: LinkModel) -> int:
-        delay_us = link.latency_us + int(self._draw() * link.jitter_us)
+        delay_us = link.latency_us + int(self.draw() * link.jitter_us)
         return delay_us + self._slowness_us(here, there)
 
     def _slowness_us(self, here: Station, there: Station) -> int:
@@ -274,7 +291,7 @@ class Network:
             return self.links.get((min(one, other), max(one, other)), self.wan)
         return self.lan if here.site == there.site else self.region
 
-    def _lose(self, reason: str) -> None:
+    def lose_one(self, reason: str) -> None:
         self.lost[reason] = self.lost.get(reason, 0) + 1
 
 

@@ -32,12 +32,12 @@ class Wheel:
         self._far: list[_Item] = []
         self._open: list[_Item] = []  # the current slot, sorted descending
         self._open_slot = 0  # number of the slot that is open, counted from time zero
-        self._near = 0  # events in slots beyond the open one
+        self._opened = 0  # events that ever lay in a slot when it was opened, or came after
 
     @property
     def events(self) -> int:
         """Events worked off since the start."""
-        return self._sequence - self._near - len(self._far) - len(self._open)
+        return self._opened - len(self._open)
 
     def at(self, time_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
         """Call `function(argument)` at `time_us`; a time gone by means now."""
@@ -45,14 +45,13 @@ class Wheel:
             time_us = self.now_us
         self._sequence = sequence = self._sequence + 1
         slot = time_us // SLOT_US
-        ahead = slot - self._open_slot
-        if 0 < ahead < SLOTS:
+        if 0 < slot - self._open_slot < SLOTS:
             self._slots[slot % SLOTS].append((time_us, sequence, function, argument))
-            self._near += 1
-        elif ahead <= 0:
-            insort(self._open, (time_us, sequence, function, argument), key=_descending)
-        else:
+        elif slot > self._open_slot:
             heapq.heappush(self._far, (time_us, sequence, function, argument))
+        else:
+            insort(self._open, (time_us, sequence, function, argument), key=_descending)
+            self._opened += 1
 
     def after(self, delay_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
         self.at(self.now_us + delay_us, function, argument)
@@ -62,10 +61,9 @@ class Wheel:
         while True:
             opened = self._open
             while opened:
-                item = opened.pop()
-                time_us, _, function, argument = item
+                time_us, sequence, function, argument = opened.pop()
                 if time_us > end_us:
-                    opened.append(item)
+                    opened.append((time_us, sequence, function, argument))
                     self.now_us = end_us
                     return
                 self.now_us = time_us
@@ -82,7 +80,7 @@ class Wheel:
         while number < last_slot:
             if far and far[0][0] < (number + SLOTS) * SLOT_US:
                 self._pull_far()
-            if not self._near:
+            if self._sequence == self._opened + len(far):
                 # nothing for the next four seconds: go to where the far ones begin
                 if not far or far[0][0] > end_us:
                     return False
@@ -95,7 +93,7 @@ class Wheel:
                 slot = slots[number % SLOTS]
                 if slot:
                     self._open_slot = number
-                    self._near -= len(slot)
+                    self._opened += len(slot)
                     slots[number % SLOTS] = []
                     slot.sort(reverse=True)
                     self._open = slot
@@ -108,7 +106,6 @@ class Wheel:
         while self._far and self._far[0][0] < horizon_us:
             item = heapq.heappop(self._far)
             self._slots[(item[0] // SLOT_US) % SLOTS].append(item)
-            self._near += 1
 
 
 def _descending(item: _Item) -> tuple[int, int]:

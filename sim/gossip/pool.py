@@ -59,8 +59,8 @@ class Pool(GossipWorld):
         self.hardship_end_us = 0
         self.is_age_blurred = False  # somebody slept on packets: ages lack that time
         # every datagram passes there; a subclass of each member's host would be the alternative
-        self._hand_over = self.network._hand_over
-        self.network._hand_over = self._observe  # type: ignore[method-assign]
+        self._hand_over = self.network.hand_over
+        self.network.hand_over = self._observe  # type: ignore[method-assign]
         self.flights: deque[Flight] = deque(maxlen=KEPT_FLIGHTS)
         # counted where packets arrive, and pass as objects:
         self.pinged_us: dict[tuple[str, str], int] = {}  # (asker, target) by name -> last

@@ -178,7 +178,7 @@ class Watch:
         known = len(machine.members())
         if machine.rumours_queued > known + 1:
             self.fail("memory", f"{host} queues {machine.rumours_queued} rumours of {known}")
-        timers = len(machine._local.timers._heap)
+        timers = len(machine.local.timers)
         if timers > 64 + 16 * self._largest:
             self.fail("memory", f"{host} has {timers} timers for {known} members")
 

@@ -80,6 +80,8 @@ class Tale:
     def accuse(self, victim: str, accuser: str, hearer: str, status: int) -> None:
         view = self.pool.machine(victim).member(victim)
         claim = make_update(victim, view.incarnation << 2 | status, accuser)
+        # who believes such a word is not mistaken: the calm begins anew
+        self.pool.hardship_end_us = self.pool.now_us
         self.pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
 
     def end(self) -> None:
