@@ -318,7 +318,7 @@ class Secrets:
 
     def hide(self, text: str) -> str:
         for secret in self.texts:
-            for line in {secret, *secret.splitlines()}:
+            for line in dict.fromkeys([secret, *secret.splitlines()]):
                 if len(line) >= _SHORT_SECRET:
                     text = text.replace(line, "(sensitive)")
                 elif line:
