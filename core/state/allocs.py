@@ -43,7 +43,6 @@ from core.state.task_states import PackedStates
 from core.state.whole import allocation
 
 Rows = npt.NDArray[np.int64]
-_UNSEEN: Final = GroupIndex()
 
 __all__ = [
     "FLAG_CANARY",
@@ -154,9 +153,9 @@ class AllocTable:
         groups: dict[tuple[int, int], GroupIndex | None] = {}
         generations, older = self.columns.generation, self.columns.older
         for job, group, index, generation in keys.tolist():
-            known = groups.get((job, group), _UNSEEN)
-            if known is _UNSEEN:
-                known = groups[job, group] = self._group_of(job, group)
+            if (job, group) not in groups:
+                groups[job, group] = self._group_of(job, group)
+            known = groups[job, group]
             row = NO_ROW if known is None else known.newest(index)
             while row >= 0 and generations[row] != generation:
                 row = int(older[row])
