@@ -348,9 +348,7 @@ class Router:
                 count(server.measures.refusals, "leader")
                 text = NO_LEADER if reason in ("", NOT_LEADER) else f"{NO_LEADER}: {reason}"
                 age_ms = server.consensus.last_contact_ms()
-                respond(
-                    Answer(status=500, error=text, known_leader=False, last_contact_ms=age_ms)
-                )
+                respond(Answer(status=500, error=text, known_leader=False, last_contact_ms=age_ms))
                 return
             server.outbox.after(_RETRY_US, attempt)
 
