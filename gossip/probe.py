@@ -92,6 +92,7 @@ class Prober:
     __slots__ = (
         "_doubts",
         "_is_acked",
+        "_is_doubted",
         "_local",
         "_membership",
         "_nacks",
@@ -109,6 +110,7 @@ class Prober:
         self._doubts = membership.doubts
         self._walk = Walk(local)
         self._is_acked = True
+        self._is_doubted = False  # the open probe is of a name that another address claimed
         self._sequence = -1
         self._target_name = ""
         self._nacks = 0
@@ -134,6 +136,7 @@ class Prober:
         stretch = local.awareness.score + 1
         end_us = now_us + settings.probe_interval_us * stretch
         target = self._membership.doubtful() if self._doubts else -1
+        self._is_doubted = target >= 0
         if target < 0:
             target = self._walk.next()
         if target < 0:
@@ -176,9 +179,11 @@ class Prober:
         if target < 0:
             return
         identity = local.table.identity(target)
-        helpers = local.table.sample(
+        # Whether it lives where *we* believe it, only we can find out: helpers may know
+        # the address that it moved to, and would vouch for it for ever.
+        helpers = [] if self._is_doubted else local.table.sample(
             local.rng, settings.indirect_probes, skip=(local.me, target), status_max=ALIVE
-        )
+        )  # fmt: skip
         self._nacks_due = len(helpers)
         for helper in helpers:
             updates = local.rumours_beside(identity.name)

@@ -127,3 +127,17 @@ def test_a_reader_that_restarts_has_the_newest_record_with_its_true_age():
     (view,) = tale.pool.machine("c").digests(tale.pool.now_us)
     assert (view.term, view.sequence) == (1, 1)
     assert 50.5 * S < view.age_us <= 51 * S
+
+
+def test_a_member_that_moved_while_another_was_cut_off_is_found_at_its_new_address():
+    """Helpers who know the new address must not vouch for it at the old one."""
+    story = (
+        (("kill", "b"), 0.4), (("cut", ["d"]), 0.05), (("pause", "d"), 2.0),
+        (("start", "b", True), 71.0), (("publish", "b"), 33.0), (("start", "a", False), 31.0),
+    )  # fmt: skip
+    tale = Tale(1)
+    for step, wait_s in story:
+        tale.step(*step)
+        tale.watch.run(wait_s)
+    tale.end()
+    assert tale.pool.machine("d").member("b").address == "moved1:4648"
