@@ -231,7 +231,8 @@ class ClientMachine:
             return
         self._fetch_failures = 0
         self._known |= asked
-        for alloc in answer.allocs:
+        # Stops first: what begins may have to wait for what ends.
+        for alloc in sorted(answer.allocs, key=lambda one: one.desired_status == "run"):
             self._take_in(alloc)
         self._fetch()
 
@@ -274,12 +275,29 @@ class ClientMachine:
         return self._node
 
     def is_held(self, alloc: Allocation) -> bool:
-        """Whether it must wait for the allocation it replaces: same ports, same files."""
-        previous = self.runners.get(alloc.previous_allocation)
-        if previous is None or previous.is_finished:
-            return False
-        self._held.setdefault(alloc.previous_allocation, []).append(alloc.id)
-        return True
+        """Whether it must wait until another has ended whose room it was given.
+
+        That is the one it replaces, those that gave way to it, and those that were stopped
+        by the entry that placed it: their room was free for it (core.state.plan_check).
+        """
+        for alloc_id in (
+            alloc.previous_allocation,
+            *(alloc.preempted_allocations or ()),
+            *self._stopped_with(alloc),
+        ):
+            before = self.runners.get(alloc_id)
+            if before is not None and not before.is_finished:
+                self._held.setdefault(alloc_id, []).append(alloc.id)
+                return True
+        return False
+
+    def _stopped_with(self, alloc: Allocation) -> list[str]:
+        return [
+            alloc_id
+            for alloc_id, runner in self.runners.items()
+            if runner.alloc.desired_status != "run"
+            and runner.alloc.alloc_modify_index == alloc.create_index > 0
+        ]
 
     def on_alloc_changed(self, alloc_id: str) -> None:
         self.reporter.alloc_changed(alloc_id)

@@ -381,6 +381,36 @@ def test_a_replacement_waits_for_the_allocation_it_replaces(
     assert world.running() == [(second, "web")]
 
 
+def test_a_winner_waits_for_the_one_that_gave_way(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    world.ignores.add("SIGINT")
+    victim = world.place(make_alloc(make_job()))
+    world.run(1)
+    winner = world.place(make_alloc(make_job(), 2, preempted_allocations=[victim]))
+    world.change(victim, desired_status="evict")
+    world.run(4)
+    assert world.running() == [(victim, "web")]
+    world.run(3)
+    assert world.running() == [(winner, "web")]
+
+
+def test_what_an_entry_placed_waits_for_what_it_stopped(
+    world: Any, make_job: Make, make_alloc: Make
+) -> None:
+    """Its room counted as free in that entry, so both must not run at once."""
+    world.ignores.add("SIGINT")
+    before = world.place(make_alloc(make_job()))
+    world.run(1)
+    world.change(before, desired_status="stop", alloc_modify_index=77)
+    after = world.place(make_alloc(make_job(), 2, create_index=77))
+    other = world.place(make_alloc(make_job(), 3, create_index=76))
+    world.run(4)
+    assert sorted(world.running()) == sorted([(before, "web"), (other, "web")])
+    world.run(3)
+    assert sorted(world.running()) == sorted([(after, "web"), (other, "web")])
+
+
 # --- services, checks, health ------------------------------------------------------------------
 
 
