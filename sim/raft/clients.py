@@ -87,7 +87,7 @@ class Client:
         self._rng = rng
         self._known: dict[str, str] = {}  # key -> the value seen last
         self._operation: Operation | None = None
-        self._issued_wall_us = 0
+        self._issued_wall_us: list[int] = []  # by operation: it stays so in late requests
         self._give_up_us = 0
         self._attempt = 0
         self._target = ""
@@ -121,7 +121,7 @@ class Client:
             operation.expected = self._known.get(key, "")
         self.history.append(operation)
         self._operation = operation
-        self._issued_wall_us = world.wall_us
+        self._issued_wall_us.append(world.wall_us)
         is_hasty = self.has_haste and rng.random() < HASTY_SHARE
         self._give_up_us = world.now_us + _between(rng, *(HASTE_US if is_hasty else PATIENCE_US))
         world.after(self._give_up_us - world.now_us, self._give_up, operation)
@@ -135,9 +135,8 @@ class Client:
             is_swap=operation.kind is Kind.SWAP,
             expected=operation.expected,
         )
-        data = registers.encode(
-            command, operation.call_id, issued_us=self._issued_wall_us, wall_us=wall_us
-        )
+        issued_us = self._issued_wall_us[operation.number]
+        data = registers.encode(command, operation.call_id, issued_us=issued_us, wall_us=wall_us)
         self.world.watch.calls[data] = operation.call_id
         return data
 
