@@ -94,7 +94,8 @@ def test_a_key_is_changed_under_way_and_kept_over_a_restart(
     assert keys(two)["PrimaryKeys"] == {new: 3}
     for name in ("s1", "s2", "c1"):
         assert json.loads((tmp_path / name / "serf.keyring").read_text()) == [new]
-    two.stop()
+    two.process.terminate()  # not `stop`: that ends all agents of this folder
+    two.until_end(20)
     again = start_agent("-config", str(tmp_path / "s2.hcl"), host=two.host)
     again.until_leader()
     until(lambda: members(again) == ["s1.eu", "s2.us"], "both again, by the kept key", 20)
