@@ -116,9 +116,7 @@ def promote(
     session: Session, deployment: str, detach: bool, groups: tuple[str, ...], verbose: bool
 ) -> int:
     """Promote the canaries of the deployment that DEPLOYMENT names."""
-    body: dict[str, Any] = {"Groups": list(groups)} if groups else {"All": True}
-    _, answer = _act(session, "promote", deployment, body)
-    return _follow(session, answer, detach=detach, verbose=verbose)
+    return _promote(session, deployment, groups, detach=detach, verbose=verbose)
 
 
 @api_command()
@@ -134,9 +132,7 @@ def promote_job(
     newest = session.api.get(f"{ref.route}/deployment", **ref.query)
     if not newest:
         raise CliError(f'the job "{ref.id}" has no deployment')
-    body: dict[str, Any] = {"Groups": list(groups)} if groups else {"All": True}
-    _, answer = _act(session, "promote", newest["ID"], body)
-    return _follow(session, answer, detach=detach, verbose=verbose)
+    return _promote(session, newest["ID"], groups, detach=detach, verbose=verbose)
 
 
 @api_command()
@@ -146,6 +142,14 @@ def unblock(session: Session, deployment: str) -> int:
     full, _ = _act(session, "unblock", deployment, {})
     session.out.line(f'Deployment "{short(full)}" unblocked')
     return 0
+
+
+def _promote(
+    session: Session, deployment: str, groups: tuple[str, ...], *, detach: bool, verbose: bool
+) -> int:
+    body: dict[str, Any] = {"Groups": list(groups)} if groups else {"All": True}
+    _, answer = _act(session, "promote", deployment, body)
+    return _follow(session, answer, detach=detach, verbose=verbose)
 
 
 def _act(

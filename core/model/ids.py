@@ -7,6 +7,7 @@ table, and ids of neighbours look unrelated. Not a secret, only a disguise: peop
 type short prefixes, and prefixes of sequential ids would all be the same.
 """
 
+import hashlib
 import random
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -187,3 +188,9 @@ def _round_keys(datacenter_id: str) -> tuple[int, ...]:
 def _shape(bits: int, datacenter_id: str) -> str:
     text = f"{bits:020x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:]}-{datacenter_id}"
+
+
+def derived_id(seed: str, datacenter_id: str) -> str:
+    """Return the id of a datacenter that `seed` always gives: written twice, it is the same."""
+    digest = hashlib.blake2b(seed.encode(), digest_size=10).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:]}-{datacenter_id}"

@@ -109,6 +109,8 @@ def capture_running(
         ),
         default=0,
     )
+    if most <= PRIORITY_GAP:
+        return None  # as for nearly every batch: the jobs are not even looked through
     jobs = {
         record.ordinal: JobOf(
             record.namespace, record.id, record.job.type or "service", record.job.priority or 50

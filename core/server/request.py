@@ -8,7 +8,6 @@ raised as `QueryError` and becomes the answer's status and text.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import msgspec
 
+from core.model.ids import derived_id
 from core.model.query import Answer, Query
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ class Request:
         """
         self.drawn += 1
         query = self.query
-        seed = f"{query.call_id}/{query.method}/{query.namespace}/{self.drawn}".encode()
-        digest = hashlib.blake2b(seed, digest_size=10).hexdigest()
-        head = f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:]}"
-        return f"{head}-{self.server.datacenter_id}"
+        seed = f"{query.call_id}/{query.method}/{query.namespace}/{self.drawn}"
+        return derived_id(seed, self.server.datacenter_id)
 
     # --- parameters: strings as HTTP has them, or real values -------------------------
 

@@ -1,7 +1,7 @@
 """Registering, stopping and marking jobs; a job's status."""
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -251,11 +251,7 @@ def set_job_stability(
         return CommandResult(
             error=f"job {command.job_id!r} has no version {command.version}", status=404
         )
-    versions[place] = msgspec.structs.replace(
-        versions[place], stable=command.stable, modify_index=context.index
-    )
-    state.jobs.put(msgspec.structs.replace(record, job=versions[0], older=versions[1:]))
-    context.changed("jobs", "JobRegistered", record.id, record.namespace)
+    _change_version(state, record, place, context, stable=command.stable)
     return CommandResult()
 
 
@@ -286,12 +282,18 @@ def tag_job_version(state: "State", command: TagJobVersion, context: "Context") 
                 error=f"the tag {command.name!r} stands at version {held}: unset it there first",
                 status=400,
             )
-    versions[place] = msgspec.structs.replace(
-        versions[place], version_tag=command.tag, modify_index=context.index
-    )
+    _change_version(state, record, place, context, version_tag=command.tag)
+    return CommandResult()
+
+
+def _change_version(
+    state: "State", record: JobRecord, place: int, context: "Context", **fields: Any
+) -> None:
+    """Mark a kept version, the newest being at place 0; its specification stays."""
+    versions = [record.job, *record.older]
+    versions[place] = msgspec.structs.replace(versions[place], modify_index=context.index, **fields)
     state.jobs.put(msgspec.structs.replace(record, job=versions[0], older=versions[1:]))
     context.changed("jobs", "JobRegistered", record.id, record.namespace)
-    return CommandResult()
 
 
 def mark_launch(state: "State", command: MarkLaunch, context: "Context") -> CommandResult:

@@ -369,7 +369,7 @@ def job_scale(request: Request) -> Proposal:
     if group is None:
         raise QueryError(400, f'task group "{name}" specified for scaling does not exist in job')
     if count is None:
-        return _scaling_note(request, record, name, is_error=is_error)
+        return _scaling_note(request, record, group, is_error=is_error)
     _check_bounds(group, count)
     if record.is_stopped:
         raise QueryError(400, "cannot scale a stopped job")
@@ -412,13 +412,12 @@ def _check_bounds(group: TaskGroup, count: int) -> None:
 
 
 def _scaling_note(
-    request: Request, record: JobRecord, group_name: str, *, is_error: bool
+    request: Request, record: JobRecord, group: TaskGroup, *, is_error: bool
 ) -> Proposal:
     """Note an event that changes nothing: what an autoscaler found out, or failed at."""
-    group = next(one for one in record.job.task_groups or [] if one.name == group_name)
     event = _scaling_event(request, group, count=None, is_error=is_error, eval_id=None)
     command = RecordScaling(
-        namespace=record.namespace, job_id=record.id, group=group_name, event=event
+        namespace=record.namespace, job_id=record.id, group=group.name, event=event
     )
 
     def answer(applied: Applied) -> Answer:

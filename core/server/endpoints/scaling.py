@@ -1,9 +1,9 @@
 """Scaling.*: the `scaling` blocks of the jobs, as an autoscaler reads them."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+from core.model.ids import derived_id
 from core.model.job import ScalingPolicy
 from core.model.query import Answer
 from core.server.endpoints.shared import on_namespace
@@ -30,11 +30,9 @@ def _shown(
     request: Request, record: JobRecord, policy: ScalingPolicy, kind: str, target: dict[str, str]
 ) -> dict[str, Any]:
     # The id derives from what the policy is of, so it stays though the job changes.
-    seed = "/".join((record.uid, kind, *target.values())).encode()
-    digest = hashlib.blake2b(seed, digest_size=10).hexdigest()
-    head = f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:]}"
+    seed = "/".join((record.uid, kind, *target.values()))
     return {
-        "ID": f"{head}-{request.server.datacenter_id}",
+        "ID": derived_id(seed, request.server.datacenter_id),
         "Namespace": record.namespace,
         "Target": {"Namespace": record.namespace, "Job": record.id, **target},
         "Min": policy.min,
