@@ -420,3 +420,10 @@ class Job(Record):
     version_tag: dict[str, Any] | None = None
     federation: FederationPolicy | None = None
     uid: str | None = msgspec.field(name="SeraiUID", default=None)
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it runs nothing itself: periodic, or parameterized and not yet dispatched."""
+        return self.periodic is not None or (
+            self.parameterized_job is not None and not self.dispatched
+        )

@@ -156,9 +156,7 @@ class JobView:
         job = self.job
         if job is None or job.stop:
             return True
-        return job.periodic is not None or (
-            job.parameterized_job is not None and not job.dispatched
-        )
+        return job.is_template
 
 
 @dataclass(slots=True, frozen=True)

@@ -343,10 +343,7 @@ def job_status(state: "State", record: JobRecord) -> str:
 
 
 def _runs_until_stopped(job: Job) -> bool:
-    is_template = job.periodic is not None or (
-        job.parameterized_job is not None and not job.dispatched
-    )
-    return is_template or job.type in _ALWAYS_RUNNING
+    return job.is_template or job.type in _ALWAYS_RUNNING
 
 
 def _count_child(

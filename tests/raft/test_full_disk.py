@@ -8,7 +8,8 @@ from raft.messages import Append, AppendAnswer, VoteAnswer, VoteRequest
 ABC = Configuration.of({"a": "a:1", "b": "b:1", "c": "c:1"})
 
 
-def test_a_candidate_does_not_claim_the_log_that_its_full_disk_refused() -> None:
+def _with_an_entry_under_way() -> RaftCore:
+    """Replica `a` of three in term 1; entry 2 is on its way to the disk."""
     core = RaftCore(
         replica_id="a",
         settings=Settings(),
@@ -17,6 +18,11 @@ def test_a_candidate_does_not_claim_the_log_that_its_full_disk_refused() -> None
         now_us=0,
     )
     core.step("b", Append(1, 1, 1, 0, [Entry(2, 1, Kind.COMMAND, b"x")]), 0)
+    return core
+
+
+def test_a_candidate_does_not_claim_the_log_that_its_full_disk_refused() -> None:
+    core = _with_an_entry_under_way()
     entries = core.take_output().persist
     core.tick(core.deadline_us)
     core.step("c", VoteAnswer(2, True, is_pre_vote=True), 1)
@@ -35,14 +41,7 @@ def test_a_candidate_does_not_claim_the_log_that_its_full_disk_refused() -> None
 
 def test_no_acknowledgement_in_a_term_that_is_not_on_disk() -> None:
     """Found by `python -m sim.raft --seeds 1 --start 1858`."""
-    core = RaftCore(
-        replica_id="a",
-        settings=Settings(),
-        rng=random.Random(1),
-        boot=Boot(1, "", [Entry(1, 1, Kind.CONFIGURATION, ABC.encode())]),
-        now_us=0,
-    )
-    core.step("b", Append(1, 1, 1, 0, [Entry(2, 1, Kind.COMMAND, b"x")]), 0)
+    core = _with_an_entry_under_way()
     refused = core.take_output().persist
     core.persist_failed(refused.ticket, True, 1)
     core.take_output()

@@ -158,7 +158,7 @@ def _evaluation(
     request: Request, job: Job, trigger: EvalTrigger, priority: int | None
 ) -> Evaluation | None:
     """Return the job's evaluation; templates of other jobs run nothing themselves."""
-    if job.periodic is not None or (job.parameterized_job is not None and not job.dispatched):
+    if job.is_template:
         return None
     now_ns = request.server.now.wall_us * 1000
     return Evaluation(
