@@ -15,6 +15,7 @@ import trio
 from core.agent.loop import MachineLoop, Recorder, place_of
 from core.agent.quiet import Quiet
 from core.agent.rpc import CallFailed, RpcEndpoint
+from core.agent.solving import Solver
 from core.model import host as h
 from core.model.host import LOCAL, Effect, Event, Machine, Peer
 from core.model.query import Answer, Query
@@ -58,6 +59,7 @@ class AgentHost:
         self._nursery = nursery
         self.recorder = recorder
         self._refusals = Quiet()
+        self._solver = Solver(nursery, log)
         self._request_ids = itertools.count(1)
         self._exchange_ids = itertools.count(1)
         self._waiting: dict[tuple[str, int], _Pending] = {}
@@ -253,7 +255,7 @@ class AgentHost:
 
     async def _compute(self, role: str, effect: server_effects.Compute) -> None:
         try:
-            solution = await trio.to_thread.run_sync(effect.problem.solve)
+            solution = await self._solver.solve(effect.problem)
         except Exception as error:
             self._on_failure(f"a computation of the {role} machine failed", error)
             return

@@ -24,6 +24,24 @@ _KINDS_MAX = 64  # with more, the vectors of `Placer._steps` are as fast
 Renewed = Callable[[int, int], tuple[float, int]]
 
 
+def kinds_of(spreads: Sequence[SpreadScorer], nodes: Ints) -> tuple[Ints, Ints] | None:
+    """Return each node's kind, and one node that speaks for each; None when they are too many.
+
+    Nodes of one kind have the same values of all properties; kinds are numbered by values.
+    """
+    kind_of = np.zeros(nodes.size, np.int64)
+    for scorer in spreads:
+        code = kind_of * (len(scorer.names) + 1) + scorer.value_of[nodes] + 1
+        is_there = np.bincount(code) > 0
+        kind_of = (np.cumsum(is_there) - 1)[code]
+    kinds = int(kind_of.max()) + 1 if nodes.size else 0
+    if kinds > _KINDS_MAX:
+        return None
+    speakers = np.zeros(kinds, np.int64)
+    speakers[kind_of[::-1]] = nodes[::-1]  # the last word is the lowest ordinal's
+    return kind_of, speakers
+
+
 class Kinds:
     """The nodes that have room, in queues by (kind, parts). Used once."""
 
@@ -55,18 +73,14 @@ class Kinds:
             nodes: Ordinals of those that have room, ascending; the columns are theirs.
             fits: How many instances each holds.
         """
-        code = np.zeros(nodes.size, np.int64)
-        for scorer in spreads:
-            code = np.unique(code, return_inverse=True)[1] * (len(scorer.names) + 1)
-            code = code + scorer.value_of[nodes] + 1
-        codes, first, kind_of = np.unique(code, return_index=True, return_inverse=True)
-        if codes.size > _KINDS_MAX:
+        found = kinds_of(spreads, nodes)
+        if found is None:
             return None
-        speakers = nodes[first]
+        kind_of, speakers = found
         tallies = [_Tally(scorer, scorer.value_of[speakers].tolist()) for scorer in spreads]
         kinds = Kinds(tallies, kind_of.tolist(), nodes.tolist(), fits.tolist(), renewed)
         order = np.argsort(-total, kind="stable")  # of equals the lowest ordinal first
-        for number in range(codes.size):
+        for number in range(speakers.size):
             of_kind = order[kind_of[order] == number]
             for count in np.unique(parts[of_kind]).tolist():
                 members = of_kind[parts[of_kind] == count]

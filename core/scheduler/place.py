@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core.scheduler.kernel import loaded
 from core.scheduler.kinds import Kinds
 from core.scheduler.room import Ask, Room
 from core.scheduler.sampling import Sampler, sample_size
@@ -249,13 +250,12 @@ class Placer:
         left = wanted - first.nodes.size
         if not left or first.nodes.size < _FEW:
             return first
-        kinds = None if wish.ask.has_ports else self._kinds(wish, left)
-        if kinds is None:
+        queued = None if wish.ask.has_ports else self._by_kind(wish, left)
+        if queued is None:
             rest = self._steps(wish, left, -1)
         else:
-            nodes, scores = kinds.take(left)
-            rest = Placed(np.array(nodes, np.int64), np.array(scores))
-            if nodes:
+            rest = queued
+            if rest.nodes.size:
                 self._take(wish, rest.nodes)
         return Placed(
             np.concatenate([first.nodes, rest.nodes]),
@@ -263,13 +263,18 @@ class Placer:
             first.ports + rest.ports,
         )
 
-    def _kinds(self, wish: Wish, wanted: int) -> Kinds | None:
+    def _by_kind(self, wish: Wish, wanted: int) -> Placed | None:
+        # None when the nodes are of too many kinds for queues.
         room, ask = self._room, wish.ask
         fits = self.fits(wish, wanted)
         nodes = np.flatnonzero(fits)
         total, parts = self._total(
             wish, nodes, room.head_scores(ask, nodes), wish.collisions[nodes]
         )
+        kernel = loaded()
+        if kernel is not None:
+            taken = kernel.spread(room, wish, wanted, nodes, fits[nodes], total, parts)
+            return None if taken is None else Placed(*taken)
 
         # Most nodes take one or two: what they score then is found for all at once.
         second = self._total(
@@ -287,7 +292,11 @@ class Placer:
             liking = 0.0 if wish.affinity is None else float(wish.affinity[node])
             return total + liking, 2 + (liking != 0.0)
 
-        return Kinds.of(wish.spreads, nodes, fits[nodes], total, parts, renewed)
+        kinds = Kinds.of(wish.spreads, nodes, fits[nodes], total, parts, renewed)
+        if kinds is None:
+            return None
+        chosen, scores = kinds.take(wanted)
+        return Placed(np.array(chosen, np.int64), np.array(scores))
 
     def _sampler(self, wish: Wish, nodes: int) -> Sampler | None:
         if self._rng is None:
@@ -315,6 +324,10 @@ class Placer:
         total, parts = self._total(
             wish, nodes, self._room.head_scores(wish.ask, nodes), wish.collisions[nodes]
         )
+        kernel = loaded()
+        if kernel is not None:
+            chosen = kernel.greedy(self._room, wish, wanted, nodes, fits[nodes], total, parts)
+            return Placed(*chosen)
         heads = total / parts
         best = _best(heads, wanted)
         nodes, heads = nodes[best], heads[best]

@@ -33,13 +33,13 @@ ALGORITHMS: Final = (BINPACK, SPREAD, NOMAD)
 
 _STEPS: Final = 64  # table entries for each whole exponent
 _SPAN: Final = 2  # exponents from -2 to 2
-_TABLE: Final = np.array(
+TABLE: Final = np.array(
     [
         float(Decimal(10) ** (Decimal(n) / _STEPS))
         for n in range(-_SPAN * _STEPS, _SPAN * _STEPS + 1)
     ]
 )
-_ENTRIES: Final[list[float]] = _TABLE.tolist()
+_ENTRIES: Final[list[float]] = TABLE.tolist()
 _LN10: Final = 2.302585092994046
 _COEFFICIENTS: Final = (  # ln(10)^k / k!, for k from 6 down to 1
     0.20699584869686811,
@@ -49,6 +49,7 @@ _COEFFICIENTS: Final = (  # ln(10)^k / k!, for k from 6 down to 1
     2.650949055239199,
     _LN10,
 )
+COEFFICIENTS: Final = np.array(_COEFFICIENTS)
 SCORE_MAX: Final = 18.0
 
 
@@ -64,7 +65,7 @@ def power10(exponent: Floats) -> Floats:
     for coefficient in _COEFFICIENTS[1:]:
         polynomial = polynomial * rest + coefficient
     polynomial = polynomial * rest + 1.0
-    result: Floats = _TABLE[(nearest + _SPAN * _STEPS).astype(np.int64)] * polynomial
+    result: Floats = TABLE[(nearest + _SPAN * _STEPS).astype(np.int64)] * polynomial
     return result
 
 

@@ -49,8 +49,8 @@ class Room:
         # A capacity of 0 divides by 1: only an ask of 0 fits there anyhow.
         self._cpu_whole = np.maximum(view.cpu_capacity, 1).astype(np.float64)
         self._memory_whole = np.maximum(view.memory_capacity, 1).astype(np.float64)
-        self._cpu_shapes, self._cpu_shape = np.unique(self._cpu_whole, return_inverse=True)
-        self._memory_shapes, self._memory_shape = np.unique(self._memory_whole, return_inverse=True)
+        self._cpu_shapes, self.cpu_shape = np.unique(self._cpu_whole, return_inverse=True)
+        self._memory_shapes, self.memory_shape = np.unique(self._memory_whole, return_inverse=True)
         self._cpu_factor = power10((view.cpu_capacity - self.cpu_used) / self._cpu_whole)
         self._memory_factor = power10(
             (view.memory_capacity - self.memory_used) / self._memory_whole
@@ -226,17 +226,17 @@ class Room:
         memory_left = (
             self.view.memory_capacity[nodes] - memory_used - ask.memory
         ) / self._memory_whole[nodes]
-        cpu_steps, memory_steps = self._steps_of(ask.cpu, ask.memory)
+        cpu_steps, memory_steps = self.steps_of(ask.cpu, ask.memory)
         return fitness(
-            cpu_factor * cpu_steps[self._cpu_shape[nodes]],
-            memory_factor * memory_steps[self._memory_shape[nodes]],
+            cpu_factor * cpu_steps[self.cpu_shape[nodes]],
+            memory_factor * memory_steps[self.memory_shape[nodes]],
             cpu_left,
             memory_left,
             algorithm=self.algorithm,
         )
 
-    def _steps_of(self, cpu: int, memory: int) -> tuple[Floats, Floats]:
-        # 10^-ask by shape of node: the second factor of 10^(free - ask).
+    def steps_of(self, cpu: int, memory: int) -> tuple[Floats, Floats]:
+        """Return 10^-ask by shape of node, for both: the second factor of 10^(free - ask)."""
         known = self._steps.get((cpu, memory))
         if known is None:
             known = power10(-cpu / self._cpu_shapes), power10(-memory / self._memory_shapes)
@@ -293,10 +293,10 @@ class Room:
     ) -> float:
         # As `_fitness`; what is left is before the ask.
         cpu_whole, memory_whole = float(self._cpu_whole[node]), float(self._memory_whole[node])
-        cpu_steps, memory_steps = self._steps_of(cpu, memory)
+        cpu_steps, memory_steps = self.steps_of(cpu, memory)
         return fitness_one(
-            power10_one(cpu_left / cpu_whole) * float(cpu_steps[self._cpu_shape[node]]),
-            power10_one(memory_left / memory_whole) * float(memory_steps[self._memory_shape[node]]),
+            power10_one(cpu_left / cpu_whole) * float(cpu_steps[self.cpu_shape[node]]),
+            power10_one(memory_left / memory_whole) * float(memory_steps[self.memory_shape[node]]),
             (cpu_left - cpu) / cpu_whole,
             (memory_left - memory) / memory_whole,
             self.algorithm,

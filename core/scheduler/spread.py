@@ -56,12 +56,12 @@ class SpreadScorer(PropertyCounts):
     ) -> None:
         """`weight` is the block's share of the sum of weights; `count` the group's."""
         super().__init__(values, nodes)
-        self._weight = weight
-        self._desired = _desired_counts(spread, count, self.names)
+        self.weight = weight
+        self.desired = _desired_counts(spread, count, self.names)
 
     def scores(self, nodes: Ints) -> Floats:
         """Return the block's score of each node for one more instance there."""
-        by_value = self._even() if self._desired is None else self._targeted(self._desired)
+        by_value = self._even() if self.desired is None else self._targeted(self.desired)
         padded = np.append(by_value, -1.0)  # value -1: the node lacks the property
         result: Floats = padded[self.value_of[nodes]]
         return result
@@ -72,10 +72,10 @@ class SpreadScorer(PropertyCounts):
         Args:
             counts, used: By value, as `PropertyCounts` has them.
         """
-        if self._desired is not None:
+        if self.desired is not None:
             return [
-                ((wanted - (count + 1)) / wanted) * self._weight if wanted > 0.0 else -1.0
-                for wanted, count in zip(self._desired.tolist(), counts)
+                ((wanted - (count + 1)) / wanted) * self.weight if wanted > 0.0 else -1.0
+                for wanted, count in zip(self.desired.tolist(), counts)
             ]
         if True not in used:
             return [0.0] * len(counts)
@@ -93,7 +93,7 @@ class SpreadScorer(PropertyCounts):
     def _targeted(self, desired: Floats) -> Floats:
         has_target = desired >= 0.0
         whole = np.where(desired > 0.0, desired, 1.0)
-        score = ((desired - (self.counts + 1)) / whole) * self._weight
+        score = ((desired - (self.counts + 1)) / whole) * self.weight
         return np.where(has_target, np.where(desired > 0.0, score, -1.0), -1.0)
 
     def _even(self) -> Floats:

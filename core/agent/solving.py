@@ -1,0 +1,31 @@
+"""Placement problems, solved in a worker thread; large clusters get the compiled kernel."""
+
+from typing import Any, Final
+
+import trio
+
+from core.scheduler import kernel
+
+REMEDY: Final = "install serai[kernel]: large clusters are planned several times faster"
+
+
+class Solver:
+    """Solves problems away from the loop, several at a time."""
+
+    def __init__(self, nursery: trio.Nursery, log: Any) -> None:
+        self._nursery, self._log = nursery, log
+        self._has_asked = False  # for the kernel, once
+
+    async def solve(self, problem: Any) -> Any:
+        """Return the solution of a core.scheduler.problem."""
+        if len(problem.nodes) >= kernel.WORTH_NODES and not self._has_asked:
+            self._has_asked = True
+            self._nursery.start_soon(self._load)
+        return await trio.to_thread.run_sync(problem.solve)
+
+    async def _load(self) -> None:
+        # Meanwhile numpy places: the plans are the same.
+        if await trio.to_thread.run_sync(kernel.load, abandon_on_cancel=True):
+            self._log.info("placement is compiled from here on")
+        else:
+            self._log.warning("placement is not compiled: numba is missing", remedy=REMEDY)
