@@ -43,7 +43,7 @@ class Scoring(NamedTuple):
     cpu: int  # asked
     memory: int
     algorithm: int
-    count: int
+    group_count: int
 
 
 class Blocks(NamedTuple):
@@ -66,7 +66,8 @@ def _power10(exponent: float, scoring: Scoring) -> float:
     polynomial = scoring.coefficients[0]
     for k in range(1, scoring.coefficients.size):
         polynomial = polynomial * rest + scoring.coefficients[k]
-    return scoring.table[int(nearest + _SPAN * _STEPS)] * (polynomial * rest + 1.0)
+    entry: float = scoring.table[int(nearest + _SPAN * _STEPS)]
+    return entry * (polynomial * rest + 1.0)
 
 
 @_compiled
@@ -100,7 +101,7 @@ def _renew(
     # The node has taken some: its sum of components, and how many they are.
     already = scoring.collisions[node] + taken
     liking = scoring.affinity[node]
-    total[position] = _fitness(node, taken, scoring) - (already + 1) / scoring.count + liking
+    total[position] = _fitness(node, taken, scoring) - (already + 1) / scoring.group_count + liking
     parts[position] = 2 + (liking != 0.0)
 
 

@@ -133,7 +133,7 @@ class Kernel:
             cpu=wish.ask.cpu,
             memory=wish.ask.memory,
             algorithm=self._algorithms.get(room.algorithm, 0),
-            count=max(wish.count, 1),
+            group_count=max(wish.count, 1),
         )
         return scoring
 
