@@ -66,8 +66,9 @@ def _power10(exponent: float, scoring: Scoring) -> float:
     polynomial = scoring.coefficients[0]
     for k in range(1, scoring.coefficients.size):
         polynomial = polynomial * rest + scoring.coefficients[k]
-    entry: float = scoring.table[int(nearest + _SPAN * _STEPS)]
-    return entry * (polynomial * rest + 1.0)
+    entry = scoring.table[int(nearest + _SPAN * _STEPS)]
+    result: float = entry * (polynomial * rest + 1.0)
+    return result
 
 
 @_compiled
