@@ -53,13 +53,20 @@ class Station:
         self.network: Network  # set by `Network.connect`
 
     def post(self, target: str, body: Any) -> None:
-        """Send a datagram to the `receive` of another end: as `Network.datagram`, but for
-        hosts of ten thousand agents, where each look into a large table counts.
+        """Send a datagram to the `receive` of another end, found by its name."""
+        there = self.network.stations.get(target)
+        if there is None:
+            self.network.lose_one(self.kind_of(body) + "/cut")
+        else:
+            self.post_to(there, body)
+
+    def post_to(self, there: "Station", body: Any) -> None:
+        """Send a datagram to another end: as `Network.datagram`, but for hosts of ten
+        thousand agents, where each look into a large table counts.
         """
         network = self.network
-        there = network.stations.get(target)
-        if there is None or not self.is_up:
-            network.lose_one("post/cut")
+        if not self.is_up:
+            network.lose_one(self.kind_of(body) + "/cut")
             return
         wheel, link = network.wheel, network.lan
         if self.site is there.site and not (network.is_broken or link.duplication):
@@ -68,12 +75,16 @@ class Station:
                 fates_us = network.draw_fates()
             delay_us = fates_us.pop()
             if delay_us < 0:
-                network.lose_one("post/loss")
+                network.lose_one(self.kind_of(body) + "/loss")
             else:
                 wheel.at(wheel.now_us + delay_us, network.hand_over, (self, there, body))
             return
-        for delay_us in network.delays_us(self, there, "post"):
+        for delay_us in network.delays_us(self, there, self.kind_of(body)):
             wheel.after(delay_us, network.hand_over, (self, there, body))
+
+    def kind_of(self, body: Any) -> str:
+        """Return under what a loss of `body` is counted."""
+        return "post"
 
     def receive(self, here: "Station", body: Any) -> None:
         """Take what `post` brought from `here`."""
@@ -252,10 +263,21 @@ class Network:
         body: Any,
     ) -> None:
         """Carry something reliable: it arrives, is refused, or vanishes in a cut."""
-        here, there = self.stations[source], self.stations.get(target)
+        there = self.stations.get(target)
         if there is None:
             self.wheel.after(1_000, refused, body)
-            return
+        else:
+            self.stream_to(self.stations[source], there, deliver, refused, body)
+
+    def stream_to(
+        self,
+        here: Station,
+        there: Station,
+        deliver: Callable[[Any], None],
+        refused: Callable[[Any], None],
+        body: Any,
+    ) -> None:
+        """As `stream`, between two ends that are at hand."""
         delay_us = self._delay_us(here, there, self._link(here, there))
         if not there.is_up:
             self.wheel.after(2 * delay_us, refused, body)
@@ -275,7 +297,7 @@ class Network:
 
     def _delay_us(self, here: Station, there: Station, link: LinkModel) -> int:
         delay_us = link.latency_us + int(self.draw() * link.jitter_us)
-        return delay_us + self._slowness_us(here, there)
+        return delay_us + self._slowness_us(here, there) if self._slow else delay_us
 
     def _slowness_us(self, here: Station, there: Station) -> int:
         return sum(
@@ -289,7 +311,7 @@ class Network:
         one, other = here.place.region, there.place.region
         if one != other:
             return self.links.get((min(one, other), max(one, other)), self.wan)
-        return self.lan if here.site == there.site else self.region
+        return self.lan if here.site is there.site else self.region
 
     def lose_one(self, reason: str) -> None:
         self.lost[reason] = self.lost.get(reason, 0) + 1

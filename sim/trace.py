@@ -8,41 +8,53 @@ lines; the trace hash is that file's sha256.
 """
 
 import hashlib
-import zlib
-from typing import BinaryIO
+from binascii import crc32
+from typing import BinaryIO, Final
 
 import msgspec
 
 from core.model.host import Event
 from core.server.effects import Computed
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=lambda value: repr(type(value)))
+GATHERED: Final = 2_048  # lines that are hashed and written together
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=lambda value: repr(type(value))).encode
 
 
 class Trace:
     def __init__(self, file: BinaryIO | None = None) -> None:
-        self.lines = 0
         self._hash = hashlib.sha256()
         self._file = file
+        self._gathered: list[str] = []
+        self._flushed = 0
+
+    @property
+    def lines(self) -> int:
+        return self._flushed + len(self._gathered)
 
     def add(self, time_us: int, agent: str, event: Event) -> None:
-        if isinstance(event, Computed):
-            # Its content shows in the plan that is proposed next.
-            content = b"%d" % event.ticket
-        else:
-            content = _encoder.encode(event)
-        line = f"{time_us} {agent} {type(event).__name__} {zlib.crc32(content):08x}\n".encode()
-        self._hash.update(line)
-        self.lines += 1
-        if self._file is not None:
-            self._file.write(line)
+        """Note an event before the machine sees it, for the machine may keep and change it."""
+        kind = event.__class__
+        # Of a computation the content shows in the plan that is proposed next.
+        content = b"%d" % event.ticket if kind is Computed else _encode(event)  # type: ignore[attr-defined]
+        gathered = self._gathered
+        gathered.append(f"{time_us} {agent} {kind.__name__} {crc32(content):08x}\n")
+        if len(gathered) >= GATHERED:
+            self.flush()
 
     def note(self, time_us: int, what: str) -> None:
         """Add a line that is no event of a machine: a fault, a user's action."""
-        line = f"{time_us} - {what}\n".encode()
-        self._hash.update(line)
+        self._gathered.append(f"{time_us} - {what}\n")
+
+    def flush(self) -> None:
+        """Hash and write what was gathered."""
+        lines = "".join(self._gathered).encode()
+        self._flushed += len(self._gathered)
+        self._gathered.clear()
+        self._hash.update(lines)
         if self._file is not None:
-            self._file.write(line)
+            self._file.write(lines)
 
     def hexdigest(self) -> str:
+        self.flush()
         return self._hash.hexdigest()

@@ -70,7 +70,9 @@ def record(role: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
     made: list[Any] = []
 
     def build(self: SimAgent) -> Any:
-        def recording_machine(*, config: Any, boot: Any, rng: random.Random, now: Now) -> Any:
+        def recording_machine(
+            *, config: Any, boot: Any, rng: random.Random, now: Now, **shared: Any
+        ) -> Any:
             recorder.header({role: {"config": config, "boot": boot, "seed": 77}}, now)
             machine = machine_type(config=config, boot=boot, rng=random.Random(77), now=now)
             made.append(machine)
