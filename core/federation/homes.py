@@ -1,0 +1,270 @@
+"""The home of a job that runs in several datacenters: who may run which index.
+
+A `Home` is a value in the log of the job's home datacenter, kept by the job's uid; each
+datacenter that has, had or may get a part of the job has a `Part` in it, the home's own
+datacenter too. Nothing here reads a clock or a network: functions take a home and what
+happened, and return the next home. The commands around them are in core.federation.home_log.
+
+    allowed   what the newest share lets the datacenter run
+    holds     what it may still run, as far as the home can know: an upper bound
+
+`holds` grows when a share is *sent* and shrinks only by the datacenter's own word on that
+very share or a newer one. So:
+
+    Invariant: `allowed` lies within `holds` in every part.
+    Invariant: an index is in the `holds` of at most one part, or of two where one of them
+        has it in `copies` from the other (partition = "surge").
+
+An index in nobody's `holds` is *free*, and only a free one is given (`divide`). That is all
+the safety there is to it: a scale-down or a move shrinks `allowed`, the datacenter reports
+that it ended, the index becomes free, and then somebody else gets it.
+
+The version of a share is (epoch, index). The index is that of the home's log at the entry
+that made the share, so it rises over all jobs of a home, and a full sync can speak of "all
+shares as of index X".
+"""
+
+import msgspec
+
+from core.federation import ranges
+from core.federation.ranges import Indices
+
+
+class NotFree(Exception):
+    """An index would be given that another datacenter holds."""
+
+
+class Stale(Exception):
+    """The home has changed since this was decided: look again, decide again."""
+
+
+class Part(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """What one datacenter has of the job, as the home knows it."""
+
+    index: int = 0  # home index of its newest share; 0 = none was ever sent
+    acked: int = 0  # newest index that it has answered
+    allowed: Indices = {}
+    holds: Indices = {}
+    copies: dict[str, Indices] = {}  # surge: of datacenter id, what that one may hold as well
+    version: int = 0  # of the job, as its newest share has it
+    place: int = -1  # of a system job: the index that stands for "on every node there"
+    is_parked: bool = False  # an operator stopped it there: nothing is given until a start
+
+    # What it last reported; guides choice, decides nothing.
+    running: Indices = {}
+    blocked: Indices = {}  # allowed, and no room there
+    blocked_since_us: int = 0  # its log time; 0 = not blocked
+    live: int = -1  # instances that are not done; -1 = it has not said
+    reason: str = ""  # why it does not run what it was given
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has answered its newest share and holds nothing beyond it."""
+        return self.acked == self.index and self.holds == self.allowed
+
+    @property
+    def unfinished(self) -> int:
+        """Return how many instances are still to be counted on: for the job's status."""
+        if self.live >= 0 and self.acked == self.index:
+            return self.live
+        return ranges.size(self.holds)
+
+
+class Home(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """One job's home. `parts` is by datacenter id."""
+
+    namespace: str
+    job_id: str
+    uid: str
+    epoch: int  # of its claim: core.federation.claims
+    region: str = ""  # whose name it is
+    index: int = 0  # raised by every change of what somebody may run
+    version: int = 0  # newest version of the job that was divided
+    wanted: Indices = {}  # every index that the job asks for; {} = it is stopped
+    is_surge: bool = False
+    is_purged: bool = False  # the job is gone; this remains until nobody holds a part
+    parts: dict[str, Part] = {}
+    moved_us: int = 0  # log time of the last move between datacenters
+    regions: tuple[str, ...] = ()  # beside `region`, where its name is held for it
+
+    def part(self, datacenter_id: str) -> Part:
+        return self.parts.get(datacenter_id) or Part()
+
+    @property
+    def held(self) -> Indices:
+        """Return every index that somebody may hold."""
+        found: Indices = {}
+        for part in self.parts.values():
+            found = ranges.merged(found, part.holds)
+        return found
+
+    @property
+    def free(self) -> Indices:
+        """Return the wanted indices that nobody may hold: only these can be given."""
+        return ranges.without(self.wanted, self.held)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a purged job has left every datacenter."""
+        return self.is_purged and all(
+            part.is_settled and not part.holds for part in self.parts.values()
+        )
+
+
+class Report(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A datacenter's word on its share: answer to `Share.Put`, and body of `Share.Report`.
+
+    `accepts` is within `holds`; what the share allows beyond `accepts` was refused for good:
+    only a newer share can bring it there.
+    """
+
+    namespace: str
+    job_id: str
+    uid: str
+    datacenter_id: str
+    epoch: int  # of the newest share that was applied there
+    index: int
+    accepts: Indices = {}
+    holds: Indices = {}  # accepted or still running
+    running: Indices = {}
+    blocked: Indices = {}
+    blocked_since_us: int = 0
+    live: int = -1
+    reason: str = ""
+    is_parked: bool = False
+    events: list[dict[str, object]] = []  # causes to be copied: core.federation.causes
+
+
+# --- giving and releasing -----------------------------------------------------------------
+
+
+def divide(home: Home, allowed: dict[str, Indices], index: int) -> Home:
+    """Set what these datacenters may run, each its final set; others keep theirs.
+
+    Args:
+        allowed: By datacenter id. What a part loses it still holds until it says otherwise.
+        index: Of the log entry, beyond any before.
+
+    Raises:
+        NotFree: Somebody else may hold an index that would be given.
+    """
+    parts = dict(home.parts)
+    for datacenter_id in sorted(allowed):
+        part, wanted = home.part(datacenter_id), allowed[datacenter_id]
+        if wanted == part.allowed and part.version == home.version and part.index:
+            continue
+        parts[datacenter_id] = msgspec.structs.replace(
+            part,
+            index=index,
+            allowed=wanted,
+            holds=ranges.merged(part.holds, wanted),
+            version=home.version,
+            blocked=ranges.shared(part.blocked, wanted),
+        )
+    _check_given(home, parts)
+    return msgspec.structs.replace(home, parts=parts, index=index)
+
+
+def _check_given(home: Home, parts: dict[str, Part]) -> None:
+    """Raise `NotFree` when an index was given that is held elsewhere, before or now."""
+    held: Indices = {}
+    for datacenter_id, part in parts.items():
+        mine = part.holds
+        for copied in part.copies.values():
+            mine = ranges.without(mine, copied)
+        twice = ranges.shared(mine, held)
+        if twice:
+            raise NotFree(
+                f"{ranges.shown(twice)} of job {home.job_id!r} can't be given to datacenter"
+                f" {datacenter_id}: another may hold it"
+            )
+        held = ranges.merged(held, mine)
+
+
+def copy(home: Home, cut_off: str, to: str, copied: Indices, index: int) -> Home:
+    """Let `to` run what a datacenter that can't be reached holds, too: surge.
+
+    Raises:
+        NotFree: The job does not ask for that, `cut_off` does not hold it, or somebody
+            else may run it already.
+    """
+    source, part = home.part(cut_off), home.part(to)
+    existing = [copies for one in home.parts.values() for copies in one.copies.values()]
+    is_second = any(ranges.shared(copied, copies) for copies in existing)
+    if (
+        not home.is_surge
+        or cut_off == to
+        or is_second
+        or not ranges.is_within(copied, source.holds)
+        or ranges.shared(copied, part.holds)
+    ):
+        raise NotFree(f"{ranges.shown(copied)} of job {home.job_id!r} can't be copied")
+    changed = msgspec.structs.replace(
+        part,
+        index=index,
+        allowed=ranges.merged(part.allowed, copied),
+        holds=ranges.merged(part.holds, copied),
+        copies={**part.copies, cut_off: ranges.merged(part.copies.get(cut_off, {}), copied)},
+        version=home.version,
+    )
+    return msgspec.structs.replace(home, parts={**home.parts, to: changed}, index=index)
+
+
+# --- what datacenters say -----------------------------------------------------------------
+
+
+def acknowledge(home: Home, report: Report) -> Home:
+    """Take a datacenter's word. One on an older share than its newest says nothing.
+
+    Words on one share may come late and twice, so what it holds only shrinks by them.
+    """
+    part = home.parts.get(report.datacenter_id)
+    if part is None or (report.epoch, report.index) != (home.epoch, part.index):
+        return home
+    holds = ranges.shared(part.holds, report.holds)
+    changed = msgspec.structs.replace(
+        part,
+        acked=part.index,
+        holds=holds,
+        allowed=ranges.shared(ranges.shared(part.allowed, report.accepts), holds),
+        running=ranges.shared(report.running, holds),
+        blocked=ranges.shared(report.blocked, part.allowed),
+        blocked_since_us=report.blocked_since_us,
+        live=report.live,
+        reason=report.reason,
+        is_parked=report.is_parked,
+    )
+    if changed == part:
+        return home
+    parts = {**home.parts, report.datacenter_id: changed}
+    return msgspec.structs.replace(home, parts=_without_settled_copies(parts))
+
+
+def _without_settled_copies(parts: dict[str, Part]) -> dict[str, Part]:
+    """A copy is one as long as both hold the index."""
+    result = {}
+    for datacenter_id, part in parts.items():
+        copies = {}
+        for source, copied in part.copies.items():
+            both = ranges.shared(copied, part.holds)
+            if source in parts:
+                both = ranges.shared(both, parts[source].holds)
+            if both:
+                copies[source] = both
+        if copies != part.copies:
+            part = msgspec.structs.replace(part, copies=copies)
+        result[datacenter_id] = part
+    return result
+
+
+def healed_copies(home: Home) -> dict[str, Indices]:
+    """Return by datacenter which copies it shall release: their originals run."""
+    found: dict[str, Indices] = {}
+    for datacenter_id, part in home.parts.items():
+        for source, copied in part.copies.items():
+            original = home.part(source)
+            if original.acked == original.index:
+                running = ranges.shared(ranges.shared(copied, original.running), part.allowed)
+                if running:
+                    found[datacenter_id] = ranges.merged(found.get(datacenter_id, {}), running)
+    return found
