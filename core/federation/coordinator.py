@@ -24,6 +24,7 @@ import msgspec
 
 from core.federation.ask import Judgement, Verdict, asks_of
 from core.federation.authority import AuthorityWatch, best_authority
+from core.federation.causes import Kind, events_of, last_of, plain_events
 from core.federation.choice import Candidate, Debits, Site, judge_all
 from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
@@ -210,9 +211,14 @@ class Coordinator:
         job = body.get("Job") or {}
         # Said here: a file without a region would mean the region of whoever answers.
         named = ANY_REGION if job.get("Region") == ANY_REGION else self.host.region
+        trail = list(query.trail)
+        if query.method == "Job.Register":
+            goal = "/".join(self.host.datacenters().get(datacenter_id, (region, datacenter_id)))
+            passed_on = self.host.clock.event(Kind.FORWARDED, after=last_of(trail), to=goal)
+            trail += plain_events([passed_on])
         passed = msgspec.structs.replace(
             query, region=region, datacenter=datacenter_id, hops=query.hops + 1,
-            body={**body, "Job": {**job, "Region": named}},
+            body={**body, "Job": {**job, "Region": named}}, trail=trail,
         )  # fmt: skip
 
         def done(body: Any, error: str) -> None:
@@ -272,7 +278,19 @@ class Coordinator:
             namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
             home=body["Home"], origin=body.get("Origin", ""),
         )  # fmt: skip
-        self.host.propose([command], reply)
+        host = self.host
+        home = "/".join(host.datacenters().get(command.home, ("", command.home)))
+
+        def claimed(value: Any, error: str) -> None:
+            if not error:
+                event = host.clock.event(
+                    Kind.CLAIMED, command.uid, after=body.get("After") or (), home=home,
+                    epoch=value["Epoch"],
+                )  # fmt: skip
+                value = {**value, "Event": msgspec.to_builtins(event)}
+            reply(value, error)
+
+        host.propose([command], claimed)
 
     def _on_claim_close(self, body: Any, reply: Done) -> None:
         command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
@@ -289,7 +307,10 @@ class Coordinator:
         reason = self.refusal(job, is_queued=bool(body.get("MayQueue")))
         if reason:
             host.count_refusal("no room")
-            reply({"Refused": reason}, "")
+            refused = host.clock.event(
+                Kind.REFUSED, body["UID"], after=last_of(query.trail), reason=reason
+            )
+            reply({"Refused": reason, "Event": msgspec.to_builtins(refused)}, "")
             return
 
         def respond(answer: Answer) -> None:
@@ -350,8 +371,10 @@ class Coordinator:
         )
         wanted = [pair for pair in authorities if pair[0] != host.datacenter_id]
 
+        trail = list(query.trail)
+
         def register() -> None:
-            host.answer_here(local, finished)
+            host.answer_here(msgspec.structs.replace(local, trail=trail), finished)
 
         def finished(answer: Answer) -> None:
             if answer.is_error:
@@ -366,11 +389,12 @@ class Coordinator:
             authority, origin = wanted[position]
             body = {
                 "Namespace": namespace, "JobID": job_id, "UID": uid,
-                "Home": host.datacenter_id, "Origin": origin,
+                "Home": host.datacenter_id, "Origin": origin, "After": last_of(trail),
             }  # fmt: skip
 
-            def done(_: Any, error: str) -> None:
+            def done(body: Any, error: str) -> None:
                 if not error:
+                    trail.extend(plain_events(events_of([(body or {}).get("Event")])))
                     claim(position + 1)
                     return
                 for other, _ in wanted[:position]:

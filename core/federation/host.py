@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from core.federation.causes import CausalClock
 from core.federation.choice import Site
 from core.model.host import Now
 from core.model.job import Job
@@ -62,3 +63,6 @@ class FederationHost(Protocol):
     def count_refusal(self, reason: str) -> None: ...
 
     def log(self, level: str, message: str, **fields: Any) -> None: ...
+
+    @property
+    def clock(self) -> CausalClock: ...

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.federation.ask import Verdict
+from core.federation.causes import Event, Kind, events_of, last_of, plain_events
 from core.federation.choice import Candidate, order
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.verdicts import as_answer, with_verdicts
@@ -39,6 +40,7 @@ class Placing:
         self._reasons: dict[str, str] = {}
         self._silent: list[str] = []  # datacenters that were asked and did not answer
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
+        self._trail = list(query.trail)  # grows by what every candidate said
 
     def start(self) -> None:
         job = self._job
@@ -110,16 +112,28 @@ class Placing:
     def _register_here(self, candidate: Candidate, may_queue: bool) -> None:
         reason = self._coordinator.refusal(self._job, is_queued=may_queue)
         if reason:
+            self._note(Kind.REFUSED, last_of(self._query.trail), reason=reason)
             self._refused(candidate, reason)
             return
+        query = msgspec.structs.replace(self._query, trail=self._trail)
         self._coordinator.become_home(
-            self._query, self._job, self._uid, "", lambda answer: self._finish(answer, candidate)
+            query, self._job, self._uid, "", lambda answer: self._finish(answer, candidate)
         )
 
     def _register_there(self, candidate: Candidate, may_queue: bool) -> None:
         digest = candidate.site.digest
+        place = f"{digest.region}/{digest.datacenter}"
+        asked = self._note(
+            Kind.ASKED,
+            last_of(self._query.trail),
+            to=place,
+            verdict=candidate.judgement.verdict.value,
+            score=candidate.judgement.score,
+            digest_age_ms=(candidate.site.age_us or 0) // 1000,
+            may_queue=may_queue,
+        )
         query = msgspec.structs.replace(
-            self._query, region=digest.region, hops=self._query.hops + 1
+            self._query, region=digest.region, hops=self._query.hops + 1, trail=[*self._trail]
         )
         body = {
             "Query": query, "UID": self._uid, "MayQueue": may_queue, "Claimant": self._host.region,
@@ -128,10 +142,16 @@ class Placing:
 
         def done(body: Any, error: str) -> None:
             if error:
-                self._silent.append(f"{digest.region}/{digest.datacenter}")
+                self._silent.append(place)
+                self._note(Kind.SILENT, [asked.id], to=place, reason=error)
                 self._refused(candidate, error)
             elif "Refused" in body:
-                self._refused(candidate, str(body["Refused"]))
+                reason = str(body["Refused"])
+                told = events_of([body.get("Event")])
+                self._trail += plain_events(told)
+                if not told:
+                    self._note(Kind.REFUSED, [asked.id], by=place, reason=reason)
+                self._refused(candidate, reason)
             else:
                 self._finish(as_answer(body.get("Answer")), candidate)
 
@@ -152,6 +172,12 @@ class Placing:
             self._query,
             lambda answer: self._finish(answer, candidate),
         )
+
+    def _note(self, kind: Kind, after: list[str], **facts: Any) -> Event:
+        """Add to the trail what happened here; it is kept where the job finds its home."""
+        event = self._host.clock.event(kind, self._uid, after=after, **facts)
+        self._trail += plain_events([event])
+        return event
 
     def _refused(self, candidate: Candidate, reason: str) -> None:
         self._reasons[candidate.site.digest.datacenter_id] = reason

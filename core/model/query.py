@@ -24,6 +24,8 @@ class Query(msgspec.Struct, kw_only=True, omit_defaults=True):
     hops: int = 0  # datacenters passed through; more than 3 is refused
     call_id: str = ""  # of a write: repeating it changes nothing
     call_issued_us: int = 0  # wall clock of the caller, microseconds
+    # What led here, of a write about a job: core.federation.causes.Event as plain data.
+    trail: list[dict[str, Any]] = []
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):

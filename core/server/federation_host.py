@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from core.federation import digest as digests
+from core.federation.causes import CausalClock
 from core.federation.choice import Site
 from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest, Nodes
@@ -22,12 +23,14 @@ from core.scheduler.annotate import fits
 from core.server.consensus import Outcome
 from core.server.measures import count
 from core.server.request import Respond
+from core.server.trails import Trails
 
 if TYPE_CHECKING:
     from core.server.context import Server
     from core.state.state import State
 
 CALL_PREFIXES: Final = ("Claim.", "Home.")
+HYBRID_TIME: Final = "HybridTime"  # in the bodies of calls between datacenters, and of replies
 NO_LEADER: Final = "the datacenter has no leader just now"
 WORDS_MAX: Final = 200  # in the digest's filter; more would make it say yes to everything
 OWN_DIGEST_KEPT_US: Final = 100_000  # it looks at every node: not for each of many jobs
@@ -44,6 +47,7 @@ class FederationHost:
         self.rng = server.rng
         self._known: dict[str, tuple[int, int, Digest]] = {}
         self._own: tuple[int, int, Digest | None] = (0, 0, None)
+        self.clock = CausalClock(self)
 
     @property
     def now(self) -> Now:
@@ -147,12 +151,16 @@ class FederationHost:
         count(self._server.measures.forwards, "datacenter")
         start = self.rng.randrange(len(servers))
         addresses = [site.rpc for site in servers[start:] + servers[:start]][:_TRIES]
+        if isinstance(body, dict):
+            body = {**body, HYBRID_TIME: self.clock.read()}
 
         def attempt(position: int) -> None:
             def on_done(event: CallDone) -> None:
                 if event.error.startswith("unreachable") and position + 1 < len(addresses):
                     attempt(position + 1)
                 else:
+                    if isinstance(event.body, dict):
+                        self.clock.merge(event.body.get(HYBRID_TIME))
                     done(event.body, event.error)
 
             self._server.outbox.ask(addresses[position], method, body, timeout_us, on_done)
@@ -167,7 +175,7 @@ class FederationHost:
                 result = outcome.applied.results[0]
                 done(result.value, result.error)
 
-        self._server.consensus.propose(commands, then)
+        self._server.consensus.propose([self.clock.seen(one) for one in commands], then)
 
     def answer_here(self, query: Query, respond: Respond) -> None:
         self._server.router.answer_here(query, respond)
@@ -204,6 +212,7 @@ class FederatedDatacenter(Coordinator):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._own = FederationHost(server)
+        self.trails = Trails(server, self._own.clock)
         super().__init__(self._own)
 
     def on_call(
@@ -214,7 +223,10 @@ class FederatedDatacenter(Coordinator):
         if not method.startswith(CALL_PREFIXES):
             return False
         if server.consensus.is_serving:
-            return super().on_call(method, body, source, reply)
+            if not isinstance(body, dict):
+                return super().on_call(method, body, source, reply)
+            self._own.clock.merge(body.get(HYBRID_TIME))
+            return super().on_call(method, body, source, self._timed(reply))
         leader = server.consensus.leader_address()
         if not leader or server.consensus.is_leader or source.datacenter_id == self._own_id():
             reply(None, NO_LEADER)
@@ -224,6 +236,16 @@ class FederatedDatacenter(Coordinator):
             leader, method, body, CALL_TIMEOUT_US, lambda event: reply(event.body, event.error)
         )
         return True
+
+    def _timed(self, reply: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+        """Return a way to reply that sends our hybrid time along."""
+
+        def timed(body: Any, error: str) -> None:
+            if isinstance(body, dict):
+                body = {**body, HYBRID_TIME: self._own.clock.read()}
+            reply(body, error)
+
+        return timed
 
     def _own_id(self) -> str:
         return self._server.datacenter_id or "-"

@@ -18,11 +18,14 @@ from core.federation.choice import Site
 from core.federation.where import Where
 from core.model.host import Peer
 from core.model.query import Query
+from core.server.trails import Trails
 from core.state.result import Change
 
 
 class Federation(Protocol):
     """What the server asks and tells its federation coordinator."""
+
+    trails: Trails
 
     def locate(self, query: Query, then: Callable[[Where], None]) -> None:
         """Say where `query` belongs: the home of a known job, the choice for a new one."""

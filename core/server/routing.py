@@ -237,6 +237,7 @@ class Router:
         outcome = self._outcome(endpoint, Request(query, self._server))
         match outcome:
             case Proposal(commands, answer):
+                commands = self._server.federation.trails.recorded(query, commands)
                 # Not at once: a leader that was just cut off would ask itself for ever.
                 self._server.consensus.propose_call(
                     commands,
@@ -275,8 +276,9 @@ class Router:
             count(self._server.measures.refusals, "region")
             respond(Answer(status=500, error=NO_PATH))
             return
-        self._pass_on([site.rpc for site in servers], msgspec.structs.replace(query, region=region),
-                      respond)  # fmt: skip
+        passed = msgspec.structs.replace(query, region=region)
+        passed = self._server.federation.trails.passed_on(passed, f"region {region}")
+        self._pass_on([site.rpc for site in servers], passed, respond)
 
     def _to_datacenter(self, datacenter: str, query: Query, respond: Respond) -> None:
         servers = self._server.membership.servers_of_datacenter(datacenter)
@@ -289,6 +291,8 @@ class Router:
             return
         # The caller's region may be another: a job that spilled over lives where its id says.
         passed = msgspec.structs.replace(query, region=servers[0].region)
+        goal = f"{servers[0].region}/{servers[0].datacenter}"
+        passed = self._server.federation.trails.passed_on(passed, goal)
         self._pass_on([site.rpc for site in servers], passed, respond)
 
     def _pass_on(self, addresses: list[Address], query: Query, respond: Respond) -> None:

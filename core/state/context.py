@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from core.state.result import Change, Rows
+from core.state.result import Change, CommandResult, Rows
 
 if TYPE_CHECKING:
     from core.state.state import State
@@ -20,6 +20,7 @@ class Context:
         self.index = index
         self.time_us = time_us
         self.changes: list[Change] = []
+        self.results: list[CommandResult] = []  # of the entry's commands so far
         self.touched_jobs: dict[int, None] = {}
 
     @property

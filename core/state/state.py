@@ -150,7 +150,9 @@ class State:
             if known is not None:
                 return Applied(index, known.results, [], is_repeat=True)
         context = Context(self, index, self.log_time_us)
-        results = [HANDLERS[type(c)](self, c, context) for c in entry.commands]
+        results = context.results
+        for command in entry.commands:
+            results.append(HANDLERS[type(command)](self, command, context))
         settle_jobs(self, context)
         if call is not None:
             self.calls.put(call.call_id, CallAnswer(call.issued_us, self.index, results))
