@@ -22,6 +22,7 @@ Invariants:
 
 import random
 from collections.abc import Callable
+from typing import Any, Final
 
 from core.client.alloc_runner import AllocRunner
 from core.client.config import ClientBoot, ClientConfig
@@ -110,22 +111,6 @@ class ClientMachine:
         self._has_begun = False
         self._farewell: Timer | None = None
         self._is_stopping = False
-        self._handlers: dict[type[Event], Callable[..., None]] = {
-            Tick: self._on_tick,
-            CallDone: self._box.on_answer,
-            Requested: self._requests.on_requested,
-            FileRead: self._requests.on_file_read,
-            StatsRead: self._requests.on_stats_read,
-            AllocPrepared: self._on_alloc_prepared,
-            TaskStarted: self._on_task_started,
-            TaskFailedToStart: self._on_task_failed_to_start,
-            TaskExited: self._on_task_exited,
-            CheckDone: self._on_check_done,
-            GossipReceived: self.lan.on_event,
-            GossipExchangeRequested: self.lan.on_event,
-            GossipExchanged: self.lan.on_event,
-            ShutdownRequested: self._on_shutdown,
-        }
 
     @property
     def node_id(self) -> str:
@@ -146,22 +131,27 @@ class ClientMachine:
         return measures
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
-        self._box.now = now
+        box, lan = self._box, self.lan
+        box.now = now
         if not self._has_begun:
             self._has_begun = True
             self._begin()
-        handler = self._handlers.get(type(event))
+        handler = _HANDLERS.get(event.__class__)
         if handler is None:
-            self._box.log("error", "a client takes no such event", event=type(event).__name__)
+            box.log("error", "a client takes no such event", event=type(event).__name__)
         else:
-            handler(event)
-        self._box.run_timers()
-        self._settle()
-        if self.lan.server_addresses:
-            self.contact.learn(self.lan.server_addresses)
-            self.lan.server_addresses = []
-        self.deadline_us = min(self._box.deadline_us, self.lan.deadline_us)
-        return self._box.take()
+            handler(self, event)
+        own_us = box.run_timers()
+        if self._changed or self._is_stopping:
+            self._settle()
+            own_us = box.deadline_us
+        if lan.server_addresses:
+            self.contact.learn(lan.server_addresses)
+            lan.server_addresses = []
+            own_us = box.deadline_us
+        lan_us = lan.deadline_us
+        self.deadline_us = own_us if own_us < lan_us else lan_us
+        return box.take()
 
     # --- beginning -----------------------------------------------------------------------
 
@@ -428,3 +418,22 @@ class ClientMachine:
 
     def _say_goodbye(self) -> None:
         self._box.emit(ShutdownComplete())
+
+
+# Of packets, by far the most events of an idle node, the LAN membership hears first.
+_HANDLERS: Final[dict[type[Event], Callable[[ClientMachine, Any], None]]] = {
+    GossipReceived: lambda client, event: client.lan.on_packet(event),
+    Tick: ClientMachine._on_tick,
+    CallDone: lambda client, event: client._box.on_answer(event),
+    Requested: lambda client, event: client._requests.on_requested(event),
+    FileRead: lambda client, event: client._requests.on_file_read(event),
+    StatsRead: lambda client, event: client._requests.on_stats_read(event),
+    AllocPrepared: ClientMachine._on_alloc_prepared,
+    TaskStarted: ClientMachine._on_task_started,
+    TaskFailedToStart: ClientMachine._on_task_failed_to_start,
+    TaskExited: ClientMachine._on_task_exited,
+    CheckDone: ClientMachine._on_check_done,
+    GossipExchangeRequested: lambda client, event: client.lan.on_exchange(event),
+    GossipExchanged: lambda client, event: client.lan.on_exchange(event),
+    ShutdownRequested: ClientMachine._on_shutdown,
+}

@@ -19,9 +19,11 @@ from core.model.host import (
     SaveMembers,
 )
 from gossip.directory import Directory
+from gossip.local import Local
 from gossip.machine import GossipMachine
+from gossip.messages import Packet
 from gossip.settings import Settings
-from gossip.views import EventKind, Status
+from gossip.views import NOTHING, EventKind, Status
 
 POOL = "lan"
 SAVE_INTERVAL_US = 60_000_000
@@ -42,11 +44,12 @@ class LanMembership:
         self._known = known
         self._directory = directory
         self._machine: GossipMachine | None = None
+        self._local: Local | None = None  # the machine's, to see whether there is anything to do
         self.server_addresses: list[Address] = []  # RPC, learnt since last taken
 
     @property
     def deadline_us(self) -> int:
-        return self._machine.deadline_us if self._machine is not None else FOREVER_US
+        return FOREVER_US if self._local is None else self._local.timers.deadline_us
 
     @property
     def pools(self) -> dict[str, GossipMachine]:
@@ -76,7 +79,9 @@ class LanMembership:
                 now_us=now_us,
                 known=self._known,
                 directory=self._directory,
+                post=self._send,
             )
+            self._local = self._machine.local
             self._box.after(SAVE_INTERVAL_US, self._save)
         else:
             self._machine.set_meta(meta, now_us)
@@ -111,17 +116,26 @@ class LanMembership:
             machine.tick(self._box.now.mono_us)
             self._carry_out()
 
-    def on_event(self, event: GossipReceived | GossipExchangeRequested | GossipExchanged) -> None:
+    def on_packet(self, event: GossipReceived) -> None:
+        machine, local = self._machine, self._local
+        if machine is None or local is None or event.pool != POOL:
+            return
+        machine.on_packet(event.source, event.packet, self._box.now.mono_us)
+        if local.output is not NOTHING:
+            self._carry_out()
+
+    def on_exchange(self, event: GossipExchangeRequested | GossipExchanged) -> None:
         machine, now_us = self._machine, self._box.now.mono_us
         if machine is None or event.pool != POOL:
             return
-        if isinstance(event, GossipReceived):
-            machine.on_packet(event.source, event.packet, now_us)
-        elif isinstance(event, GossipExchangeRequested):
+        if isinstance(event, GossipExchangeRequested):
             machine.on_exchange_request(event.exchange_id, event.source, event.packet, now_us)
         else:
             machine.on_exchanged(event.exchange_id, event.packet, now_us)
         self._carry_out()
+
+    def _send(self, address: Address, packet: Packet) -> None:
+        self._box.emit(GossipSend(POOL, address, packet))
 
     def _save(self) -> None:
         assert self._machine is not None
@@ -131,8 +145,8 @@ class LanMembership:
     def _carry_out(self) -> None:
         assert self._machine is not None
         output = self._machine.take_output()
-        for address, packet in output.packets:
-            self._box.emit(GossipSend(POOL, address, packet))
+        if output is NOTHING:
+            return
         for exchange_id, address, packet, timeout_us in output.exchanges:
             self._box.emit(GossipExchange(POOL, exchange_id, address, packet, timeout_us))
         for exchange_id, packet in output.replies:

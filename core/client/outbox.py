@@ -22,21 +22,20 @@ Continuation = Callable[[CallDone], None]
 class Timer:
     """One deadline. `cancel()` is harmless at any time."""
 
-    __slots__ = ("_action", "deadline_us")
+    __slots__ = ("_action", "deadline_us", "is_pending")
 
     def __init__(self, deadline_us: int, action: Callable[[], None]) -> None:
         self.deadline_us = deadline_us
         self._action: Callable[[], None] | None = action
-
-    @property
-    def is_pending(self) -> bool:
-        return self._action is not None
+        self.is_pending = True
 
     def cancel(self) -> None:
+        self.is_pending = False
         self._action = None
 
     def fire(self) -> None:
         action, self._action = self._action, None
+        self.is_pending = False
         if action is not None:
             action()
 
@@ -57,8 +56,11 @@ class Outbox:
         self._effects.append(effect)
 
     def take(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+        effects = self._effects
+        if effects:
+            self._effects = []
+            return effects
+        return []
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         self.emit(Log(level, message, fields))
@@ -89,11 +91,23 @@ class Outbox:
         heapq.heappush(self._timers, (timer.deadline_us, self._sequence, timer))
         return timer
 
-    def run_timers(self) -> None:
-        """Run what is due, timers of zero delay that were set meanwhile included."""
-        timers = self._timers
-        while timers and timers[0][0] <= self.now.mono_us:
-            heapq.heappop(timers)[2].fire()
+    def run_timers(self) -> int:
+        """Run what is due, timers of zero delay that were set meanwhile included.
+
+        Returns:
+            `deadline_us`, now that they ran.
+        """
+        timers, now_us = self._timers, self.now.mono_us
+        while timers:
+            due_us, _, timer = timers[0]
+            if timer.is_pending:
+                if due_us > now_us:
+                    return due_us
+                heapq.heappop(timers)
+                timer.fire()
+            else:
+                heapq.heappop(timers)
+        return FOREVER_US
 
     @property
     def deadline_us(self) -> int:
