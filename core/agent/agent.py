@@ -6,7 +6,6 @@ machine halts (a disk that can't be trusted).
 """
 
 import os
-import random
 import secrets
 import signal
 import socket
@@ -220,9 +219,7 @@ class Agent:
         boot = disk.boot()
         seed = secrets.randbits(64)
         try:
-            self._server = ServerMachine(
-                config=config, boot=boot, rng=random.Random(seed), now=started
-            )
+            self._server = build.server_machine(config, boot, seed, started)
         except SnapshotError as error:  # whole, but not for this version
             disk.close()
             raise StartError(f"{folder}: {error}") from None
@@ -253,7 +250,7 @@ class Agent:
         )
         boot = executor.boot()
         seed = secrets.randbits(64)
-        self._client = ClientMachine(config=config, boot=boot, rng=random.Random(seed), now=started)
+        self._client = build.client_machine(config, boot, seed, started)
         recipe["client"] = {"config": config, "boot": boot, "seed": seed}
         nursery.start_soon(executor.run)
         self.exporter.add(CLIENT_FAMILIES, lambda: self._client and self._client.measures)

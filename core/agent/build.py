@@ -1,11 +1,12 @@
 """From an agent's configuration to what its machines are told.
 
 The one place where configuration keys, addresses and measured facts become
-`ServerConfig`, `ClientConfig` and the gossip pools.
+`ServerConfig`, `ClientConfig` and the gossip pools, and these the machines.
 """
 
 import base64
 import binascii
+import random
 import socket
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -14,9 +15,10 @@ import msgspec
 
 from core.agent.config import AgentConfig
 from core.agent.fingerprint import fingerprint
-from core.client.config import ClientConfig, ClientTimings
+from core.client.config import ClientBoot, ClientConfig, ClientTimings
+from core.client.machine import ClientMachine
 from core.jobspec.durations import parse_duration_ns
-from core.model.host import with_port
+from core.model.host import Now, with_port
 from core.model.node import (
     HostVolumeInfo,
     NodeDiskResources,
@@ -25,7 +27,14 @@ from core.model.node import (
     NodeReservedNetworkResources,
     NodeReservedResources,
 )
-from core.server.config import AutopilotConfig, LimitsConfig, LivenessConfig, ServerConfig
+from core.server.config import (
+    AutopilotConfig,
+    LimitsConfig,
+    LivenessConfig,
+    ServerBoot,
+    ServerConfig,
+)
+from core.server.machine import ServerMachine
 from core.version import VERSION
 from gossip.endpoint import Pool
 from gossip.keyring import Keyring
@@ -182,6 +191,20 @@ async def client_config(
     )
 
 
+def server_machine(config: ServerConfig, boot: ServerBoot, seed: int, now: Now) -> ServerMachine:
+    """Return the machine of this agent's server.
+
+    Raises:
+        SnapshotError: Its snapshot is whole, but of a version that this one can't read.
+    """
+    return ServerMachine(config=config, boot=boot, rng=random.Random(seed), now=now)
+
+
+def client_machine(config: ClientConfig, boot: ClientBoot, seed: int, now: Now) -> ClientMachine:
+    """Return the machine of this agent's client."""
+    return ClientMachine(config=config, boot=boot, rng=random.Random(seed), now=now)
+
+
 def gossip_pools(config: AgentConfig, kept_keys: Sequence[bytes] = ()) -> dict[str, Pool]:
     """Return the pools of this agent: both for a server, the LAN pool for a client.
 
@@ -219,6 +242,6 @@ def needs_restart(old: AgentConfig, new: AgentConfig) -> list[str]:
 
 
 __all__ = [
-    "LAN", "WAN", "Addresses", "ConfigError", "client_config", "gossip_pools", "needs_restart",
-    "server_config",
+    "LAN", "WAN", "Addresses", "ConfigError", "client_config", "client_machine", "gossip_pools",
+    "needs_restart", "server_config", "server_machine",
 ]  # fmt: skip

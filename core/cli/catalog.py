@@ -164,6 +164,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "service list": Entry("core.cli.service:list_", "List the services"),
     "status": Entry("core.cli.lookup:status", "Show whatever an id names"),
     "sim fuzz": Entry("core.cli.sim:fuzz", "Run a scenario under random faults, seed by seed"),
+    "sim machines": Entry(
+        "core.cli.sim_machines:machines", "Print which machines both hosts build"
+    ),
     "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
     "sim run": Entry("core.cli.sim:run", "Run a scenario"),
     "system gc": Entry("core.cli.server:collect_garbage", "Forget what has ended"),
