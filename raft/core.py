@@ -185,6 +185,7 @@ class RaftCore(Replica):
             return False
         self.refusal = Refusal.NONE
         self.transfer_to = heir
+        self.has_handed_over = True
         self.transfer_due_us = now_us + self.settings.election_max_us
         if self.peers[heir].match_index == self.log.last_index:
             self.send(heir, TimeoutNow(self.term))

@@ -58,9 +58,10 @@ def quorum_round(r: Replica) -> int:
 def has_lease(r: Replica, now_us: int) -> bool:
     """Say whether nobody else can lead yet, by the bound on clock rates (section 6.4.1).
 
-    A hand-over ends it: then voters do not wait for their leader's silence.
+    A hand-over ends it for the rest of the term, also one that failed: its message may still
+    be under way, and then voters do not wait for their leader's silence.
     """
-    if not r.settings.lease_us or not r.settings.is_check_quorum or r.transfer_to:
+    if not r.settings.lease_us or not r.settings.is_check_quorum or r.has_handed_over:
         return False
     return (
         bool(r.rounds)

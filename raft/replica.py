@@ -49,7 +49,7 @@ class Replica:
         self.commit_index = snapshot.index
         self.emitted_index = snapshot.index  # handed to the host as committed
         self.journal = Journal(self.log.last_index)
-        self.uncommitted_bytes = 0  # of this leader's proposals
+        self.uncommitted_bytes = 0  # of this leader's proposals in this term
 
         # Newest last; the first is the snapshot's. A truncation falls back to the one before.
         self.configurations: list[tuple[int, Configuration]] = [
@@ -62,8 +62,10 @@ class Replica:
         self.dropped: Counter[str] = Counter()  # messages not heeded, by reason
         self.is_failed = False  # the disk can't be trusted: silent until the process ends
 
-        # Follower and candidate.
-        self.heard_us = now_us - settings.election_max_us  # a leader's last message
+        # Follower and candidate. Before a restart we may have heard a leader whose lease
+        # stands on our not voting yet.
+        may_hear = settings.lease_us and boot.term
+        self.heard_us = now_us - (0 if may_hear else settings.election_max_us)
         self.election_due_us = FOREVER_US
         self.votes: dict[str, bool] = {}
         self.staging: StageChunk | None = None  # the chunk that the host is writing
@@ -82,6 +84,7 @@ class Replica:
         self.next_chunk_ticket = 1
         self.transfer_to = ""
         self.transfer_due_us = FOREVER_US
+        self.has_handed_over = False  # tried to, in this term
         self.wait_for_leader(now_us)
 
     # --- who takes part -------------------------------------------------------------
@@ -224,8 +227,10 @@ class Replica:
         self.output.committed += entries
         self.emitted_index = self.commit_index
         if self.role is Role.LEADER:
-            freed = sum(len(entry.data) for entry in entries)
-            self.uncommitted_bytes = max(0, self.uncommitted_bytes - freed)
+            term, command = self.term, Kind.COMMAND
+            self.uncommitted_bytes -= sum(
+                len(entry.data) for entry in entries if entry.term == term and entry.kind is command
+            )
 
     def reset_to(self, meta: SnapshotMeta) -> None:
         """Replace log and state by a snapshot that is durable under its name."""

@@ -16,6 +16,7 @@ def lead(r: Replica, now_us: int) -> None:
     r.election_due_us = FOREVER_US
     r.staging, r.staged = None, None
     r.uncommitted_bytes = 0
+    r.has_handed_over = False
     r.peers = {}
     adopt_peers(r, now_us)
     r.term_start_index = r.log.last_index + 1

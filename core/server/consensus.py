@@ -31,6 +31,7 @@ from core.server.effects import (
 from core.server.request import QueryError, Respond
 from core.server.snapshotting import Snapshots
 from core.server.strangers import Strangers, cluster_of
+from core.server.waiting import Waiting
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
 from core.state.entry import UnknownCommand, encode_entry, schema_of
 from core.state.operating import CHECKPOINT, REPLACED
@@ -102,10 +103,8 @@ class Consensus:
         self.applied_index = self.raft.snapshot.index
         self.is_serving = False  # leader, and an entry of its term is applied
         self._pending: list[_Proposed] = []  # not yet handed to Raft
-        self._waiting: dict[int, tuple[int, _Proposed]] = {}  # index -> (term, proposal)
-        self._barriers: list[Callable[[bool], None]] = []
-        self._barrier_tickets: dict[int, list[Callable[[bool], None]]] = {}
-        self._ready_reads: list[tuple[int, int]] = []
+        self._barriers: list[Callable[[bool], None]] = []  # not yet handed to Raft
+        self._waiting: Waiting[_Proposed, list[Callable[[bool], None]]] = Waiting()
         self._addresses: dict[str, Address] = {}  # by gossip
         self._heard_from: dict[str, Address] = {}  # by who wrote to us
         self._leader_heard_us = server.now.mono_us
@@ -308,9 +307,10 @@ class Consensus:
         has_applied = self._apply(output)
         self._on_role(output)
         for ticket in output.reads_failed:
-            for then in self._barrier_tickets.pop(ticket, ()):
+            for then in self._waiting.refuse(ticket):
                 then(False)
-        self._ready_reads += output.reads_ready
+        for ticket, index in output.reads_ready:
+            self._waiting.allow(ticket, index)
         self._serve_reads()
         return bool(
             has_applied or output.persist or output.messages or output.role_changed
@@ -329,8 +329,7 @@ class Consensus:
                 one.then(Outcome(None, self.raft.refusal.value))
             return
         self._server.measures.proposals += len(pending)
-        for number, one in enumerate(pending):
-            self._waiting[first + number] = (term, one)
+        self._waiting.propose(first, term, pending)
 
     def _ask_barriers(self) -> None:
         waiting, self._barriers = self._barriers, []
@@ -341,7 +340,7 @@ class Consensus:
             for then in waiting:
                 then(False)
         else:
-            self._barrier_tickets[ticket] = waiting
+            self._waiting.ask(ticket, waiting)
 
     def _emit(self, output: Output) -> None:
         emit = self._server.outbox.emit
@@ -391,7 +390,7 @@ class Consensus:
 
     def _apply_entry(self, entry: LogEntry) -> Applied | None:
         """Apply one committed entry and tell its proposer; None when it is no command."""
-        term, proposed = self._waiting.pop(entry.index, (0, None))
+        proposed, is_theirs = self._waiting.settle(entry.index, entry.term)
         applied: Applied | None = None
         if entry.kind is EntryKind.COMMAND:
             try:
@@ -405,7 +404,7 @@ class Consensus:
                 self._server.hashes.on_checkpoint(self.state)
         self.applied_index = entry.index
         if proposed is not None:
-            if term == entry.term and applied is not None:
+            if is_theirs and applied is not None:
                 self._server.measures.commit_latency.add(
                     self._server.now.mono_us - proposed.since_us
                 )
@@ -466,23 +465,18 @@ class Consensus:
             )
         if self._was_leader and not self.is_leader:
             self._leader_heard_us = self._server.now.mono_us  # until now it was ourselves
-            waiting, self._waiting = self._waiting, {}
+            waiting = self._waiting.lose()
             measures.proposals_refused += len(waiting)
-            for _, proposed in waiting.values():
+            for proposed in waiting:
                 proposed.then(Outcome(None, LOST))
         self._was_leader = self.is_leader
         self._check_serving()
 
     def _serve_reads(self) -> None:
-        later: list[tuple[int, int]] = []
-        for ticket, index in self._ready_reads:
-            if index > self.applied_index:
-                later.append((ticket, index))
-                continue
+        for waiting in self._waiting.serve(self.applied_index):
             self._server.measures.barriers += 1
-            for then in self._barrier_tickets.pop(ticket, ()):
+            for then in waiting:
                 then(True)
-        self._ready_reads = later
 
     def refresh_measures(self) -> None:
         measures = self._server.measures

@@ -213,7 +213,7 @@ class MemoryDisk:
         return data
 
     def view(self, path: Path, size: int) -> memoryview:
-        return memoryview(self.read(path, 0, size))
+        return memoryview(bytes(self._at(path).cached[:size]))
 
     def open(self, path: Path, *, is_new: bool = False) -> MemoryFile:
         if is_new:

@@ -8,6 +8,7 @@ that were being written any prefix of records.
 from collections.abc import Iterator, Sequence
 
 from raft.core import Boot, Entry, HardState, Persist, SnapshotMeta
+from sim.seeds import Violation
 
 
 class DurableLog:
@@ -46,7 +47,11 @@ class DurableLog:
         return index <= self.base_index or self.term_at(index) == term
 
     def write(self, batch: Persist) -> None:
-        """Take in a batch that is durable."""
+        """Take in a batch that is durable.
+
+        Raises:
+            Violation: It leaves a gap in the log.
+        """
         for _ in self._steps(batch):
             pass
 
@@ -72,6 +77,9 @@ class DurableLog:
             del self.entries[max(0, batch.truncate_from - self.base_index - 1) :]
             yield
         for entry in batch.entries:
+            if entry.index != self.last_index + 1:
+                text = f"entry {entry.index} is written after {self.last_index}"
+                raise Violation("durability", text)
             self.entries.append(entry)
             yield
 

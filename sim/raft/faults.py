@@ -37,6 +37,8 @@ NAMES: Final = (
     "crash during a snapshot",
     "slow disk",
     "full disk",
+    "full disk while the leader changes",
+    "full disk has room again, and a snapshot",
     "failed fsync",
     "flipped bit in a snapshot read",
     "process stopped",
@@ -47,7 +49,9 @@ NAMES: Final = (
     "membership: demoted",
     "membership: removed",
     "membership: new address",
+    "membership: leader removed, and struck at once",
     "hand-over asked for",
+    "hand-over by a deaf leader",
     "snapshot saved",
 )
 
@@ -79,11 +83,13 @@ class Faults:
             (self._restart, 5),
             (self._slow_disk, 2),
             (self._full_disk, 2),
+            (self._fill_for_a_while, 2),
             (self._fail_sync, 1),
             (self._flip_bit, 2),
             (self._stop_process, 2),
             (self._membership, 6),
-            (self._hand_over, 2),
+            (self._leader_leaves, 1),
+            (self._hand_over, 3),
             (self._snapshot, 6),
             (self._break_transfer, 10),
         ]
@@ -273,6 +279,37 @@ class Faults:
         host.disk.is_full = not host.disk.is_full
         self.world.faults["full disk"] += host.disk.is_full
 
+    def _fill_for_a_while(self) -> None:
+        """A disk is full, while the log grows elsewhere or another leads; then it has room.
+
+        A snapshot may come before the log is written again, of what only others had room for.
+        """
+        world, rng = self.world, self._rng
+        host = self._anyone()
+        if host.disk.is_full or host.engine is None:
+            return
+        host.disk.is_full = True
+        world.faults["full disk"] += 1
+        if rng.random() < 0.4:
+            world.after(rng.randint(50_000, 400_000), self._unseat, host)
+        world.after(rng.randint(100_000, 1_500_000), self._make_room, host)
+
+    def _unseat(self, full: "Host") -> None:
+        leader = self._leader()
+        if self._is_active and leader is not None and leader is not full:
+            self.world.faults["full disk while the leader changes"] += full.disk.is_full
+            if self._rng.random() < 0.5:
+                self.world.hand_over("", leader)
+            else:
+                self._down(leader)
+
+    def _make_room(self, host: "Host") -> None:
+        if self._is_active and host.disk.is_full:
+            host.disk.is_full = False
+            if not host.is_stopped:
+                begun = host.snapshot()
+                self.world.faults["full disk has room again, and a snapshot"] += begun
+
     def _fail_sync(self) -> None:
         host = self._anyone()
         if host.engine is not None:
@@ -301,7 +338,10 @@ class Faults:
         voters = list(host.engine.configuration.voters)
         learners = list(host.engine.configuration.learners)
         draw = rng.random()
-        if learners and draw < 0.5:
+        if len(voters) == 1 and rng.random() < 0.2:
+            kind = rng.choice((ChangeKind.REMOVE, ChangeKind.DEMOTE))
+            world.change(kind, voters[0], host)
+        elif learners and draw < 0.5:
             self._promote(rng.choice(learners))
         elif draw < 0.65 and (len(voters) > VOTERS_MIN or rng.random() < 0.15):
             name = host.name if rng.random() < 0.4 else rng.choice(voters)
@@ -328,6 +368,23 @@ class Faults:
         if self._is_active:
             self._membership()
 
+    def _leader_leaves(self) -> None:
+        """A leader appends its own removal, and is struck before many have heard of it."""
+        world, rng = self.world, self._rng
+        host = self._leader()
+        if host is None or host.engine is None:
+            return
+        if len(host.engine.configuration.voters) < VOTERS_MIN:
+            return
+        if not world.change(ChangeKind.REMOVE, host.name, host):
+            return
+        world.faults["membership: removed"] += 1
+        world.faults["membership: leader removed, and struck at once"] += 1
+        if rng.random() < 0.7:
+            world.sever([host.name])
+            world.after(rng.randint(20_000, 1_500_000), self._mend_network)
+        world.after(rng.randrange(10_000), self._down, host)
+
     def _promote(self, name: str) -> None:
         host = self._leader() if self._is_active else None
         if host is not None:
@@ -338,12 +395,24 @@ class Faults:
         host = self._leader()
         if host is None or host.engine is None:
             return
-        heir = self._rng.choice(["", *host.engine.configuration.voters])
+        heir = self._rng.choice(["", "", *host.engine.configuration.voters])
         begun = self.world.hand_over(heir, host)
         self.world.faults["hand-over asked for"] += begun
-        if begun and self._rng.random() < 0.4:
-            # It does not hear of its heir, but clients still reach it.
+        if not begun:
+            return
+        # It does not hear of its heir, but clients still reach it.
+        draw = self._rng.random()
+        if draw < 0.3:
             self.world.after(self._rng.randrange(30_000), self._isolate, host.name)
+        elif draw < 0.7:
+            self._deafen(host.name)
+
+    def _deafen(self, name: str) -> None:
+        for other in self._names():
+            if other != name:
+                self.world.cut.add((other, name))
+        self.world.faults["hand-over by a deaf leader"] += 1
+        self.world.after(self._rng.randint(100_000, 900_000), self._mend_network)
 
     def _isolate(self, name: str) -> None:
         if self._is_active:

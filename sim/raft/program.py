@@ -37,7 +37,7 @@ class Trial:
         self.seed = seed
         self.world = World(
             seed,
-            rng.choice((1, 3, 3, 3, 3, 5, 5)),
+            rng.choice((1, 2, 3, 3, 3, 3, 5, 5)),
             settings=_settings(rng),
             engine=options.engine,
             is_black_box=options.black_box,

@@ -2,30 +2,43 @@
 
     election safety      one leader a term
     leadership           nobody stands without a majority that would vote for it, nor goes on
-                         leading without hearing of one
+                         leading without hearing of one; nobody votes who hears a leader, unless
+                         that one asked for it, and it asks only who holds its whole log
     one vote a term      across restarts, and never against an earlier candidacy
     leader completeness  who leads holds what was committed before
     log matching         (index, term) names one content and one predecessor
     commit rule          a majority holds it durably; the newest is of the leader's term
     durability           what a message promises is on disk; what was is there after a crash
-    membership           one voter at a time, each change after the one before is committed;
-                         who takes part is what the log says
+    membership           one voter at a time, a learner that has caught up, each change after the
+                         one before is committed; who takes part is what the log says
+    bounds               what is under way, of one follower and in all, stays in its window
 
 They are rules of the text (Ongaro's dissertation, sections 3 and 4), checked from outside:
 nothing here calls into the code that is checked, beyond reading a replica's log.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from raft.core import Boot, Configuration, Entry, Kind, Output, Persist, RaftCore, Role
 from raft.engine import Engine
-from raft.messages import AppendAnswer, Message, VoteAnswer, VoteRequest
+from raft.messages import (
+    Append,
+    AppendAnswer,
+    Heartbeat,
+    Message,
+    SnapshotChunk,
+    TimeoutNow,
+    VoteAnswer,
+    VoteRequest,
+)
 from sim.seeds import Violation
 
 if TYPE_CHECKING:
     from sim.raft.host import Host
     from sim.raft.world import World
+
+_LARGE_WINDOW_BYTES: Final = 1 << 20  # no seed fills it
 
 Place = tuple[int | None, int, bytes]  # the previous entry's term, kind, data
 
@@ -37,6 +50,9 @@ class Protocol:
         self._pre_votes: dict[tuple[str, int], set[str]] = {}  # (for whom, term) -> who would
         self._heard_us: dict[str, dict[str, int]] = {}  # by whom -> of whom, on its clock
         self._leads_since_us: dict[str, int] = {}
+        self._led_us: dict[str, int] = {}  # who -> when it heard a leader, on its clock
+        self._may_vote: set[tuple[str, str, int, bool]] = set()  # (who, for whom, term, pre-vote)
+        self._urged: set[tuple[str, int]] = set()  # (who, in which term it was handed the lead)
         self._places: dict[tuple[int, int], Place] = {}
         self._committed: dict[int, int] = {}  # index -> term
         self._high_committed = 0
@@ -64,12 +80,35 @@ class Protocol:
                 "durability", f"{host.name} relies on {waiting}, which a power cut could change"
             )
 
+    def on_start(self, host: "Host") -> None:
+        if not host.world.settings.lease_us:
+            self._led_us.pop(host.name, None)  # where nobody reads by a lease it may be forgotten
+
     # --- messages that arrive ---------------------------------------------------------
 
     def on_message(self, host: "Host", sender: str, message: Message) -> None:
         self._heard_us.setdefault(host.name, {})[sender] = host.now_us
-        if isinstance(message, VoteAnswer) and message.is_pre_vote and message.is_granted:
-            self._pre_votes.setdefault((host.name, message.term), {host.name}).add(sender)
+        engine = host.engine
+        assert engine is not None
+        match message:
+            case VoteAnswer(is_pre_vote=True, is_granted=True):
+                self._pre_votes.setdefault((host.name, message.term), {host.name}).add(sender)
+            case Append() | Heartbeat() | SnapshotChunk() if message.term >= engine.term:
+                self._led_us[host.name] = host.now_us
+            case VoteRequest() if message.is_transfer or not self._hears_leader(host, engine):
+                vote = (host.name, sender, message.term, message.is_pre_vote)
+                self._may_vote.add(vote)
+            case TimeoutNow():
+                self._urged.add((host.name, message.term))
+
+    def _hears_leader(self, host: "Host", engine: Engine) -> bool:
+        """Say whether it must not help to unseat who leads (4.2.3): leases stand on that."""
+        settings = host.world.settings
+        if not settings.is_check_quorum:
+            return False
+        led_us = self._led_us.get(host.name)
+        is_led = led_us is not None and host.now_us - led_us < settings.election_min_us
+        return is_led or engine.role is Role.LEADER
 
     # --- output -----------------------------------------------------------------------
 
@@ -83,6 +122,7 @@ class Protocol:
     def check_output(self, host: "Host", core: RaftCore, output: Output) -> None:
         if core.role is Role.LEADER:
             self._check_leader(host.name, core)
+            self._check_windows(host.name, core)
             if output.role_changed:
                 self._leads_since_us[host.name] = host.now_us
                 self._check_votes(host, core)
@@ -92,7 +132,8 @@ class Protocol:
         if persist is not None:
             if persist.entries:
                 self._check_places(core, persist)
-                self._check_changes(host.name, core, persist)
+                self._check_changes(host, core, persist)
+            self._check_cut(host, persist)
             if persist.truncate_from or persist.reset_to is not None:
                 self._check_configuration(host.name, core)
         if output.configuration_changed:
@@ -169,8 +210,13 @@ class Protocol:
                         f"is ({host.durable.last_index}, {host.durable.last_term}) and term "
                         f"{host.durable.term}",
                     )
-            case VoteAnswer(is_granted=True, is_pre_vote=False):
-                self._check_vote(host, message.term, to)
+            case VoteAnswer(is_granted=True):
+                vote = (host.name, to, message.term, message.is_pre_vote)
+                if vote not in self._may_vote:
+                    text = f"{host.name} votes for {to} in term {message.term}, and hears a leader"
+                    raise Violation("leadership", text)
+                if not message.is_pre_vote:
+                    self._check_vote(host, message.term, to)
             case VoteRequest(is_pre_vote=False):
                 self._check_vote(host, message.term, host.name)
                 self._check_pre_votes(host.name, core, message)
@@ -182,8 +228,63 @@ class Protocol:
                         f"{message.last_term}), on disk is ({held.last_index}, {held.last_term})",
                     )
 
+            case Append():
+                size = sum(len(entry.data) for entry in message.entries)
+                if size > core.settings.append_bytes and len(message.entries) > 1:
+                    text = f"{host.name} sends {size} bytes of entries at once"
+                    raise Violation("bounds", text)
+            case TimeoutNow() if to == core.transfer_to:
+                heir = host.world.hosts[to].durable
+                if not heir.holds(core.last_index, core.log.last_term):
+                    raise Violation(
+                        "leadership",
+                        f"{host.name} hands over to {to}, which holds the log up to "
+                        f"{heir.last_index} of {core.last_index}",
+                    )
+
+    def _check_windows(self, name: str, core: RaftCore) -> None:
+        settings = core.settings
+        for to, peer in core.peers.items():
+            if len(peer.inflight) > settings.inflight_appends:
+                text = f"{name} has {len(peer.inflight)} Appends under way to {to}"
+                raise Violation("bounds", text)
+        if settings.uncommitted_bytes >= _LARGE_WINDOW_BYTES:
+            return
+        sizes = [
+            len(entry.data)
+            for entry in core.log.slice(core.commit_index + 1, core.last_index)
+            if entry.kind == Kind.COMMAND and entry.term == core.term
+        ]
+        if sum(sizes) > settings.uncommitted_bytes and len(sizes) > 1:
+            raise Violation("bounds", f"{name} has {sum(sizes)} bytes proposed and not committed")
+
+    def _check_cut(self, host: "Host", batch: Persist) -> None:
+        """Nothing that others may have counted on is thrown away."""
+        held = host.durable
+        meta, cut = batch.reset_to, batch.truncate_from
+        if meta is not None and meta.index < held.last_index:
+            if held.term_at(meta.index) == meta.term:
+                raise Violation(
+                    "durability",
+                    f"{host.name} throws its log to {held.last_index} away for a snapshot at "
+                    f"{meta.index} that it agrees with",
+                )
+        term = self._committed.get(cut, 0)
+        is_back = bool(batch.entries) and (batch.entries[0].index, batch.entries[0].term) == (
+            cut,
+            term,
+        )
+        if term and held.term_at(cut) == term and not is_back:
+            raise Violation("durability", f"{host.name} cuts ({cut}, {term}), which is committed")
+
     def _check_pre_votes(self, name: str, core: RaftCore, request: VoteRequest) -> None:
-        """Who stands for election was told by a majority that it would get their votes."""
+        """Who stands for election was told by a majority that it would get their votes.
+
+        Or by the leader of the term before that it shall.
+        """
+        if request.is_transfer and (name, request.term - 1) not in self._urged:
+            text = f"{name} stands in term {request.term} as if the leader had asked it to"
+            raise Violation("leadership", text)
         if request.is_transfer or not core.settings.is_pre_vote or request.term != core.term:
             return
         would = self._pre_votes.get((name, request.term), {name})
@@ -216,20 +317,32 @@ class Protocol:
             if held != found and (held[1:] != found[1:] or None not in (held[0], found[0])):
                 raise Violation("log matching", f"{place} is {found} and {held}")
 
-    def _check_changes(self, name: str, core: RaftCore, batch: Persist) -> None:
+    def _check_changes(self, host: "Host", core: RaftCore, batch: Persist) -> None:
         if core.role is not Role.LEADER or batch.is_retry:
             return
         for entry in batch.entries:
             if entry.kind == Kind.CONFIGURATION and entry.term == core.term and entry.index > 1:
-                self._check_change(name, core, entry)
+                self._check_change(host, core, entry)
 
-    def _check_change(self, name: str, core: RaftCore, entry: Entry) -> None:
+    def _check_change(self, host: "Host", core: RaftCore, entry: Entry) -> None:
+        name = host.name
         index, before = [held for held in core.configurations if held[0] < entry.index][-1]
-        changed = set(before.voters) ^ set(Configuration.decode(entry.data).voters)
+        after = Configuration.decode(entry.data)
+        changed = set(before.voters) ^ set(after.voters)
         commit = core.commit_index
+        floor = entry.index - 1 - core.settings.promotion_lag
         why = ""
         if len(changed) > 1:
             why = f"{sorted(changed)} at once"
+        elif not after.voters:
+            why = "so that nobody votes"
+        elif set(after.voters) - set(before.addresses):
+            why = f"with {sorted(changed)}, which was no learner"
+        elif any(
+            host.world.hosts[one].durable.last_index < floor
+            for one in set(after.voters) - set(before.voters)
+        ):
+            why = f"with {sorted(changed)}, which has not caught up"
         elif index > commit:
             why = f"while the change at {index} is pending"
         elif commit < core.term_start_index:

@@ -7,9 +7,9 @@ fails the run.
 
 from typing import TYPE_CHECKING, Final
 
-from raft.core import Output, RaftCore, Refusal, Role
+from raft.core import Output, RaftCore, Refusal, Role, SnapshotMeta
 from raft.engine import Engine
-from raft.messages import AppendAnswer, SnapshotChunk
+from raft.messages import Append, AppendAnswer, Message, SnapshotChunk, VoteRequest
 
 if TYPE_CHECKING:
     from sim.raft.host import Host
@@ -25,9 +25,13 @@ NAMES: Final = (
     "hand-over completed",
     "hand-over aborted",
     "leader removed itself",
+    "removed leader campaigns",
+    "removal of the last voter refused",
     "membership change refused while one is pending",
     "promotion refused to a learner behind",
+    "vote refused while the leader is heard",
     "read served by a lease",
+    "read during a hand-over",
     "leadership lost during a read barrier",
     "stale leader's read refused",
     "proposal refused by a full window",
@@ -40,6 +44,8 @@ NAMES: Final = (
     "write torn by a power cut",
     "write refused by a full disk",
     "vote on a full disk",
+    "append of a new term on a full disk",
+    "compaction of what a full disk refused",
     "disk has room again",
     "snapshot not saved on a full disk",
     "server stopped by a failed fsync",
@@ -60,6 +66,7 @@ class Situations:
         self._chunks: dict[tuple[str, str], str] = {}  # (to, snapshot) -> who sent last
         self._asked: dict[tuple[str, str], bool] = {}  # (from, to): asked where to go on
         self._is_full: dict[str, bool] = {}
+        self._votes_refused: dict[str, int] = {}  # because a leader was heard
 
     def on_end(self, name: str) -> None:
         """A process ended."""
@@ -67,6 +74,7 @@ class Situations:
         self._configuration_index.pop(name, None)
         self._heirs.pop(name, None)
         self._is_full.pop(name, None)
+        self._votes_refused.pop(name, None)
 
     def on_hand_over(self, leader: str, heir: str) -> None:
         """A hand-over was begun."""
@@ -80,12 +88,26 @@ class Situations:
             self._seen["membership change refused while one is pending"] += 1
         elif engine.refusal is Refusal.TOO_FAR_BEHIND:
             self._seen["promotion refused to a learner behind"] += 1
+        elif engine.refusal is Refusal.LAST_VOTER:
+            self._seen["removal of the last voter refused"] += 1
 
     def on_read_failed(self, engine: Engine) -> None:
         self._seen["leadership lost during a read barrier"] += 1
         newest = self._world.leader()
         if newest is not None and newest.replica_id != engine.replica_id:
             self._seen["stale leader's read refused"] += 1
+
+    def on_message(self, host: "Host", message: Message) -> None:
+        """A message is about to be taken in."""
+        engine = host.engine
+        if isinstance(message, Append) and engine is not None and message.term > engine.term:
+            self._seen["append of a new term on a full disk"] += engine.is_disk_full
+
+    def on_compaction(self, engine: Engine, meta: SnapshotMeta) -> None:
+        """A snapshot is durable, and the log is about to be compacted."""
+        if isinstance(engine, RaftCore) and engine.snapshot.index < meta.index:
+            is_ahead = meta.index > engine.journal.durable_index
+            self._seen["compaction of what a full disk refused"] += engine.is_disk_full and is_ahead
 
     def on_output(self, host: "Host", engine: Engine, output: Output) -> None:
         name = host.name
@@ -134,14 +156,20 @@ class Situations:
             rolled_back = index < self._configuration_index.get(name, 0)
             self._seen["configuration rolled back"] += rolled_back
             self._configuration_index[name] = index
+        refused = core.dropped["vote request while a leader is heard"]
+        before = self._votes_refused.get(name, 0)
+        self._seen["vote refused while the leader is heard"] += refused - before
+        self._votes_refused[name] = refused
         if output.committed and core.role is Role.LEADER:
             behind = core.journal.durable_index < core.commit_index
             self._seen["leader commits before its own disk"] += behind
         for to, message in output.messages:
             if isinstance(message, SnapshotChunk):
                 self._on_chunk(name, to, message)
-            elif isinstance(message, AppendAnswer) and message.hint_index:
-                self._seen["append refused with a hint"] += 1
+            elif isinstance(message, AppendAnswer):
+                self._seen["append refused with a hint"] += bool(message.hint_index)
+            elif isinstance(message, VoteRequest) and not message.is_pre_vote:
+                self._seen["removed leader campaigns"] += not core.is_voter
 
     def _on_chunk(self, sender: str, to: str, chunk: SnapshotChunk) -> None:
         is_question = not chunk.data and not chunk.is_last

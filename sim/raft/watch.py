@@ -67,14 +67,17 @@ class Watch:
             self.protocol.check_recovery(host, boot, in_flight)
 
     def on_start(self, host: "Host") -> None:
+        if self.protocol is not None:
+            self.protocol.on_start(host)
         self._check_hash(host)
 
     # --- the engine -------------------------------------------------------------------
 
     def on_message(self, host: "Host", sender: str, message: Message) -> None:
-        """A message reached a running server."""
+        """A message reached a running server, and is about to be taken in."""
         if self.protocol is not None:
             self.protocol.on_message(host, sender, message)
+        self.situations.on_message(host, message)
 
     def on_output(self, host: "Host", engine: Engine, output: Output) -> None:
         """Look at what an engine wants done, before it is."""
