@@ -37,6 +37,7 @@ from core.model.query import Answer, Query
 from core.server import effects as server_effects
 from core.server.machine import ServerMachine
 from core.server.measures import FAMILIES as SERVER_FAMILIES
+from core.server.nodes import BODIES
 from core.state.state import SnapshotError
 from gossip.endpoint import Endpoint, KeepKeys, open_endpoint
 from gossip.keyring import encode_key
@@ -170,6 +171,7 @@ class Agent:
             client_tls=outgoing,
             server_tls=incoming,
             verifies_server=self.config.tls.verify_server_hostname,
+            bodies=BODIES,
         )
         self.host.gossip = endpoint
         started = now()

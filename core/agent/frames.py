@@ -17,6 +17,7 @@ types it expects, and what does not convert is refused with the place. The body 
 handed on as bytes (`msgspec.Raw`): whoever knows its type decodes it once.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +35,11 @@ class FrameKind(IntEnum):
     CALL = 1
     REPLY = 2
     SEND = 3
+
+
+# By method: what decodes a call's body. One that is not of its type comes as plain values,
+# so that whoever takes the call says what is wrong.
+Bodies = Mapping[str, msgspec.msgpack.Decoder[Any]]
 
 
 class Frame(NamedTuple):
@@ -76,8 +82,9 @@ class FrameReader:
     After a `FrameError` the stream has lost its place: the reader can't be used further.
     """
 
-    def __init__(self, *, expects_preface: bool) -> None:
+    def __init__(self, *, expects_preface: bool, bodies: Bodies | None = None) -> None:
         self._buffer = bytearray()
+        self._bodies = bodies or {}
         self._expects_preface = expects_preface
         self._limit_bytes = MAX_HELLO_BYTES if expects_preface else MAX_FRAME_BYTES
 
@@ -108,17 +115,27 @@ class FrameReader:
                 end = start + LENGTH_BYTES + length
                 if len(view) < end:
                     break
-                frames.append(_decode(bytes(view[start + LENGTH_BYTES : end])))
+                frames.append(_decode(bytes(view[start + LENGTH_BYTES : end]), self._bodies))
                 self._limit_bytes = MAX_FRAME_BYTES
                 start = end
         del self._buffer[:start]
         return frames
 
 
-def _decode(payload: bytes) -> Frame:
+def _decode(payload: bytes, bodies: Bodies) -> Frame:
     try:
         kind, number, name, raw = _decoder.decode(payload)
-        body = raw if kind == FrameKind.SEND else msgspec.msgpack.decode(raw)
+        body = raw if kind == FrameKind.SEND else _decode_body(kind, name, raw, bodies)
         return Frame(FrameKind(kind), number, name, body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FrameError(f"undecodable frame: {error}") from None
+
+
+def _decode_body(kind: int, name: str, raw: msgspec.Raw, bodies: Bodies) -> Any:
+    typed = bodies.get(name) if kind == FrameKind.CALL else None
+    if typed is not None:
+        try:
+            return typed.decode(raw)
+        except msgspec.ValidationError:
+            pass
+    return msgspec.msgpack.decode(raw)

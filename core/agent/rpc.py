@@ -24,6 +24,7 @@ from core.agent import link as links
 from core.agent.frames import (
     PREFACE,
     PROTOCOL_VERSION,
+    Bodies,
     Frame,
     FrameError,
     FrameKind,
@@ -109,15 +110,18 @@ class RpcEndpoint:
         client_tls: ssl.SSLContext | None = None,
         server_tls: ssl.SSLContext | None = None,
         verifies_server: bool = False,
+        bodies: Bodies | None = None,
     ) -> None:
         """Prepare both sides.
 
         Args:
             source_host: The address that outgoing connections are bound to.
             verifies_server: Whoever a client calls must hold a server's certificate.
+            bodies: Types of calls' bodies, see core.agent.frames.
         """
         self.identity = identity
         self.counters = RpcCounters()
+        self._bodies = bodies
         self._nursery = nursery
         self._source_host = source_host
         self._on_request = on_request
@@ -272,7 +276,7 @@ class RpcEndpoint:
                 await trio.aclose_forcefully(stream)
 
     async def _read_connection(self, stream: trio.abc.Stream) -> None:
-        reader = FrameReader(expects_preface=True)
+        reader = FrameReader(expects_preface=True, bodies=self._bodies)
         outgoing = Outgoing(stream)
         peer: Peer | None = None
         deadline = trio.current_time() + HELLO_TIMEOUT_S

@@ -30,6 +30,7 @@ from core.state.commands import (
     UpsertEvaluations,
 )
 from core.state.operating import REPLACED
+from core.state.packed_reports import packed
 
 if TYPE_CHECKING:
     from core.server.context import Server
@@ -69,6 +70,12 @@ class _Update(_Named):
     updates: list[AllocUpdate] = []
     services: list[ServiceRegistration] = []
     removed_services: list[str] = []
+
+
+# Long bodies that the host may decode into what is expected here, by method.
+BODIES: Final = {
+    method: msgspec.msgpack.Decoder(_Update) for method in ("Node.Update", "Node.Update@Leader")
+}
 
 
 class CallError(Exception):
@@ -244,7 +251,8 @@ class NodeCalls:
         commands: list[Any] = []
         if updates:
             due = self._evaluations_after(updates)
-            commands.append(UpdateAllocations(updates=updates, evaluations=due))
+            left, columns = packed(updates)
+            commands.append(UpdateAllocations(updates=left, evaluations=due, packed=columns))
         services = [service for call, _ in gathered for service in call.services]
         removed = [service_id for call, _ in gathered for service_id in call.removed_services]
         if services or removed:

@@ -29,7 +29,15 @@ from core.model.allocation import (
     ClientStatus,
     Desired,
 )
-from core.model.ids import AllocKey, alloc_id, alloc_key, alloc_keys, alloc_prefixes, datacenter_of
+from core.model.ids import (
+    GROUP_BITS,
+    AllocKey,
+    alloc_id,
+    alloc_key,
+    alloc_keys,
+    alloc_prefixes,
+    datacenter_of,
+)
 from core.model.plan import PortAsk
 from core.state.alloc_columns import FLAG_CANARY, FLAG_LIVE_ROW, HELD, AllocColumns, AllocExtras
 from core.state.columns import SparseColumn
@@ -144,23 +152,27 @@ class AllocTable:
             row = int(self.columns.older[row])
         return row if row >= 0 else None
 
-    def rows_of(self, allocs: list[str]) -> list[int | None]:
-        """Return `row_of` of each id; many cost less than one by one."""
+    def rows_of(self, allocs: list[str]) -> Rows:
+        """Return `row_of` of each id, NO_ROW for None; many cost less than one by one."""
         keys = alloc_keys(allocs, self.datacenter_id)
         if keys is None:
-            return [self.row_of(one) for one in allocs]
-        found: list[int | None] = []
-        groups: dict[tuple[int, int], GroupIndex | None] = {}
+            found = [self.row_of(one) for one in allocs]
+            return np.array([NO_ROW if row is None else row for row in found], dtype=np.int64)
+        rows = np.full(len(allocs), NO_ROW, dtype=np.int64)
+        groups: dict[int, GroupIndex | None] = {}
+        pairs = (keys[:, 0] << GROUP_BITS | keys[:, 1]).tolist()
+        for place, (pair, index) in enumerate(zip(pairs, keys[:, 2].tolist(), strict=True)):
+            if pair not in groups:
+                groups[pair] = self._group_of(pair >> GROUP_BITS, pair & (1 << GROUP_BITS) - 1)
+            known = groups[pair]
+            if known is not None:
+                rows[place] = known.newest(index)
         generations, older = self.columns.generation, self.columns.older
-        for job, group, index, generation in keys.tolist():
-            if (job, group) not in groups:
-                groups[job, group] = self._group_of(job, group)
-            known = groups[job, group]
-            row = NO_ROW if known is None else known.newest(index)
-            while row >= 0 and generations[row] != generation:
-                row = int(older[row])
-            found.append(row if row >= 0 else None)
-        return found
+        while True:  # older generations stand behind the newest
+            astray = np.flatnonzero((rows != NO_ROW) & (generations[rows] != keys[:, 3]))
+            if not astray.size:
+                return rows
+            rows[astray] = older[rows[astray]]
 
     def _group_of(self, job: int, group: int) -> GroupIndex | None:
         record = self._jobs.record(job)

@@ -51,7 +51,8 @@ def _collect_allocations(state: "State", before_us: int, context: "Context") -> 
         record = state.jobs.record(ordinal)
         assert record is not None
         some = rows[state.allocs.job_ordinals(rows) == ordinal]
-        if not (record.is_stopped or record.status == "dead"):
+        # Of a share even the ended ones tell which indices are done: they must not run again.
+        if not (record.is_stopped or (record.status == "dead" and not record.home)):
             some = some[_is_superseded(state, record, some)]
         parts.append(some)
     gone = np.sort(np.concatenate(parts)) if parts else rows[:0]
@@ -118,6 +119,7 @@ def _collect_jobs(state: "State", before_us: int, context: "Context") -> int:
         record
         for record in state.jobs
         if record.status == "dead"
+        and not record.home  # a share is forgotten when its home says so
         and (record.job.stop or record.job.type in _RUNS_ONCE)
         and record.modify_time_us <= before_us
         and not len(state.allocs.rows_of_job(record.ordinal))

@@ -16,6 +16,7 @@ from core.model.job import Job
 from core.model.node import DrainStrategy, Node
 from core.model.plan import Plan
 from core.model.service import ServiceRegistration
+from core.state.packed_reports import PackedReports
 
 
 class Command(msgspec.Struct, tag=True, tag_field="@", kw_only=True, omit_defaults=True, gc=False):
@@ -87,7 +88,8 @@ class RegisterJob(Command):
     """Create or update a job with its share here. `indices` is the share, by group."""
 
     job: Job  # canonical, with uid; version and indexes are set by apply
-    indices: dict[str, list[tuple[int, int]]] = {}  # half-open ranges; {} = [0, count) each
+    # half-open ranges; {} = what it was before, of a new job [0, count) each
+    indices: dict[str, list[tuple[int, int]]] = {}
     evaluation: Evaluation | None = None
     deployment: Deployment | None = None
     submission: dict[str, Any] | None = None
@@ -157,6 +159,7 @@ class UpdateAllocations(Command):
 
     updates: list[AllocUpdate]
     evaluations: list[Evaluation] = []
+    packed: PackedReports | None = None  # those that say no more than many others do
 
 
 class SetDesiredTransition(Command):

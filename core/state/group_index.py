@@ -13,6 +13,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 _GENERATIONS: Final = 1 << 16
 NO_ROW: Final = -1
+_GAPS: Final = -1
 
 
 class GroupIndex:
@@ -22,21 +23,21 @@ class GroupIndex:
     or NO_ROW; `generations[k]` is the last generation given to it.
     """
 
-    __slots__ = ("generations", "indices", "rows")
+    __slots__ = ("_first", "generations", "indices", "rows")
 
     def __init__(self) -> None:
         self.indices = np.zeros(0, dtype=np.int32)
         self.rows = np.zeros(0, dtype=np.int32)
         self.generations = np.zeros(0, dtype=np.uint16)
+        self._first = _GAPS  # the first index, when they are a range without gaps
 
     def positions(self, indices: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """Return where `indices` stand and whether they are known at all."""
         count = len(self.indices)
         if count == 0:
             return np.zeros(len(indices), dtype=np.int64), np.zeros(len(indices), dtype=bool)
-        first = int(self.indices[0])
-        if int(self.indices[-1]) - first + 1 == count:
-            places = indices.astype(np.int64) - first
+        if self._first != _GAPS:
+            places = indices.astype(np.int64) - self._first
             known = (places >= 0) & (places < count)
             return np.where(known, places, 0), known
         places = np.searchsorted(self.indices, indices).astype(np.int64)
@@ -45,14 +46,12 @@ class GroupIndex:
 
     def newest(self, index: int) -> int:
         """Return the newest row of one index, NO_ROW when there is none."""
-        count = len(self.indices)
-        if count == 0:
-            return NO_ROW
-        place = index - int(self.indices[0])
-        if int(self.indices[-1]) - int(self.indices[0]) + 1 != count:
-            place = int(np.searchsorted(self.indices, index))
-        if 0 <= place < count and self.indices[place] == index:
-            return int(self.rows[place])
+        if self._first != _GAPS:
+            place = index - self._first
+            return self.rows.item(place) if 0 <= place < len(self.rows) else NO_ROW
+        place = int(np.searchsorted(self.indices, index))
+        if place < len(self.indices) and self.indices[place] == index:
+            return self.rows.item(place)
         return NO_ROW
 
     def put(self, indices: Ints, rows: Ints, generations: Ints) -> Ints:
@@ -62,6 +61,7 @@ class GroupIndex:
             self.indices = indices[order].astype(np.int32)
             self.rows = rows[order].astype(np.int32)
             self.generations = generations[order].astype(np.uint16)
+            self._look_for_gaps()
             return np.full(len(indices), NO_ROW, dtype=np.int64)
         places, known = self.positions(indices)
         followed = np.full(len(indices), NO_ROW, dtype=np.int64)
@@ -76,7 +76,12 @@ class GroupIndex:
             self.indices = np.insert(self.indices, at, added)
             self.rows = np.insert(self.rows, at, rows[fresh][order])
             self.generations = np.insert(self.generations, at, generations[fresh][order])
+            self._look_for_gaps()
         return followed
+
+    def _look_for_gaps(self) -> None:
+        first, last = self.indices.item(0), self.indices.item(-1)
+        self._first = first if last - first + 1 == len(self.indices) else _GAPS
 
     def set_generations(self, indices: Ints, generations: Ints) -> None:
         """After a restore: these were the last generations given to `indices`."""

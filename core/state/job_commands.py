@@ -45,23 +45,21 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
             error=f"job {job_id!r} has had more than {_GROUPS_MAX} groups: purge it first",
             status=400,
         )
+    if record is not None and record.home:
+        return CommandResult(error=_runs_for(record), status=409)
     is_new = record is None
     if record is None:
         record = _create(state, namespace, job_id, job, context)
     elif spec_key(record.job) != spec_key(job):
         record = _new_version(state, record, job, context)
-    record = msgspec.structs.replace(record, indices=command.indices)
+    # The share is kept: what of a job runs here, only the federation's commands change.
+    record = msgspec.structs.replace(record, indices=command.indices or record.indices)
     if command.submission is not None:
         kept = {str(version.version) for version in (record.job, *record.older)}
         sources = {v: source for v, source in record.sources.items() if v in kept}
         sources[str(record.version)] = command.submission
         record = msgspec.structs.replace(record, sources=sources)
-    before = record.groups
-    record = state.jobs.with_groups(record, names)
-    if record.groups != before:
-        record = msgspec.structs.replace(record, summary_modify_index=context.index)
-    state.jobs.put(record)
-    context.changed("jobs", "JobRegistered", job_id, namespace)
+    record = _put(state, record, names, context)
     if is_new and record.job.parent_id:
         _count_child(state, record, None, record.status, context)
     _follow_up(state, command, record, context)
@@ -73,6 +71,54 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
             "UID": record.uid,
             "IsNew": is_new,
         }
+    )
+
+
+def _put(state: "State", record: JobRecord, names: list[str], context: "Context") -> JobRecord:
+    """Store a registered job, with rows for groups it had none for."""
+    before = record.groups
+    record = state.jobs.with_groups(record, names)
+    if record.groups != before:
+        record = msgspec.structs.replace(record, summary_modify_index=context.index)
+    state.jobs.put(record)
+    context.changed("jobs", "JobRegistered", record.id, record.namespace)
+    return record
+
+
+def put_share(
+    state: "State",
+    job: Job,
+    indices: dict[str, list[tuple[int, int]]],
+    home: str,
+    context: "Context",
+) -> JobRecord:
+    """Create or update the record of a share; uid and version are those of its home.
+
+    Args:
+        indices: With every group of the job, for an empty dict would mean all of it.
+        home: Datacenter id.
+    """
+    record = state.jobs.get(job.namespace or "default", job.id or "")
+    if record is None:
+        record = _create(state, job.namespace or "default", job.id or "", job, context)
+        record = msgspec.structs.replace(
+            record, job=msgspec.structs.replace(record.job, version=job.version)
+        )
+    elif record.job.version != job.version:
+        record = _new_version(state, record, job, context)
+        record = msgspec.structs.replace(
+            record, job=msgspec.structs.replace(record.job, version=job.version)
+        )
+    record = msgspec.structs.replace(record, indices=indices, home=home)
+    record = _put(state, record, [group.name for group in job.task_groups or []], context)
+    context.touch_job(record.ordinal)
+    return record
+
+
+def _runs_for(record: JobRecord) -> str:
+    return (
+        f"job {record.id!r} of region {record.job.region} runs a part here: its home is"
+        f" datacenter {record.home}; change it there"
     )
 
 
@@ -204,6 +250,8 @@ def deregister_job(state: "State", command: DeregisterJob, context: "Context") -
         )
     if record is None:
         return CommandResult(error="job not found", status=404)
+    if record.home:
+        return CommandResult(error=_runs_for(record), status=409)
     if command.purge:
         purge_job(state, record, context)
     elif not record.job.stop:
@@ -333,7 +381,7 @@ def job_status(state: "State", record: JobRecord) -> str:
     job = record.job
     if _runs_until_stopped(job):
         return "dead" if job.stop else "running"
-    if state.jobs.live(record):
+    if state.jobs.live(record) or record.elsewhere:
         return "running"
     if state.evals.open_count(record.namespace, record.id):
         return "pending"

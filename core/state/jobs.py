@@ -85,6 +85,8 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     modify_time_us: int = 0
     launched_us: int = 0  # of a periodic job: its last launch, or the skip of one
     is_purged: bool = False
+    home: str = ""  # datacenter id of its home, when this is a share of it; "" = here
+    elsewhere: int = 0  # at the home: unfinished instances in other datacenters
 
     @property
     def version(self) -> int:

@@ -3,7 +3,7 @@
 The planner worked on an earlier state; nothing here trusts it. For each new row, in the
 order of the plan:
 
-* its job runs and has that version, its node is ready;
+* its job runs and has that version, its node is ready, its index is of the job's share here;
 * no live allocation has its (job, group, index), unless this plan stops that one, or
   one of the two is a canary; and its generation was never given out;
 * its host ports are free, and so are cpu, memory and disk.
@@ -22,6 +22,7 @@ an update can't shrink a job on a full cluster. Withholding takes room from othe
 hence the check is repeated until nothing more is withheld.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -45,6 +46,7 @@ Codes = npt.NDArray[np.uint8]
 
 REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk")
 _JOB, _NODE, _INDEX, _PORTS, _CPU = 1, 2, 3, 4, 5
+_EVERY_NODE: Final = ("system", "sysbatch")  # their indices are node ordinals
 
 
 @dataclass(slots=True, frozen=True)
@@ -275,6 +277,9 @@ class _Check:
             bad |= np.isin(rows.index << GENERATION_BITS | rows.generation, keys)
             if not rows.batch.canary:
                 bad |= np.isin(rows.index, taken)
+        if record.indices and record.job.type not in _EVERY_NODE:
+            # Planned before the share shrank: another datacenter may run these by now.
+            bad |= ~_within(rows.index, record.indices.get(group, []))
         ordinal = self._state.jobs.group_ordinal(record, group)
         index = None
         if ordinal is not None:
@@ -380,3 +385,10 @@ def port_mask(ports: list[int]) -> int | None:
             return None
         mask |= 1 << port
     return mask
+
+
+def _within(index: Ints, ranges: Iterable[tuple[int, int]]) -> Mask:
+    result = np.zeros(len(index), dtype=bool)
+    for low, high in ranges:
+        result |= (low <= index) & (index < high)
+    return result

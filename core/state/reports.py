@@ -12,6 +12,8 @@ from core.model.instant import ZERO_TIME, ns_of_rfc3339, rfc3339_of_ns
 from core.state import accounts
 from core.state.allocs import FLAG_CANARY
 from core.state.commands import AllocUpdate, SetDesiredTransition, UpdateAllocations
+from core.state.group_index import NO_ROW
+from core.state.packed_reports import take_packed
 from core.state.result import CommandResult
 from core.state.rollouts import ACTIVE_DEPLOYMENTS, put_evaluation
 
@@ -35,9 +37,9 @@ def update_allocations(
     """
     columns, allocs = state.allocs.columns, state.allocs
     statuses: dict[int, int] = {}
-    rows_of = allocs.rows_of([update.alloc_id for update in command.updates])
-    for update, row in zip(command.updates, rows_of):
-        if row is None or update.client_status not in _STATUSES:
+    rows_of = allocs.rows_of([update.alloc_id for update in command.updates]).tolist()
+    for update, row in zip(command.updates, rows_of, strict=True):
+        if row == NO_ROW or update.client_status not in _STATUSES:
             continue
         if row not in statuses:
             columns.touch(row)
@@ -51,9 +53,12 @@ def update_allocations(
         client = np.fromiter(statuses.values(), dtype=np.uint8, count=len(statuses))
         accounts.move(state, rows, context, client=client)
         context.changed("allocs", "AllocationUpdated", rows=rows)
+    count = len(statuses)
+    if command.packed is not None:
+        count += take_packed(state, command.packed, context)
     for evaluation in command.evaluations:
         put_evaluation(state, evaluation, context)
-    return CommandResult(value=len(statuses))
+    return CommandResult(value=count)
 
 
 def _take(state: "State", row: int, update: AllocUpdate, context: "Context") -> None:

@@ -1,6 +1,7 @@
 """Frames: whatever the network does to the bytes, frames come out whole or not at all."""
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -125,3 +126,21 @@ def test_a_frame_of_another_shape_is_refused(body: object) -> None:
     payload = msgspec.msgpack.encode(body)
     with pytest.raises(FrameError, match="undecodable frame"):
         FrameReader(expects_preface=False).feed(len(payload).to_bytes(4, "big") + payload)
+
+
+def test_long_bodies_are_decoded_into_their_type() -> None:
+    """A body that is not of the type comes as plain values: who takes the call refuses it."""
+
+    class Report(msgspec.Struct):
+        updates: list[int]
+
+    bodies = {"Node.Update": msgspec.msgpack.Decoder(Report)}
+
+    def read(method: str, body: Any) -> Any:
+        data = encode_frame(FrameKind.CALL, 1, method, body)
+        (frame,) = FrameReader(expects_preface=False, bodies=bodies).feed(bytes(data))
+        return frame.body
+
+    assert read("Node.Update", {"updates": [1, 2]}) == Report([1, 2])
+    assert read("Node.Update", {"updates": "many"}) == {"updates": "many"}
+    assert read("Node.Hello", {"updates": [1, 2]}) == {"updates": [1, 2]}
