@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 TABLE: Final = "claims"
 FORMER_KEPT: Final = 8
+AUTHORITY_TABLE: Final = "authority"
+_OWN: Final = "own"
+_COUNTER_BITS: Final = 32
 
 
 class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -35,11 +38,19 @@ class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
     job_id: str
     uid: str
     home: str  # datacenter id
-    epoch: int  # of this authority: raised by each new claim, never reused
+    epoch: int  # generation << 32 | counter: raised by each new claim, never reused
     origin: str = ""  # region whose claim this one follows; "" = it is the first
+    regions: tuple[str, ...] = ()  # others that may run a part of it
     created_us: int = 0  # log time
     former: tuple[str, ...] = ()  # uids that the home gave up for this one: never again
     is_closed: bool = False
+
+
+class Authority(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where the epochs of this datacenter's claims stand."""
+
+    generation: int = 0  # raised by whoever takes over the authority: larger goes before smaller
+    counter: int = 0  # claims made so far; kept when the generation rises
 
 
 class CreateClaim(Command):
@@ -54,6 +65,16 @@ class CloseClaim(Command):
     namespace: str
     job_id: str
     uid: str
+
+
+class ExtendClaim(Command):
+    """The home wants parts of the job elsewhere, in `region` too if it is another one."""
+
+    namespace: str
+    job_id: str
+    uid: str
+    home: str
+    region: str
 
 
 def claim_key(namespace: str, job_id: str) -> str:
@@ -75,8 +96,27 @@ def open_claims(state: "State") -> Iterator[Claim]:
     return (claim for claim in claims_of(state).values() if not claim.is_closed)
 
 
+def epoch_of(generation: int, counter: int) -> int:
+    """Return an epoch as one number: the generation decides, then the counter."""
+    return generation << _COUNTER_BITS | counter
+
+
+def generation_of(epoch: int) -> int:
+    return epoch >> _COUNTER_BITS
+
+
+def authority_of(state: "State") -> Authority:
+    """Return where the epochs of this datacenter's log stand."""
+    known: Authority | None = state.table(AUTHORITY_TABLE).get(_OWN)
+    return known if known is not None else Authority()
+
+
 def next_epoch(state: "State") -> int:
-    return 1 + max((claim.epoch for claim in claims_of(state).values()), default=0)
+    """Take the next epoch: for handlers only."""
+    known = authority_of(state)
+    counter = known.counter + 1
+    state.table(AUTHORITY_TABLE).put(_OWN, msgspec.structs.replace(known, counter=counter))
+    return epoch_of(known.generation, counter)
 
 
 def create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
@@ -122,6 +162,44 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
     return CommandResult(value={"Home": command.home, "Epoch": epoch})
 
 
+def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> CommandResult:
+    """Let a job have parts in another region. `value`: {Epoch, Regions}.
+
+    The first time a job of the authority's own datacenter gets its claim by this: until
+    then the job record alone said whose the name is.
+    """
+    if not state.is_authority:
+        text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
+        return CommandResult(error=f"{text}: try again shortly", status=503)
+    claims = claims_of(state)
+    key = claim_key(command.namespace, command.job_id)
+    known = claims.get(key)
+    if known is None or known.is_closed or known.uid != command.uid:
+        own = state.jobs.get(command.namespace, command.job_id)
+        is_own = command.home == state.datacenter_id and own is not None
+        if not is_own or own is None or own.uid != command.uid:
+            return CommandResult(error=f"no claim of job {command.job_id!r} is its own", status=409)
+        former = (*known.former, known.uid)[-FORMER_KEPT:] if known is not None else ()
+        known = Claim(
+            namespace=command.namespace,
+            job_id=command.job_id,
+            uid=command.uid,
+            home=command.home,
+            epoch=next_epoch(state),
+            created_us=context.time_us,
+            former=former,
+        )
+        context.changed("claims", "ClaimCreated", command.job_id, command.namespace)
+    elif known.home != command.home:
+        return _taken(known.home, command.job_id)
+    regions = known.regions
+    if command.region not in ("", state.region, *regions):
+        regions = (*regions, command.region)
+        context.changed("claims", "ClaimExtended", command.job_id, command.namespace)
+    claims.put(key, msgspec.structs.replace(known, regions=regions))
+    return CommandResult(value={"Epoch": known.epoch, "Regions": list(regions)})
+
+
 def close_claim(state: "State", command: CloseClaim, context: "Context") -> CommandResult:
     """Give a name up. Another uid's claim of the name is left alone."""
     claims = claims_of(state)
@@ -154,5 +232,7 @@ def _taken(home: str, job_id: str) -> CommandResult:
 
 
 register_table(TABLE, Claim)
+register_table(AUTHORITY_TABLE, Authority)
 register_handler(CreateClaim, create_claim)
 register_handler(CloseClaim, close_claim)
+register_handler(ExtendClaim, extend_claim)

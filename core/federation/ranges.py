@@ -7,7 +7,7 @@ it holds nothing is left out, so equal sets are equal dicts. All functions retur
 A job of 100,000 instances over five datacenters is a handful of pairs, so plain loops do.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 Ranges = tuple[tuple[int, int], ...]
 Indices = dict[str, Ranges]
@@ -97,7 +97,7 @@ def each(a: Ranges) -> Iterator[int]:
 # --- a set for each group of a job --------------------------------------------------------
 
 
-def indices(sets: dict[str, Iterable[tuple[int, int]]]) -> Indices:
+def indices(sets: Mapping[str, Iterable[tuple[int, int]]]) -> Indices:
     """Return these sets in their one form, by group in order of name."""
     made = {group: ranges(sets[group]) for group in sorted(sets)}
     return {group: found for group, found in made.items() if found}

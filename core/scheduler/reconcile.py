@@ -134,9 +134,10 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
     job, update = view.job, strategy_of(view.job, group)
     if job is None or update is None or not update.max_parallel:
         return None
+    most = _parallel_here(view, group, update.max_parallel)
     deployment = view.deployment
     if deployment is None or deployment.job_version != (job.version or 0):
-        return update.max_parallel
+        return most
     if deployment.status in (DeploymentStatus.FAILED, DeploymentStatus.PAUSED):
         return 0
     rows = view.rows
@@ -145,7 +146,15 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
     if (rows.health[ours] == 0).any():
         return 0
     ours &= is_live(view)
-    return max(0, update.max_parallel - int((rows.health[ours] < 0).sum()))
+    return max(0, most - int((rows.health[ours] < 0).sum()))
+
+
+def _parallel_here(view: JobView, group: TaskGroup, max_parallel: int) -> int:
+    """Return this datacenter's part of `max_parallel`: as large as its share, at least one."""
+    count = 1 if group.count is None else group.count
+    if not view.indices or not count:
+        return max_parallel
+    return max(1, max_parallel * len(wanted_indices(view, group)) // count)
 
 
 def strategy_of(job: Job | None, group: TaskGroup | None) -> UpdateStrategy | None:
@@ -275,6 +284,8 @@ class _GroupReconciler:
         for row in current.tolist():
             kept += self._decide(row, [])
         lacking = self._canaries - current.size
+        if view.indices:  # beyond a share the indices are another datacenter's
+            lacking = min(lacking, wanted.size - current.size)
         if lacking > 0 and self._may_grow():
             changes.canaries = free_indices(wanted, rows.index[current], lacking)
         return np.array(kept, np.int64)

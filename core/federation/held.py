@@ -1,0 +1,113 @@
+"""What of a job this datacenter holds, read off its allocations.
+
+An index is held until a client has said that its task ended. A lost allocation is one of a
+node that went silent: its process may run on, so it is held as long as the node is neither
+back nor purged.
+"""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from core.federation import ranges
+from core.federation.ranges import Indices
+from core.model.allocation import ClientStatus, Desired
+from core.model.evaluation import EvalStatus
+from core.model.job import Job
+from core.state.allocs import FLAG_CANARY, HELD, Rows
+from core.state.jobs import JobRecord
+
+if TYPE_CHECKING:
+    from core.state.state import State
+
+EVERY_NODE: Final = ("system", "sysbatch")  # job types whose instances are the nodes'
+_RUNS_ONCE: Final = ("batch", "sysbatch")
+
+
+class Held(NamedTuple):
+    """What the allocations of one job here say."""
+
+    busy: Indices  # may still run
+    running: Indices
+    blocked: Indices  # wanted here, and no room
+    blocked_since_us: int
+    live: int  # wanted here and not done
+
+
+def is_everywhere(job: Job) -> bool:
+    """Whether an instance runs on every node: then a share is no set of indices."""
+    return job.type in EVERY_NODE
+
+
+def held(state: "State", uid: str, accepts: Indices, place: int) -> Held:
+    """Return what of a job is held here.
+
+    Args:
+        accepts: What is to run here.
+        place: Of a system job, the index that stands for all its instances here; else -1.
+    """
+    record = state.jobs.by_uid(uid)
+    if record is None:
+        return Held({}, {}, {}, 0, ranges.size(accepts))
+    busy: Indices = {}
+    running: Indices = {}
+    done: Indices = {}
+    client = state.allocs.columns.client
+    for group in record.groups:
+        rows = state.allocs.rows_of_job(record.ordinal, group)
+        rows = rows[state.allocs.columns.flags[rows] & FLAG_CANARY == 0]
+        if not len(rows):
+            continue
+        wanted = state.allocs.columns.desired[rows] == Desired.RUN
+        is_busy = HELD[client[rows]] | _may_run_on(state, rows)
+        busy |= {group: _indices(state, rows[is_busy], place)}
+        is_running = wanted & (client[rows] == ClientStatus.RUNNING)
+        running |= {group: _indices(state, rows[is_running], place)}
+        if record.job.type in _RUNS_ONCE:
+            is_done = wanted & (client[rows] == ClientStatus.COMPLETE)
+            done |= {group: _indices(state, rows[is_done], -1)}
+    busy, running, done = ranges.indices(busy), ranges.indices(running), ranges.indices(done)
+    since_us = _blocked_since_us(state, record)
+    blocked: Indices = {}
+    if since_us and place < 0:
+        blocked = ranges.without(ranges.without(accepts, busy), done)
+    if is_everywhere(record.job):
+        live = 0 if record.is_stopped else state.jobs.live(record)
+    else:
+        live = ranges.size(ranges.without(accepts, done))
+    return Held(busy, running, blocked, since_us if blocked else 0, live)
+
+
+def _may_run_on(state: "State", rows: Rows) -> npt.NDArray[np.bool_]:
+    """Return which rows were given up as lost on a node that is not back yet."""
+    columns, nodes = state.allocs.columns, state.nodes
+    lost: npt.NDArray[np.bool_] = columns.client[rows] == ClientStatus.LOST
+    for at in np.flatnonzero(lost).tolist():
+        node = int(columns.node[rows[at]])
+        lost[at] = nodes.record(node) is not None and not nodes.is_ready[node]
+    return lost
+
+
+def _indices(state: "State", rows: Rows, place: int) -> ranges.Ranges:
+    if place >= 0:
+        return ((place, place + 1),) if len(rows) else ranges.NONE
+    found = np.unique(state.allocs.columns.index[rows])
+    if not len(found):
+        return ranges.NONE
+    cuts = np.flatnonzero(np.diff(found) > 1)
+    lows = found[np.concatenate(([0], cuts + 1))].tolist()
+    highs = (found[np.concatenate((cuts, [len(found) - 1]))] + 1).tolist()
+    return tuple(zip(lows, highs, strict=True))
+
+
+def _blocked_since_us(state: "State", record: JobRecord) -> int:
+    """Return since when an evaluation of the job waits for room, 0 when none does."""
+    if record.is_purged or not state.evals.open_count(record.namespace, record.id):
+        return 0
+    waiting = [
+        one.create_time_ns // 1000
+        for one in state.evals.of_job(record.namespace, record.id)
+        if one.status == EvalStatus.BLOCKED
+    ]
+    return min(waiting, default=0)
