@@ -83,6 +83,11 @@ class BenchFailed(Exception):
     """What was measured can't be trusted; the text says why."""
 
 
+def note(text: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(f"{time.strftime('%X')} {text}", file=sys.stderr, flush=True)
+
+
 # --- commits ----------------------------------------------------------------------------
 
 
@@ -112,6 +117,7 @@ def commits(quorum: Quorum, sizes: dict[str, Any]) -> dict[str, float]:
         figures[f"commits_per_s_{shape.name}"] = best["CommitsPerSecond"]
         figures[f"p50_ms_{shape.name}"] = best["Milliseconds"]["P50"]
         figures[f"p99_ms_{shape.name}"] = best["Milliseconds"]["P99"]
+        note(f"{shape.name}: {best['CommitsPerSecond']}/s")
         wait_until_equal(quorum, leader)
     leader = quorum.wait_ready()
     load = {"size": 200, "window": 256, "rate": sizes["rate"]}
@@ -166,6 +172,8 @@ def failovers(quorum: Quorum, count: int) -> list[float]:
         leader.stop(signal.SIGKILL)
         took.append(first_accepted(survivors, f"failover-{number}") - began)
         leader.start()
+        if (number + 1) % 20 == 0:
+            note(f"{number + 1} of {count} failovers, the longest {max(took):.2f} s")
     return took
 
 
@@ -326,6 +334,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="serai-bench-", dir=given.dir) as name:
             folder = Path(name)
             for prefix, engine in ENGINES.items():
+                note(f"engine {engine}")
                 found = run_engine(folder, engine, sizes)
                 figures |= {f"{prefix}{key}": value for key, value in found.items()}
             threshold = f"raft_snapshot_threshold = {SNAPSHOT_ENTRIES}"
