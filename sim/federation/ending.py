@@ -1,0 +1,165 @@
+"""Checks after the last fault, when five quiet minutes have passed.
+
+write lost        what was acknowledged last stands, unless a later write took its place
+refused write     what was refused outright never took effect
+never settled     wanted equals running: each index once, as far as there is room
+homeless share    what runs belongs to a job that some datacenter is the home of
+authority         one per region
+claim             a name's claim and its home agree
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from core.state.jobs import JobRecord
+from sim.federation.clients import SLOT_CPU, ProcessKey
+from sim.federation.watch import free_slots
+from sim.federation.workload import GROUP, NAMESPACE, Fate, Kind, Operation, Workload
+from sim.federation.world import World
+
+if TYPE_CHECKING:
+    from sim.federation.datacenter import Datacenter
+
+_GONE: Final = "gone"
+_Value = str | int | bool | None
+
+
+class Ending:
+    """Judges one world at its end."""
+
+    def __init__(self, world: World, workload: Workload) -> None:
+        self._world, self._workload = world, workload
+        self._watch = world.watch
+
+    def check(self) -> None:
+        """Look at everything once.
+
+        Raises:
+            Violation: With the first promise that does not hold.
+        """
+        self._check_authorities()
+        homes: dict[str, tuple[Datacenter, JobRecord]] = {}
+        for name in self._workload.names:
+            found = self._home_of(name)
+            if found is not None:
+                homes[name] = found
+            if (NAMESPACE, name) not in self._watch.excused:
+                self._check_writes(name, found[1] if found else None)
+        self._check_processes(homes)
+
+    def _home_of(self, name: str) -> "tuple[Datacenter, JobRecord] | None":
+        """Return where the job of a name lives: in the region of its users, or beyond."""
+        for datacenter in self._world.datacenters.values():
+            known = self._watch.allowed.get((datacenter.id, (NAMESPACE, name)))
+            if known is not None and known.is_home:
+                record = datacenter.state.jobs.get(NAMESPACE, name)
+                assert record is not None
+                return datacenter, record
+        return None
+
+    def _check_authorities(self) -> None:
+        for region in sorted({one.region for one in self._world.datacenters.values()}):
+            holders = [one for one in self._world.region(region) if one.state.is_authority]
+            if len(holders) != 1:
+                titles = ", ".join(one.title for one in holders) or "nobody"
+                self._watch.fail("authority", f"region {region} has {titles}")
+
+    # --- what was acknowledged ------------------------------------------------------------------
+
+    def _check_writes(self, name: str, record: JobRecord | None) -> None:
+        """Each field holds what some write wrote that no acknowledged one came after."""
+        operations = [one for one in self._workload.operations if one.name == name]
+        mark: _Value = _GONE
+        count: _Value = _GONE
+        is_stopped: _Value = _GONE
+        if record is not None:
+            mark = (record.job.meta or {}).get("mark")
+            groups = record.job.task_groups or []
+            count = next((one.count for one in groups if one.name == GROUP), None)
+            is_stopped = record.is_stopped
+        fields: tuple[tuple[str, _Value, Callable[[Operation], _Value]], ...] = (
+            ("mark", mark, _mark_after),
+            ("count", count, _count_after),
+            ("stopped", is_stopped, _stopped_after),
+        )
+        for field_name, value, after in fields:
+            self._check_field(name, operations, field_name, value, after)
+        refused = [one for one in operations if one.fate is Fate.REFUSED and one.mark == mark]
+        if refused:
+            self._watch.fail("refused write", f"it took effect: {refused[0]}")
+
+    def _check_field(
+        self, name: str, operations: list[Operation], field_name: str, value: _Value,
+        after: Callable[[Operation], _Value],
+    ) -> None:  # fmt: skip
+        writes = [
+            one for one in operations if after(one) is not None and one.fate is not Fate.REFUSED
+        ]
+        newest = max((one.call_us for one in writes if one.fate is Fate.DONE), default=-1)
+        if newest < 0 and value == _GONE:
+            return
+        if any(after(one) == value and one.return_us >= newest for one in writes):
+            return
+        story = "; ".join(str(one) for one in writes[-6:])
+        self._watch.fail("write lost", f"{name}: {field_name} is {value!r} after {story}")
+
+    # --- what runs ------------------------------------------------------------------------------
+
+    def _check_processes(self, homes: "dict[str, tuple[Datacenter, JobRecord]]") -> None:
+        running = self._watch.running()
+        wanted: dict[ProcessKey, str] = {}
+        for name, (_, record) in homes.items():
+            for group in record.job.task_groups or []:
+                count = 0 if record.is_stopped else group.count or 0
+                for index in range(count):
+                    wanted[ProcessKey(record.uid, group.name, index)] = name
+        for process, places in sorted(running.items()):
+            title = self._world.datacenters[places[0]].title
+            name = self._watch.uids.get(process.uid, ("", "?"))[1]
+            text = f"{name} {process.group}[{process.index}] of {process.uid[:8]} in {title}"
+            if process not in wanted:
+                uids = {record.uid for _, record in homes.values()}
+                is_homeless = process.uid not in uids
+                self._watch.fail("homeless share" if is_homeless else "never settled",
+                                 f"{text} runs and is not wanted")  # fmt: skip
+            if len(places) > 1:
+                self._watch.fail("never settled", f"{text} runs in {len(places)} datacenters")
+        for name, (home, record) in homes.items():
+            missing = [key for key in wanted if key.uid == record.uid and key not in running]
+            if missing:
+                self._check_room(name, home, missing)
+
+    def _check_room(self, name: str, home: "Datacenter", missing: list[ProcessKey]) -> None:
+        """Whatever does not run has no room where it may go."""
+        for datacenter in self._places(name, home):
+            free = free_slots(datacenter, SLOT_CPU)
+            if free:
+                self._watch.fail(
+                    "never settled",
+                    f"{name}, home {home.title}: {len(missing)} instances don't run, "
+                    f"{datacenter.title} has room for {free}",
+                )
+        self._world.situations["no room anywhere"] += 1
+
+    def _places(self, name: str, home: "Datacenter") -> "list[Datacenter]":
+        return [home]
+
+
+def _mark_after(operation: Operation) -> _Value:
+    if operation.kind is Kind.REGISTER:
+        return operation.mark
+    return _GONE if operation.kind is Kind.PURGE else None
+
+
+def _count_after(operation: Operation) -> _Value:
+    if operation.kind in (Kind.REGISTER, Kind.SCALE):
+        return operation.count
+    return _GONE if operation.kind is Kind.PURGE else None
+
+
+def _stopped_after(operation: Operation) -> _Value:
+    if operation.kind is Kind.REGISTER:
+        return False
+    if operation.kind is Kind.STOP:
+        return True
+    return _GONE if operation.kind is Kind.PURGE else None

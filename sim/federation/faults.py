@@ -1,0 +1,219 @@
+"""What goes wrong between and in the datacenters of a seed, drawn from it.
+
+Each seed has a mixture of its own (a few kinds often, others never), so that rare
+combinations last long enough to matter. Faults come and go until `stop`.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sim.federation.world import S
+
+if TYPE_CHECKING:
+    from sim.federation.datacenter import Datacenter
+    from sim.federation.world import World
+
+NAMES: Final = (
+    "message lost",
+    "message duplicated",
+    "message delayed",
+    "message reordered",
+    "message held up for long",
+    "message cut off",
+    "one-way cut",
+    "partition: one alone",
+    "partition: one region",
+    "partition: two sides",
+    "partition: bridge",
+    "partition: ring",
+    "partition: any links",
+    "datacenter crash",
+    "leader changed: writes committed unheard",
+    "leader changed: writes lost",
+    "leader changed: the old one unaware",
+    "leader changed: state restored",
+    "slow commits",
+    "nodes hear late",
+    "process late",
+    "process failed",
+    "clock rates apart by 1%",
+    "wall clocks hours apart",
+    "wall clock leaps",
+    "lying digest",
+)
+PACES_US: Final = ((500_000, 6 * S), (1 * S, 12 * S), (3 * S, 25 * S))
+DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
+HOUR_US: Final = 3600 * S
+LEAP_MAX_US: Final = 16 * HOUR_US
+CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
+
+
+class Faults:
+    """The adversary of one world."""
+
+    def __init__(self, world: "World", rng: random.Random) -> None:
+        self.world = world
+        self._rng = rng
+        self._is_active = True
+        kinds: list[tuple[Callable[[], None], int]] = [
+            (self._partition, 5),
+            (self._one_way, 3),
+            (self._slow_links, 2),
+            (self._heal, 5),
+            (self._crash, 2),
+            (self._change_leader, 7),
+            (self._slow_commits, 3),
+            (self._slow_nodes, 2),
+            (self._fail_process, 2),
+            (self._leap, 1),
+            (self._lie, 1),
+        ]
+        self._kinds, self._weights = [], []
+        for kind, weight in kinds:
+            if kind == self._heal or rng.random() < 0.65:
+                self._kinds.append(kind)
+                self._weights.append(weight * rng.choice((1, 1, 3)))
+        self._pace_us = rng.choice(PACES_US)
+        world.loss = rng.choice((0.0, 0.0, 0.02, 0.15))
+        world.duplication = rng.choice((0.0, 0.1, 0.3))
+        world.straggling = rng.choice((0.0, 0.0, 0.03, 0.1))
+        world.delay_us = rng.choice(DELAYS_US)
+        self._set_clocks()
+        world.after(rng.randint(200_000, 4 * S), self._next)
+
+    def stop(self) -> None:
+        """No fault comes any more. Those that last are undone by `World.mend`."""
+        self._is_active = False
+
+    def _next(self) -> None:
+        if not self._is_active:
+            return
+        (kind,) = self._rng.choices(self._kinds, self._weights)
+        kind()
+        self.world.after(self._rng.randint(*self._pace_us), self._next)
+
+    def _anyone(self) -> "Datacenter":
+        return self._rng.choice([*self.world.datacenters.values()])
+
+    def _ids(self) -> list[str]:
+        return [*self.world.datacenters]
+
+    # --- network ----------------------------------------------------------------------
+
+    def _partition(self) -> None:
+        world, rng = self.world, self._rng
+        ids = self._ids()
+        rng.shuffle(ids)
+        half = max(1, len(ids) // 2)
+        shapes = ("one alone", "one region", "two sides", "bridge", "ring", "any links")
+        shape = rng.choice(shapes)
+        if shape == "one alone":
+            self._between(ids[:1], ids[1:])
+        elif shape == "one region":
+            region = self._anyone().region
+            inside = [one.id for one in world.region(region)]
+            outside = [one for one in ids if one not in inside]
+            if not outside:
+                return
+            self._between(inside, outside)
+        elif shape == "two sides":
+            self._between(ids[:half], ids[half:])
+        elif shape == "bridge":
+            # The one in the middle sees both sides, they don't see each other.
+            if len(ids) < 3:
+                return
+            self._between(ids[:half], ids[half + 1 :])
+        elif shape == "ring":
+            if len(ids) < 4:
+                return
+            for i, one in enumerate(ids):
+                for j, other in enumerate(ids):
+                    if min((i - j) % len(ids), (j - i) % len(ids)) > 1:
+                        world.cut[one, other] = None
+        else:
+            links = [(a, b) for a in ids for b in ids if a != b and rng.random() < 0.4]
+            world.cut.update(dict.fromkeys(links))
+        world.faults[f"partition: {shape}"] += 1
+
+    def _between(self, some: list[str], others: list[str]) -> None:
+        for one in some:
+            for other in others:
+                self.world.cut[one, other] = self.world.cut[other, one] = None
+
+    def _one_way(self) -> None:
+        """Whoever it hits is heard and hears nothing, or the other way round, or of one only."""
+        rng = self._rng
+        one = self._anyone().id
+        others = [other for other in self._ids() if other != one]
+        if rng.random() < 0.5:
+            others = [rng.choice(others)]
+        is_deaf = rng.random() < 0.5
+        for other in others:
+            self.world.cut[(other, one) if is_deaf else (one, other)] = None
+        self.world.faults["one-way cut"] += 1
+
+    def _slow_links(self) -> None:
+        one = self._anyone().id
+        extra_us = self._rng.choice((300_000, 2 * S, 9 * S))
+        for other in self._ids():
+            self.world.extra_delay_us[one, other] = extra_us
+            if self._rng.random() < 0.5:
+                self.world.extra_delay_us[other, one] = extra_us
+
+    def _heal(self) -> None:
+        self.world.heal_network()
+
+    # --- datacenters --------------------------------------------------------------------
+
+    def _crash(self) -> None:
+        one = self._anyone()
+        if one.servers[0].is_up:
+            self.world.faults["datacenter crash"] += 1
+            one.crash(self._rng.randint(1 * S, 40 * S))
+
+    def _change_leader(self) -> None:
+        one, rng, seen = self._anyone(), self._rng, self.world.faults
+        if one.leader is None:
+            return
+        is_committed = rng.random() < 0.6
+        unaware_us = rng.randint(50_000, 3 * S) if rng.random() < 0.25 else 0
+        is_restored = not unaware_us and rng.random() < 0.25
+        word = "committed unheard" if is_committed else "lost"
+        seen[f"leader changed: writes {word}"] += 1
+        seen["leader changed: the old one unaware"] += bool(unaware_us)
+        seen["leader changed: state restored"] += is_restored
+        one.change_leader(is_committed=is_committed, is_restored=is_restored, unaware_us=unaware_us)
+
+    def _slow_commits(self) -> None:
+        one = self._anyone()
+        one.commit_us = self._rng.choice(((1_000, 15_000), (100_000, 900_000), (1 * S, 6 * S)))
+        self.world.faults["slow commits"] += one.commit_us[0] > 1_000
+
+    def _slow_nodes(self) -> None:
+        one = self._anyone()
+        one.clients.lag_us = self._rng.choice(((5_000, 300_000), (1 * S, 12 * S)))
+        self.world.faults["nodes hear late"] += one.clients.lag_us[0] > 5_000
+
+    def _fail_process(self) -> None:
+        self.world.faults["process failed"] += self._anyone().clients.fail_one()
+
+    # --- clocks and gossip ----------------------------------------------------------------
+
+    def _set_clocks(self) -> None:
+        rng, world = self._rng, self.world
+        if rng.random() < 0.5:
+            for one in world.datacenters.values():
+                one.rate_ppm = rng.choice(CLOCK_PPM)
+            rates = {one.rate_ppm for one in world.datacenters.values()}
+            world.faults["clock rates apart by 1%"] += max(rates) - min(rates) == 10_000
+
+    def _leap(self) -> None:
+        """Leap ahead by hours or back by seconds; never so far that tokens look a day old."""
+        one = self._anyone()
+        if one.wall_offset_us < LEAP_MAX_US:
+            one.wall_offset_us += self._rng.choice((3 * HOUR_US, -5 * S))
+            self.world.faults["wall clock leaps"] += 1
+
+    def _lie(self) -> None:
+        self.world.lying[self._anyone().id] = None

@@ -1,0 +1,226 @@
+"""Checks that look on from outside: at each log's entries, and at the processes that run.
+
+Nothing here asks the federation what it believes. What a datacenter may run follows from
+the job records that its own log made, as the scheduler reads them; what it does run, from
+its nodes.
+
+    index twice       an index is authorised in one datacenter at a time (two under surge)
+    process twice     it runs in one datacenter at a time (two under surge)
+    two homes         one job of a name in a region
+    share went back   a datacenter never follows an older share than it did
+    token twice       a caller's write takes effect once
+    over-committed    no node holds more than it has
+    snapshot          a restored state equals the one it was taken of
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from core.federation.authority import DropClaims, YieldAuthority
+from core.federation.claims import CloseClaim, CreateClaim
+from core.state.commands import DeregisterJob, RecordCall, RegisterJob
+from core.state.result import Applied
+from core.state.state import State
+from sim.federation.clients import ProcessKey
+from sim.federation.world import S, World
+from sim.seeds import Violation
+
+if TYPE_CHECKING:
+    from sim.federation.datacenter import Datacenter
+
+Name = tuple[str, str]  # namespace, job id
+_WRITES: Final = (RegisterJob, DeregisterJob)
+
+
+class Allowed(NamedTuple):
+    """What one datacenter's log lets it run of a name."""
+
+    uid: str
+    indices: frozenset[tuple[str, int]]  # (group, index)
+    most: int  # datacenters that may run one index at a time
+    is_home: bool
+
+
+class Watch:
+    """Looks at one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.acknowledged = 0
+        self.excused: dict[Name, None] = {}  # claimed by two authorities before they met
+        self.allowed: dict[tuple[str, Name], Allowed] = {}  # by datacenter id
+        self.effects: dict[str, tuple[str, str]] = {}  # call id -> (datacenter, job id)
+        self.uids: dict[str, Name] = {}
+        self._by_index: dict[ProcessKey, dict[str, None]] = {}  # -> datacenters
+        self._processes: dict[ProcessKey, Counter[str]] = {}
+        self._most: dict[str, int] = {}  # by uid
+        world.watch = self
+
+    def fail(self, checker: str, text: str) -> None:
+        """Report a broken promise.
+
+        Raises:
+            Violation: Always.
+        """
+        raise Violation(checker, f"at {self.world.now_us / S:.3f} s: {text}")
+
+    # --- the logs ---------------------------------------------------------------------------
+
+    def on_entry(
+        self, datacenter: "Datacenter", commands: list[Any], call: RecordCall | None,
+        applied: Applied,
+    ) -> None:  # fmt: skip
+        """An entry was applied in a datacenter."""
+        names: dict[Name, None] = {}
+        has_allocs = False
+        for change in applied.changes:
+            if change.table == "jobs":
+                names[change.namespace, change.key] = None
+            has_allocs |= change.table == "allocs"
+        for name in names:
+            self._look_at(datacenter, name)
+        if call is not None and not applied.is_repeat:
+            self._note_effects(datacenter, commands, call, applied)
+        if has_allocs:
+            self._check_nodes(datacenter)
+        self.world.situations["repeated token answered"] += applied.is_repeat
+        if not applied.is_repeat:
+            self._note_situations(commands, applied)
+
+    def _look_at(self, datacenter: "Datacenter", name: Name) -> None:
+        """Compare what a datacenter may run of a name with what all others may."""
+        before = self.allowed.pop((datacenter.id, name), None)
+        now = self._allowed_by(datacenter.state, name)
+        if before is not None:
+            gone = before.indices
+            if now is not None and now.uid == before.uid:
+                gone = gone - now.indices
+            for group, index in gone:
+                self._by_index[ProcessKey(before.uid, group, index)].pop(datacenter.id, None)
+        if now is None:
+            return
+        self.allowed[datacenter.id, name] = now
+        self.uids[now.uid] = name
+        self._most[now.uid] = max(now.most, self._most.get(now.uid, 1))
+        for group, index in sorted(now.indices):
+            holders = self._by_index.setdefault(ProcessKey(now.uid, group, index), {})
+            holders[datacenter.id] = None
+            if len(holders) > self._most[now.uid]:
+                titles = ", ".join(self.world.datacenters[one].title for one in holders)
+                self.fail("index twice", f"{name[1]} {group}[{index}] of {now.uid[:8]}: {titles}")
+        if now.is_home:
+            self._check_homes(datacenter, name, now)
+
+    def _allowed_by(self, state: State, name: Name) -> Allowed | None:
+        record = state.jobs.get(*name)
+        if record is None:
+            return None
+        policy = record.job.federation
+        most = 2 if policy is not None and policy.partition == "surge" else 1
+        counts = {one.name: one.count or 0 for one in record.job.task_groups or []}
+        indices = frozenset(
+            (group, index)
+            for group, ranges in record.share().items()
+            for low, high in ranges
+            for index in range(low, min(high, counts.get(group, 0)))
+            if not record.is_stopped
+        )
+        return Allowed(record.uid, indices, most, is_home=True)
+
+    def _check_homes(self, datacenter: "Datacenter", name: Name, now: Allowed) -> None:
+        """One name, one job, in all datacenters of a region."""
+        if name in self.excused:
+            return
+        for other in self.world.region(datacenter.region):
+            known = self.allowed.get((other.id, name))
+            if other is datacenter or known is None or not known.is_home:
+                continue
+            self.fail(
+                "two homes",
+                f"{name[1]}: {datacenter.title} has {now.uid[:8]}, {other.title} has "
+                f"{known.uid[:8]}",
+            )
+
+    def _note_effects(
+        self, datacenter: "Datacenter", commands: list[Any], call: RecordCall, applied: Applied
+    ) -> None:
+        for command, result in zip(commands, applied.results, strict=True):
+            if not isinstance(command, _WRITES) or result.is_error:
+                continue
+            job_id = command.job.id if isinstance(command, RegisterJob) else command.job_id
+            before = self.effects.get(call.call_id)
+            if before is not None:
+                text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
+                self.fail("token twice", f"{text}before in {before[0]}: token {call.call_id}")
+            self.effects[call.call_id] = (datacenter.title, job_id or "")
+
+    def _check_nodes(self, datacenter: "Datacenter") -> None:
+        """No node shall run more than it has room for, by the allocations alone.
+
+        What is to stop makes room at once: its successor waits for it at the node.
+        """
+        state = datacenter.state
+        allocs, columns = state.allocs, state.allocs.columns
+        rows = allocs.rows()
+        rows = rows[allocs.is_live(rows)]
+        used: dict[int, int] = {}
+        for row, cpu in zip(rows.tolist(), allocs.asks(rows)[:, 0].tolist(), strict=True):
+            node = int(columns.node[row])
+            used[node] = used.get(node, 0) + cpu
+        capacity = state.nodes.cpu_capacity
+        for node, cpu in used.items():
+            if cpu > int(capacity[node]):
+                have = int(capacity[node])
+                self.fail("over-committed", f"{datacenter.title}: {cpu} MHz on a node of {have}")
+
+    def on_restored(self, datacenter: "Datacenter", restored: State) -> None:
+        if restored.hash() != datacenter.state.hash():
+            self.fail("snapshot", f"{datacenter.title}: the restored state differs")
+
+    def _note_situations(self, commands: list[Any], applied: Applied) -> None:
+        seen = self.world.situations
+        for command, result in zip(commands, applied.results, strict=True):
+            if isinstance(command, CreateClaim):
+                seen["claim race lost"] += "is taken" in result.error
+                seen["claim refused after it was given up"] += "given up" in result.error
+                seen["claim refused by no authority"] += result.status == 503
+            elif isinstance(command, CloseClaim):
+                seen["claim closed"] += not result.is_error
+            elif isinstance(command, YieldAuthority):
+                seen["authority yielded"] += 1
+            elif isinstance(command, DropClaims):
+                seen["claims handed over"] += len(command.claims)
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def on_started(self, datacenter: "Datacenter", process: ProcessKey) -> None:
+        running = self._processes.setdefault(process, Counter())
+        running[datacenter.id] += 1
+        places = [one for one, count in running.items() if count]
+        if len(places) > self._most.get(process.uid, 1):
+            titles = ", ".join(self.world.datacenters[one].title for one in places)
+            name = self.uids.get(process.uid, ("", "?"))[1]
+            self.fail(
+                "process twice",
+                f"{name} {process.group}[{process.index}] of {process.uid[:8]} runs in {titles}",
+            )
+
+    def on_ended(self, datacenter: "Datacenter", process: ProcessKey) -> None:
+        self._processes[process][datacenter.id] -= 1
+
+    def running(self) -> dict[ProcessKey, list[str]]:
+        """Return the datacenters in which each process runs."""
+        return {
+            process: [one for one, count in places.items() if count]
+            for process, places in self._processes.items()
+            if any(places.values())
+        }
+
+
+def free_slots(datacenter: "Datacenter", slot_cpu: int) -> int:
+    """Return how many more instances the nodes of a datacenter have room for."""
+    nodes = datacenter.state.nodes
+    room = np.maximum(nodes.cpu_capacity - nodes.cpu_used, 0) // slot_cpu
+    return int(room[np.flatnonzero(nodes.is_ready)].sum())

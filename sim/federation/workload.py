@@ -1,0 +1,266 @@
+"""What users do: they register, scale, stop and purge a few names, from anywhere.
+
+Each user looks after one name, and two at times after the same. A user who gets no answer
+repeats the request with its token, there or at another datacenter, or gives up. What was
+answered is kept, to be held against the end (`ending.py`).
+"""
+
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from core.model.job import (
+    EphemeralDisk,
+    FederationPolicy,
+    Job,
+    ReschedulePolicy,
+    Resources,
+    SpilloverPolicy,
+    Task,
+    TaskGroup,
+    UpdateStrategy,
+)
+from core.model.query import Answer, Query
+from sim.federation.clients import SLOT_CPU, SLOT_MEMORY
+from sim.federation.datacenter import Datacenter
+from sim.federation.world import BEGIN_US, S, World
+
+NAMESPACE: Final = "default"
+GROUP: Final = "web"
+PATIENCE_US: Final = (2 * S, 25 * S)
+PAUSE_US: Final = (300_000, 15 * S)
+_NS: Final = 1_000_000_000
+
+
+class Kind(StrEnum):
+    REGISTER = "register"
+    SCALE = "scale"
+    STOP = "stop"
+    PURGE = "purge"
+
+
+class Fate(StrEnum):
+    UNKNOWN = "unknown"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Operation:
+    """One thing that a user wanted. Times are the world's."""
+
+    kind: Kind
+    name: str
+    mark: str  # of a register: unique; the job carries it
+    count: int
+    call_us: int
+    token: str
+    fate: Fate = Fate.UNKNOWN
+    return_us: int = 1 << 62
+    answer: str = ""
+    unanswered: int = 0  # tries that nothing was heard of, or an error that says nothing
+
+    def __str__(self) -> str:
+        text = f"{self.kind}({self.name}, {self.count}) {self.mark} at {self.call_us / S:.3f} s"
+        return f"{text}: {self.fate} {self.answer[:120]}"
+
+
+@dataclass(slots=True)
+class NameRules:
+    """What is fixed for a name: where it may go, and how it is handled under partition."""
+
+    name: str
+    region: str  # that its users register it in
+    spillover: tuple[str, ...]
+    after_us: int
+    datacenters: tuple[str, ...]
+    partition: str
+
+
+@dataclass
+class Workload:
+    """The users of one world and what came of their requests."""
+
+    world: World
+    rng: random.Random
+    names: dict[str, NameRules] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    is_over: bool = False
+    _count: int = 0
+
+    def begin(self) -> None:
+        rng = self.rng
+        regions = sorted({one.region for one in self.world.datacenters.values()})
+        for number in range(rng.randint(2, 4)):
+            self.names[f"job{number}"] = self._rules(f"job{number}", regions)
+        for rules in self.names.values():
+            for _ in range(rng.choice((1, 1, 2))):
+                self.world.after(rng.randrange(3 * S), partial(self._act, rules))
+
+    def _rules(self, name: str, regions: list[str]) -> NameRules:
+        rng = self.rng
+        region = rng.choice(regions)
+        others = [one for one in regions if one != region]
+        rng.shuffle(others)
+        spillover: tuple[str, ...] = ()
+        if others and rng.random() < 0.5:
+            spillover = (*others[:1], "*") if rng.random() < 0.5 else tuple(others[:2])
+        return NameRules(
+            name=name,
+            region=region,
+            spillover=spillover,
+            after_us=rng.choice((2, 10, 30)) * S,
+            datacenters=("*",) if rng.random() < 0.8 else ("dc0", "dc1"),
+            partition="surge" if rng.random() < 0.3 else "hold",
+        )
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def _act(self, rules: NameRules) -> None:
+        if self.is_over:
+            return
+        rng = self.rng
+        kinds = (Kind.REGISTER, Kind.SCALE, Kind.STOP, Kind.PURGE)
+        (kind,) = rng.choices(kinds, (5, 4, 1, 1))
+        operation = Operation(
+            kind=kind,
+            name=rules.name,
+            mark=f"m{self._next()}" if kind is Kind.REGISTER else "",
+            count=rng.choice((0, 1, 2, 3, 4, 6, 8)) if kind is Kind.SCALE else rng.randint(1, 7),
+            call_us=self.world.now_us,
+            token=f"{rng.getrandbits(128):032x}",
+        )
+        self.operations.append(operation)
+        self._try(operation, rules, self._somewhere(rules), tries=rng.choice((1, 2, 4)))
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _somewhere(self, rules: NameRules) -> Datacenter:
+        rng, world = self.rng, self.world
+        if rng.random() < 0.85:
+            return rng.choice([*world.region(rules.region)])
+        return rng.choice([*world.datacenters.values()])
+
+    def _try(self, operation: Operation, rules: NameRules, at: Datacenter, *, tries: int) -> None:
+        """Send it; when no answer comes, send it again or give up."""
+        world, rng = self.world, self.rng
+        is_settled = False
+
+        def settle() -> bool:
+            nonlocal is_settled
+            before, is_settled = is_settled, True
+            return not before
+
+        def respond(answer: Answer) -> None:
+            self._note(operation, answer)
+            if settle():
+                proceed(is_answered=answer.status < 500)
+
+        def give_up() -> None:
+            if settle():
+                proceed(is_answered=False)
+
+        def proceed(*, is_answered: bool) -> None:
+            if self.is_over:
+                return
+            if not is_answered and tries > 1 and operation.fate is not Fate.DONE:
+                world.situations["request repeated with its token"] += 1
+                place = at if rng.random() < 0.5 else self._somewhere(rules)
+                delay_us = rng.choice((200_000, 3 * S))
+                again = partial(self._try, operation, rules, place, tries=tries - 1)
+                world.after(delay_us, again)
+            else:
+                world.after(rng.randint(*PAUSE_US), lambda: self._act(rules))
+
+        hosts = [host for host in at.servers if host.is_up]
+        operation.unanswered += bool(hosts)
+        world.after(rng.randint(*PATIENCE_US), give_up)
+        if hosts:
+            rng.choice(hosts).on_query(self._query(operation, rules), respond)
+
+    def _note(self, operation: Operation, answer: Answer) -> None:
+        """Keep what an answer says; a server error says nothing of what took effect."""
+        operation.answer = f"{answer.status} {answer.error}".strip()
+        if not answer.is_error:
+            if operation.fate is not Fate.DONE:
+                self.world.watch.acknowledged += 1
+                operation.return_us = self.world.now_us
+            operation.fate = Fate.DONE
+        elif answer.status < 500:
+            operation.unanswered -= 1
+            if operation.fate is Fate.UNKNOWN and not operation.unanswered:
+                operation.fate = Fate.REFUSED
+                operation.return_us = self.world.now_us
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _query(self, operation: Operation, rules: NameRules) -> Query:
+        common: dict[str, Any] = {
+            "region": rules.region,
+            "namespace": NAMESPACE,
+            "call_id": operation.token,
+            "call_issued_us": BEGIN_US + operation.call_us,
+        }
+        params: dict[str, Any] = {"job_id": operation.name}
+        match operation.kind:
+            case Kind.REGISTER:
+                return Query(method="Job.Register", body=job_body(operation, rules), **common)
+            case Kind.SCALE:
+                body = {"Target": {"Group": GROUP}, "Count": operation.count}
+                return Query(method="Job.Scale", params=params, body=body, **common)
+            case Kind.STOP:
+                return Query(method="Job.Deregister", params=params, **common)
+            case Kind.PURGE:
+                params["purge"] = "true"
+                return Query(method="Job.Deregister", params=params, **common)
+
+
+def job_body(operation: Operation, rules: NameRules) -> dict[str, Any]:
+    """Return the body of a registration, as JSON would bring it."""
+    spillover = None
+    if rules.spillover:
+        after_ns = rules.after_us * 1_000
+        spillover = SpilloverPolicy(regions=[*rules.spillover], after_ns=after_ns)
+    job = Job(
+        id=rules.name,
+        name=rules.name,
+        namespace=NAMESPACE,
+        type="service",
+        region=rules.region,
+        datacenters=[*rules.datacenters],
+        meta={"mark": operation.mark},
+        federation=FederationPolicy(partition=rules.partition, spillover=spillover),
+        task_groups=[
+            TaskGroup(
+                name=GROUP,
+                count=operation.count,
+                ephemeral_disk=EphemeralDisk(size_mb=300),
+                update=UpdateStrategy(max_parallel=0),
+                reschedule_policy=ReschedulePolicy(
+                    attempts=0,
+                    delay_ns=5 * _NS,
+                    delay_function="constant",
+                    unlimited=True,
+                    interval_ns=0,
+                    max_delay_ns=0,
+                ),
+                tasks=[
+                    Task(
+                        name="task",
+                        driver="raw_exec",
+                        config={"command": "sleep"},
+                        env={"MARK": operation.mark},
+                        resources=Resources(cpu=SLOT_CPU, memory_mb=SLOT_MEMORY),
+                    )
+                ],
+            )
+        ],
+    )
+    plain: dict[str, Any] = msgspec.to_builtins(job)
+    return {"Job": plain}
