@@ -23,9 +23,10 @@ from core.client.config import ClientConfig
 from core.client.effects import CheckDone, PrepareAlloc, SaveState
 from core.client.environment import TaskScope, merged_meta
 from core.client.health import HealthRule, HealthWatch
+from core.client.jobs import KeptJobs
 from core.client.outbox import Outbox, Timer
 from core.client.restarts import RestartLimits
-from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode
+from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode_alloc
 from core.client.services import AllocServices
 from core.client.task_runner import Phase, TaskRunner
 from core.model.allocation import (
@@ -74,6 +75,7 @@ class AllocRunner:
         *,
         config: ClientConfig,
         node: dict[str, str],
+        jobs: KeptJobs,
         saved: SavedAlloc,
         saved_tasks: dict[str, SavedTask],
     ) -> None:
@@ -81,6 +83,7 @@ class AllocRunner:
         self._owner = owner
         self._config = config
         self._node = node
+        self._jobs = jobs
         self.saved = saved
         self.group = _group_of(saved.alloc)
         self._stages: dict[str, Stage] = {}
@@ -488,7 +491,8 @@ class AllocRunner:
         )
 
     def _save(self) -> None:
-        self._box.emit(SaveState(alloc_key(self.alloc.id), encode(self.saved)))
+        self._jobs.hold(self.saved)
+        self._box.emit(SaveState(alloc_key(self.alloc.id), encode_alloc(self.saved)))
 
 
 def _group_of(alloc: Allocation) -> TaskGroup:

@@ -42,6 +42,7 @@ from core.client.effects import (
     TaskStarted,
 )
 from core.client.environment import node_values
+from core.client.jobs import KeptJobs
 from core.client.measures import Measures, count
 from core.client.membership import LanMembership
 from core.client.outbox import Outbox, Timer
@@ -97,6 +98,7 @@ class ClientMachine:
         )
         self._requests = Requests(self._box, self)
         self._cut_off = CutOff(self._box, self.contact, lambda: list(self.runners.values()))
+        self._jobs = KeptJobs(self._box)
         self.runners: dict[str, AllocRunner] = {}
         self._node: dict[str, str] = {}
         self._known: dict[str, int] = {}  # modify index of what was fetched, by id
@@ -159,13 +161,14 @@ class ClientMachine:
         recovered = self._recovered
         for problem in recovered.problems:
             self._box.log("error", "a saved record is not readable and is ignored", record=problem)
+        self._jobs.restore(recovered.jobs, [saved for saved, _ in recovered.allocs.values()])
         for alloc_id, (saved, tasks) in recovered.allocs.items():
             self._make_runner(saved, tasks)
             self.reporter.alloc_changed(alloc_id)
         for alloc_id, runner in list(self.runners.items()):
             runner.resume()
             self._changed[alloc_id] = None
-        recovered.allocs = {}
+        recovered.allocs, recovered.jobs = {}, {}
         self.contact.begin()
 
     def on_identity(self, node: SavedNode, hello: HelloAnswer) -> None:
@@ -221,6 +224,10 @@ class ClientMachine:
             return
         self._fetch_failures = 0
         self._known |= asked
+        jobs = {(job.namespace, job.id, job.version): job for job in answer.jobs}
+        for alloc in answer.allocs:
+            if alloc.job is None:
+                alloc.job = jobs.get((alloc.namespace, alloc.job_id, alloc.job_version))
         # Stops first: what begins may have to wait for what ends.
         for alloc in sorted(answer.allocs, key=lambda one: one.desired_status == "run"):
             self._take_in(alloc)
@@ -250,6 +257,7 @@ class ClientMachine:
             self,
             config=self.config,
             node=self._node_values(),
+            jobs=self._jobs,
             saved=saved,
             saved_tasks=tasks,
         )
@@ -354,6 +362,7 @@ class ClientMachine:
         for task in runner.tasks:
             self._box.emit(SaveState(task_key(alloc_id, task), None))
         self._box.emit(SaveState(alloc_key(alloc_id), None))
+        self._jobs.release(runner.saved.job_key)
         self._box.emit(DestroyAlloc(alloc_id))
 
     # --- what the host tells -----------------------------------------------------------------

@@ -1,8 +1,9 @@
 """What a client keeps across its own restart, and how it reads that back.
 
-Keys: `node` (who we are), `alloc/ID` (the allocation as the server gave it), `task/ID/NAME`
-(where that task stands). The task's record changes often and is small; the allocation
-carries its whole job and changes hardly ever: that is why they are apart.
+Keys: `node` (who we are), `alloc/ID` (the allocation as the server gave it, without its
+job), `job/NAMESPACE/ID/VERSION/INDEX` (core.client.jobs) and `task/ID/NAME` (where that task
+stands). The task's record changes often and is small, the allocation's hardly ever, and the
+job, which is large, is that of many: that is why they are apart.
 """
 
 from typing import Final
@@ -12,9 +13,11 @@ import msgspec
 from core.client.effects import NO_HANDLE, TaskHandle
 from core.client.restarts import RestartHistory
 from core.model.allocation import Allocation, AllocDeploymentStatus, TaskState
+from core.model.job import Job
 
 NODE_KEY: Final = "node"
 ALLOC_PREFIX: Final = "alloc/"
+JOB_PREFIX: Final = "job/"
 TASK_PREFIX: Final = "task/"
 
 
@@ -26,8 +29,11 @@ class SavedNode(msgspec.Struct, kw_only=True):
 
 
 class SavedAlloc(msgspec.Struct, kw_only=True):
+    """Its job is saved for itself, under `job_key`; in memory the allocation has it."""
+
     alloc: Allocation
     received_us: int  # wall clock
+    job_key: str = ""
     deployed_us: int = 0  # wall clock; when its present deployment reached us
     is_prepared: bool = False
     is_stopping: bool = False
@@ -49,11 +55,21 @@ class Recovered(msgspec.Struct):
 
     node: SavedNode | None
     allocs: dict[str, tuple[SavedAlloc, dict[str, SavedTask]]]
+    jobs: dict[str, Job]
     problems: list[str]
 
 
 def alloc_key(alloc_id: str) -> str:
     return f"{ALLOC_PREFIX}{alloc_id}"
+
+
+def job_key(alloc: Allocation) -> str:
+    """Return the key of an allocation's job, "" when it has none."""
+    job = alloc.job
+    if job is None:
+        return ""
+    version, index = job.version or 0, job.job_modify_index or 0
+    return f"{JOB_PREFIX}{alloc.namespace}/{alloc.job_id}/{version}/{index}"
 
 
 def task_key(alloc_id: str, task: str) -> str:
@@ -63,8 +79,20 @@ def task_key(alloc_id: str, task: str) -> str:
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(record: SavedNode | SavedAlloc | SavedTask) -> bytes:
+def encode(record: SavedNode | SavedTask | Job) -> bytes:
     return _encoder.encode(record)
+
+
+def encode_alloc(saved: SavedAlloc) -> bytes:
+    """Return the bytes of an allocation, without the job that is saved for itself."""
+    alloc = saved.alloc
+    if not saved.job_key:
+        return _encoder.encode(saved)
+    job, alloc.job = alloc.job, None
+    try:
+        return _encoder.encode(saved)
+    finally:
+        alloc.job = job
 
 
 def recover(saved: dict[str, bytes]) -> Recovered:
@@ -72,6 +100,7 @@ def recover(saved: dict[str, bytes]) -> Recovered:
     problems: list[str] = []
     node: SavedNode | None = None
     allocs: dict[str, tuple[SavedAlloc, dict[str, SavedTask]]] = {}
+    jobs: dict[str, Job] = {}
     for key in sorted(saved):  # "alloc/" sorts before "task/"
         try:
             if key == NODE_KEY:
@@ -79,6 +108,8 @@ def recover(saved: dict[str, bytes]) -> Recovered:
             elif key.startswith(ALLOC_PREFIX):
                 alloc = msgspec.msgpack.decode(saved[key], type=SavedAlloc)
                 allocs[key.removeprefix(ALLOC_PREFIX)] = (alloc, {})
+            elif key.startswith(JOB_PREFIX):
+                jobs[key] = msgspec.msgpack.decode(saved[key], type=Job)
             elif key.startswith(TASK_PREFIX):
                 alloc_id, _, task = key.removeprefix(TASK_PREFIX).partition("/")
                 if alloc_id in allocs:
@@ -86,4 +117,10 @@ def recover(saved: dict[str, bytes]) -> Recovered:
                     allocs[alloc_id][1][task] = record
         except msgspec.DecodeError as error:
             problems.append(f"{key}: {error}")
-    return Recovered(node, allocs, problems)
+    for alloc_id, (alloc, _) in [*allocs.items()]:
+        if alloc.job_key in jobs:
+            alloc.alloc.job = jobs[alloc.job_key]
+        elif alloc.job_key:
+            problems.append(f"{ALLOC_PREFIX}{alloc_id}: its job {alloc.job_key} is not there")
+            del allocs[alloc_id]
+    return Recovered(node, allocs, jobs, problems)

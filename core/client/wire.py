@@ -10,6 +10,7 @@ import msgspec
 
 from core.model.allocation import Allocation
 from core.model.host import Address
+from core.model.job import Job
 
 
 class HelloAnswer(msgspec.Struct, kw_only=True):
@@ -32,7 +33,8 @@ class AllocationsAnswer(msgspec.Struct, kw_only=True):
 
 
 class FetchAnswer(msgspec.Struct, kw_only=True):
-    allocs: list[Allocation]
+    allocs: list[Allocation]  # without their jobs and without metrics
+    jobs: list[Job] = []  # of all of them, by namespace, id and version
 
 
 class UpdateAnswer(msgspec.Struct, kw_only=True):

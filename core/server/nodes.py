@@ -229,7 +229,13 @@ class NodeCalls:
         self._server.liveness.on_renewed(self._known(call))
         state = self._server.state
         found = [state.allocs.get(alloc_id) for alloc_id in call.ids]
-        reply({"allocs": [one for one in found if one and one.node_id == call.node_id]}, "")
+        allocs = [one for one in found if one and one.node_id == call.node_id]
+        jobs = {}
+        for one in allocs:  # records of their own, made whole for this answer
+            if one.job is not None:
+                jobs[one.namespace, one.job_id, one.job_version] = one.job
+            one.job = one.metrics = None
+        reply({"allocs": allocs, "jobs": list(jobs.values())}, "")
 
     def _update(self, body: Any, reply: Reply) -> None:
         call = msgspec.convert(body, _Update)
