@@ -93,9 +93,10 @@ def test_an_allocation_without_its_job_is_told_and_passed_over(
 def test_a_server_sends_a_job_once_and_the_client_joins_them(
     world: Any, make_job: Make, make_alloc: Make
 ) -> None:
-    job = make_job()
+    job = msgspec.structs.replace(make_job(), namespace="default")
     machine: ClientMachine = world.machine
     world.run(1)
-    answer = {"allocs": [make_alloc(job, n, job=None) for n in (1, 2)], "jobs": [job]}
+    allocs = [msgspec.structs.replace(make_alloc(job, n), job=None) for n in (1, 2)]
+    answer = {"allocs": allocs, "jobs": [job]}
     machine._on_fetched(CallDone(0, "", answer), {})
     assert [runner.alloc.job is job for runner in machine.runners.values()] == [True, True]
