@@ -17,8 +17,9 @@ class Solver:
         self._has_asked = False  # for the kernel, once
 
     async def solve(self, problem: Any) -> Any:
-        """Return the solution of a core.scheduler.problem."""
-        if len(problem.nodes) >= kernel.WORTH_NODES and not self._has_asked:
+        """Return the solution of a problem: of core.scheduler.problem, or of another part."""
+        nodes = getattr(problem, "nodes", ())  # who hashes or reads a snapshot places nothing
+        if len(nodes) >= kernel.WORTH_NODES and not self._has_asked:
             self._has_asked = True
             self._nursery.start_soon(self._load)
         return await trio.to_thread.run_sync(problem.solve)
