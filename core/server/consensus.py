@@ -16,6 +16,7 @@ its state holds every write ever acknowledged.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -23,12 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 from core.model.host import Address, Halt, MessageReceived, Send
 from core.model.query import Answer, Query
 from core.server.changes import watched_keys
-from core.server.effects import (
-    LogPersisted,
-    LogPersistFailed,
-    PersistLog,
-)
+from core.server.effects import LogPersisted, LogPersistFailed, PersistLog
 from core.server.request import QueryError, Respond
+from core.server.restoring import Restoring
 from core.server.snapshotting import Snapshots
 from core.server.strangers import Strangers, cluster_of
 from core.server.waiting import Waiting
@@ -109,6 +107,8 @@ class Consensus:
         self._heard_from: dict[str, Address] = {}  # by who wrote to us
         self._leader_heard_us = server.now.mono_us
         self._snapshots = Snapshots(server, self.raft, self.applied_index)
+        self._committed: deque[LogEntry] = deque()  # not yet applied
+        self._restoring = Restoring(server)
         self._was_leader = False
         self._is_halted = False  # an entry could not be understood: nothing is done any more
         self._known_leader = ""
@@ -361,12 +361,14 @@ class Consensus:
     def _apply(self, output: Output) -> bool:
         if output.installed is not None:
             self._install(output.installed)
+        self._committed += output.committed
+        before_index = self.applied_index
         keys: dict[str, None] = {}
         changes: list[Change] = []
-        for entry in output.committed:
+        while self._committed and not self._restoring.keeps_back(self._committed[0], self.state):
             if self._is_halted:
                 return False
-            applied = self._apply_entry(entry)
+            applied = self._apply_entry(self._committed.popleft())
             if applied is None:
                 continue
             if any(change.table == REPLACED for change in applied.changes):
@@ -375,7 +377,7 @@ class Consensus:
                 continue
             changes += applied.changes
             keys.update(watched_keys(self.state, applied.changes))
-        if not output.committed and output.installed is None:
+        if self.applied_index == before_index and output.installed is None:
             return False
         server = self._server
         self._check_serving()
@@ -414,14 +416,16 @@ class Consensus:
         return applied
 
     def _install(self, meta: Any) -> None:
-        image = self._snapshots.take_image(meta)
-        if image is None:
+        state = self._snapshots.take_arrived(meta)
+        if state is None:
             self._server.outbox.emit(
                 Halt(f"snapshot {meta.snapshot_id} was installed without its image")
             )
             return
         own_id = self.state.datacenter_id
-        self.state = State.restore(cut(image), self.state.schema_max)
+        self.state = state
+        self._committed.clear()
+        self._restoring.forget()
         if own_id not in ("", self.state.datacenter_id):
             self._is_halted = True
             self._server.outbox.emit(

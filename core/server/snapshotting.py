@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core.model.host import Halt
 from core.server.effects import (
     ReadSnapshot,
     SaveSnapshot,
@@ -15,10 +17,11 @@ from core.server.effects import (
     SnapshotStaged,
     StageSnapshot,
 )
+from core.server.restoring import ImageProblem
+from core.state.state import SnapshotError, State
 
 if TYPE_CHECKING:
     from core.server.context import Server
-    from core.state.state import State
     from raft.core import Output, SnapshotMeta
     from raft.engine import Engine
 
@@ -31,7 +34,7 @@ class Snapshots:
         self._index = index  # of the newest snapshot, saved or being saved
         self._bytes = 0  # of the log since then
         self._is_saving = False
-        self._images: dict[str, bytes | memoryview] = {}  # staged, by id
+        self._arrived: dict[str, State] = {}  # staged and decoded, by id; the newest
         self._staging_id = ""
 
     def emit(self, output: Output) -> None:
@@ -62,16 +65,28 @@ class Snapshots:
                 )
             case SnapshotRead(ticket, _, _, data, is_last, error):
                 self._raft.chunk_read(ticket, data, is_last, now_us, error)
-            case SnapshotStaged(ticket, _, image, error):
-                if image is not None:
-                    self._images[self._staging_id] = image
+            case SnapshotStaged(ticket, _, None, error):
                 self._raft.chunk_staged(ticket, now_us, error)
+            case SnapshotStaged(ticket, _, image, _):
+                # All of it is here. Raft hears of it once a worker made a state of it: what
+                # it says of the cluster meanwhile is heeded, and heartbeats are answered.
+                problem = ImageProblem(image, self._server.state.schema_max)
+                then = partial(self._on_decoded, ticket, self._staging_id)
+                self._server.outbox.compute(problem, then)
 
-    def take_image(self, meta: SnapshotMeta) -> bytes | memoryview | None:
-        """Return the image of a snapshot that Raft installs, None when it never came."""
-        image = self._images.pop(meta.snapshot_id, None)
-        self._images.clear()
-        return image
+    def _on_decoded(self, ticket: int, snapshot_id: str, found: State | SnapshotError) -> None:
+        if isinstance(found, SnapshotError):
+            # It is what the leader has, byte for byte: to fetch it again would not help.
+            self._server.outbox.emit(Halt(f"snapshot {snapshot_id} can't be restored: {found}"))
+            return
+        self._arrived = {snapshot_id: found}
+        self._raft.chunk_staged(ticket, self._server.now.mono_us)
+
+    def take_arrived(self, meta: SnapshotMeta) -> State | None:
+        """Return the state of a snapshot that Raft installs, None when it never came."""
+        state = self._arrived.pop(meta.snapshot_id, None)
+        self._arrived.clear()
+        return state
 
     def installed(self, index: int) -> None:
         """The state is that of a snapshot now: the log counts anew."""

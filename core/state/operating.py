@@ -8,6 +8,8 @@ servers; and indexes never go back, so that whoever waits for a change hears of 
 """
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from core.state.commands import (
@@ -30,6 +32,29 @@ RESTORE: Final = "restore"
 CHECKPOINT: Final = "checkpoint"  # table of the Change that asks for a hash
 REPLACED: Final = "state"  # table of the Change that says: all of it is another
 STAGED_BYTES_MAX: Final = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A snapshot as a state, or why it is none."""
+
+    digest: str  # SHA-256 of its bytes, hex
+    state: "State | None" = None
+    error: str = ""
+
+
+def decode(kind: type["State"], chunks: Sequence[bytes], schema_max: int) -> Decoded:
+    """Read a snapshot. It takes as long as the state is large: rather in a worker."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    try:
+        return Decoded(digest.hexdigest(), kind.restore(chunks, schema_max))
+    except SnapshotError as error:
+        return Decoded(digest.hexdigest(), error=str(error))
+    except Exception as error:  # whatever a hostile file does, the server goes on
+        text = f"snapshot is damaged: {type(error).__name__}: {error}"
+        return Decoded(digest.hexdigest(), error=text)
 
 
 def set_autopilot_config(
@@ -80,16 +105,18 @@ def stage_snapshot(state: "State", command: StageSnapshot, context: "Context") -
 
 
 def restore_snapshot(state: "State", command: RestoreSnapshot, context: "Context") -> CommandResult:
-    """Take the staged state. `value`: the index that the state goes on from."""
+    """Take the staged state. `value`: the index that the state goes on from.
+
+    `state.decoded` may hold it already: a host has it read by a worker before this entry.
+    """
     found: dict[str, Any] = state.operator.get(RESTORE) or {}
+    decoded, state.decoded = state.decoded, None
     if found.get("id") != command.restore_id:
         return CommandResult(error="another restore was begun meanwhile: try again", status=409)
     chunks = list(state.staged.values())
     _clear(state)
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    if digest.hexdigest() != command.digest:
+    decoded = decoded or decode(type(state), chunks, state.schema_max)
+    if decoded.digest != command.digest:
         return CommandResult(error="the staged bytes are not those that were sent", status=409)
     # A replica that knows more schemas must not take what another can't: same log, same state.
     schema = header_schema(b"".join(chunks[:1])[:HEADER_BYTES])
@@ -99,10 +126,9 @@ def restore_snapshot(state: "State", command: RestoreSnapshot, context: "Context
             "upgrade all of its servers first",
             status=400,
         )
-    try:
-        fresh = type(state).restore(chunks, state.schema_max)
-    except SnapshotError as error:
-        return CommandResult(error=str(error), status=400)
+    fresh = decoded.state
+    if fresh is None:
+        return CommandResult(error=decoded.error, status=400)
     if refusal := refuse_stranger(state, fresh.datacenter_id, is_forced=command.is_forced):
         return CommandResult(error=refusal, status=409)
     state.take_over(fresh, context)

@@ -33,7 +33,7 @@ from core.state.handlers import register_all
 from core.state.job_commands import settle_jobs
 from core.state.jobs import JobTable
 from core.state.nodes import NodeTable
-from core.state.operating import REMOVED, REPLACED, RESTORE
+from core.state.operating import REMOVED, REPLACED, RESTORE, Decoded
 from core.state.result import Applied, Change, CommandResult
 from core.state.rollouts import DeploymentTable, EvalTable
 from core.state.services import ServiceTable
@@ -71,6 +71,7 @@ class State:
 
     def __init__(self, schema_max: int = SCHEMA) -> None:
         self.schema_max = schema_max  # what this replica understands; no part of the state
+        self.decoded: Decoded | None = None  # what the next entry restores; no part of it either
         self.index = 0  # of the last applied entry, moved on by what was restored
         self.index_offset = 0  # `index` less the entry's place in the log
         self.log_time_us = 0
