@@ -51,6 +51,7 @@ def on_append(r: Replica, sender: str, message: Append, now_us: int) -> None:
             return
         if fresh[0].index <= r.log.last_index:
             r.truncate_from(fresh[0].index)
+            r.wait_for_leader(now_us)  # we may not be the only voter any more
         r.append(fresh)
     r.commit_to(min(message.commit_index, reached))
     r.promise(sender, AppendAnswer(r.term, is_accepted=True, index=reached))

@@ -23,6 +23,9 @@ class Waiting(Generic[P, R]):
         self._asked: dict[int, R] = {}  # ticket -> who
         self._ready: list[tuple[int, R]] = []  # (state must be up to, who)
 
+    def __len__(self) -> int:
+        return len(self._proposed) + len(self._asked) + len(self._ready)
+
     # --- entries ----------------------------------------------------------------------
 
     def propose(self, first: int, term: int, waiters: Sequence[P]) -> None:

@@ -249,6 +249,7 @@ class Host:
         for ticket, index in output.reads_ready:
             self.world.watch.on_read_ready(self, self._waiting.allow(ticket, index), index)
         for attempt in self._waiting.serve(self.applied_index):
+            self.world.watch.on_read_answered(self, attempt)
             attempt.read(registers.read(self.state, attempt.key))
         for need in output.need_chunk:
             storing.read(need)
@@ -327,6 +328,11 @@ class Host:
             attempt.refused(engine.leader_id)
             return
         self._waiting.propose(index, engine.term, [attempt])
+
+    @property
+    def waiting_count(self) -> int:
+        """How many requests of clients it has taken and not answered."""
+        return len(self._waiting)
 
     def story(self) -> str:
         engine = self.engine

@@ -52,6 +52,7 @@ class Protocol:
         self._leads_since_us: dict[str, int] = {}
         self._led_us: dict[str, int] = {}  # who -> when it heard a leader, on its clock
         self._may_vote: set[tuple[str, str, int, bool]] = set()  # (who, for whom, term, pre-vote)
+        self._full: set[str] = set()  # whose disk was full at their last output
         self._urged: set[tuple[str, int]] = set()  # (who, in which term it was handed the lead)
         self._places: dict[tuple[int, int], Place] = {}
         self._committed: dict[int, int] = {}  # index -> term
@@ -95,11 +96,19 @@ class Protocol:
                 self._pre_votes.setdefault((host.name, message.term), {host.name}).add(sender)
             case Append() | Heartbeat() | SnapshotChunk() if message.term >= engine.term:
                 self._led_us[host.name] = host.now_us
-            case VoteRequest() if message.is_transfer or not self._hears_leader(host, engine):
+            case VoteRequest() if self._may_grant(host, engine, message):
                 vote = (host.name, sender, message.term, message.is_pre_vote)
                 self._may_vote.add(vote)
             case TimeoutNow():
                 self._urged.add((host.name, message.term))
+                self._led_us.pop(host.name, None)  # it need not wait any more
+
+    def _may_grant(self, host: "Host", engine: Engine, request: VoteRequest) -> bool:
+        if isinstance(engine, RaftCore):
+            own = (engine.log.last_term, engine.last_index)
+            if own > (request.last_term, request.last_index):
+                return False
+        return request.is_transfer or not self._hears_leader(host, engine)
 
     def _hears_leader(self, host: "Host", engine: Engine) -> bool:
         """Say whether it must not help to unseat who leads (4.2.3): leases stand on that."""
@@ -140,6 +149,10 @@ class Protocol:
             self._check_configuration(host.name, core)
         for to, message in output.messages:
             self._check_promise(host, core, to, message)
+        if core.is_disk_full:
+            self._full.add(host.name)
+        else:
+            self._full.discard(host.name)
 
     def _check_votes(self, host: "Host", core: RaftCore) -> None:
         """Who leads has the votes of a majority, its own on its disk."""
@@ -213,11 +226,16 @@ class Protocol:
             case VoteAnswer(is_granted=True):
                 vote = (host.name, to, message.term, message.is_pre_vote)
                 if vote not in self._may_vote:
-                    text = f"{host.name} votes for {to} in term {message.term}, and hears a leader"
-                    raise Violation("leadership", text)
+                    raise Violation(
+                        "leadership",
+                        f"{host.name} votes for {to} in term {message.term}, and hears a leader "
+                        "or has a longer log",
+                    )
                 if not message.is_pre_vote:
                     self._check_vote(host, message.term, to)
-            case VoteRequest(is_pre_vote=False):
+            case VoteRequest(is_pre_vote=True):
+                self._check_candidate(host, core)
+            case VoteRequest():
                 self._check_vote(host, message.term, host.name)
                 self._check_pre_votes(host.name, core, message)
                 held = host.durable
@@ -241,6 +259,18 @@ class Protocol:
                         f"{host.name} hands over to {to}, which holds the log up to "
                         f"{heir.last_index} of {core.last_index}",
                     )
+
+    def _check_candidate(self, host: "Host", core: RaftCore) -> None:
+        """Who hears its leader, or has no room for what a leader must write, does not stand."""
+        led_us = self._led_us.get(host.name)
+        is_led = led_us is not None and (
+            host.pump_us < host.now_us - led_us < core.settings.election_min_us
+        )
+        if is_led and list(core.configuration.voters) != [host.name]:
+            text = f"{host.name} stands in term {core.term + 1}, and hears its leader"
+            raise Violation("leadership", text)
+        if core.is_disk_full and host.name in self._full:
+            raise Violation("leadership", f"{host.name} stands with a full disk")
 
     def _check_windows(self, name: str, core: RaftCore) -> None:
         settings = core.settings

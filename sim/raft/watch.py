@@ -174,10 +174,23 @@ class Watch:
                 "before it was asked for",
             )
 
+    def on_read_answered(self, host: "Host", attempt: "Attempt") -> None:
+        if host.applied_index < attempt.floor_index:
+            raise Violation(
+                "stale read",
+                f"{host.name} answers a read from its state at {host.applied_index}, "
+                f"{attempt.floor_index} was acknowledged before it was asked for",
+            )
+
     def check_end(self, leader: Engine) -> None:
-        """All members hold the same state, and in it everything that was acknowledged."""
+        """All members hold the same state, and in it everything that was acknowledged.
+
+        And nobody waits for an answer any more.
+        """
         for name in leader.configuration.addresses:
             self._check_hash(self.world.hosts[name])
+            if count := self.world.hosts[name].waiting_count:
+                raise Violation("liveness", f"{name} is at rest and owes {count} answers")
         host = self.world.hosts[leader.replica_id]
         is_forgotten = self.world.wall_leap_us > 0  # calls are remembered for a day
         for call, index in self.acknowledged.items():
