@@ -15,7 +15,6 @@ task is dead: a place is free for others only when nobody holds it any more.
 """
 
 from copy import copy
-from enum import Enum
 from typing import Any, Protocol
 
 from core.client import task_events
@@ -27,8 +26,8 @@ from core.client.jobs import KeptJobs
 from core.client.outbox import Outbox, Timer
 from core.client.restarts import RestartLimits
 from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode_alloc
-from core.client.services import AllocServices
-from core.client.task_runner import Phase, TaskRunner
+from core.client.services import NO_SERVICES, AllocServices, NoServices
+from core.client.task_runner import Phase, Stage, TaskRunner, stage_of
 from core.model.allocation import (
     Allocation,
     AllocDeploymentStatus,
@@ -42,15 +41,6 @@ from core.model.service import ServiceRegistration
 from core.model.timestamp import rfc3339
 
 ENDS_WELL = ("batch", "sysbatch")  # job types whose tasks are done after exit code 0
-
-
-class Stage(Enum):
-    """When a task runs (its lifecycle hook)."""
-
-    PRESTART = "prestart"
-    MAIN = ""
-    POSTSTART = "poststart"
-    POSTSTOP = "poststop"
 
 
 class AllocOwner(Protocol):
@@ -68,6 +58,24 @@ class AllocOwner(Protocol):
 
 
 class AllocRunner:
+    """A node may hold many: what several allocations have in common is not kept here."""
+
+    __slots__ = (
+        "_box",
+        "_config",
+        "_health",
+        "_is_advancing",
+        "_jobs",
+        "_node",
+        "_owner",
+        "_run_limit",
+        "_services",
+        "_stop_delay",
+        "group",
+        "saved",
+        "tasks",
+    )
+
     def __init__(
         self,
         box: Outbox,
@@ -86,10 +94,8 @@ class AllocRunner:
         self._jobs = jobs
         self.saved = saved
         self.group = _group_of(saved.alloc)
-        self._stages: dict[str, Stage] = {}
         self.tasks: dict[str, TaskRunner] = {}
         for task in self.group.tasks or ():
-            self._stages[task.name] = _stage_of(task)
             self.tasks[task.name] = self._task_runner(task, saved_tasks.get(task.name))
         self._services = self._make_services()
         self._health: HealthWatch | None = None
@@ -123,9 +129,7 @@ class AllocRunner:
     def status(self) -> tuple[ClientStatus, str]:
         """Return the client status and its description, in Nomad's words."""
         states = [
-            task.state
-            for name, task in self.tasks.items()
-            if self._stages[name] in (Stage.PRESTART, Stage.MAIN)
+            task.state for task in self.tasks.values() if task.stage in (Stage.PRESTART, Stage.MAIN)
         ]
         if self.is_finished:
             if any(task.state.failed for task in self.tasks.values()):
@@ -300,7 +304,7 @@ class AllocRunner:
         for name, task in self.tasks.items():
             if not task.is_dead:
                 continue
-            if task.state.failed and self._stages[name] is not Stage.POSTSTOP:
+            if task.state.failed and task.stage is not Stage.POSTSTOP:
                 self._end_others(name, task_events.sibling_failed(wall_us, name))
                 return True
             if task.task.leader:
@@ -312,7 +316,7 @@ class AllocRunner:
         self.saved.is_stopping = True
         self._save()
         for name, task in self.tasks.items():
-            if name != cause and not task.is_dead and self._stages[name] is not Stage.POSTSTOP:
+            if name != cause and not task.is_dead and task.stage is not Stage.POSTSTOP:
                 task.note(reason)
 
     def _end_next(self) -> None:
@@ -322,7 +326,7 @@ class AllocRunner:
     def _end_step(self) -> bool:
         """End the next stage: leader, main tasks, sidecars; then run what cleans up."""
         living = [t for t in self.tasks.values() if not t.is_dead]
-        ordinary = [t for t in living if self._stages[t.name] is not Stage.POSTSTOP]
+        ordinary = [t for t in living if t.stage is not Stage.POSTSTOP]
         leaders = [t for t in ordinary if t.task.leader]
         mains = [t for t in ordinary if not _is_sidecar(t.task)]
         for stage in (leaders, mains, ordinary):
@@ -356,7 +360,7 @@ class AllocRunner:
         )
 
     def _at(self, stage: Stage) -> list[TaskRunner]:
-        return [task for name, task in self.tasks.items() if self._stages[name] is stage]
+        return [task for task in self.tasks.values() if task.stage is stage]
 
     def _close(self) -> None:
         for timer in (self._run_limit, self._stop_delay):
@@ -460,25 +464,28 @@ class AllocRunner:
             self,
             alloc_id=self.alloc.id,
             task=task,
-            scope=lambda: self._scope_of(task.name),
             limits=self._limits(task),
-            meta=merged_meta(self.alloc.job, self.group, task),
             max_kill_timeout_us=self._config.max_kill_timeout_us,
             saved=saved,
         )
 
     def _limits(self, task: Task) -> RestartLimits:
         job = self.alloc.job or Job()
-        is_lasting = _stage_of(task) is Stage.MAIN and job.type not in ENDS_WELL
+        is_lasting = stage_of(task) is Stage.MAIN and job.type not in ENDS_WELL
         policy = task.restart_policy or self.group.restart_policy
         return RestartLimits.of(policy, restarts_on_success=is_lasting or _is_sidecar(task))
 
-    def _scope_of(self, task_name: str) -> TaskScope:
+    def meta_of(self, task: Task) -> dict[str, str]:
+        return merged_meta(self.alloc.job, self.group, task)
+
+    def scope_of(self, task_name: str) -> TaskScope:
         """Return a task's scope; of "" the group's, for services of the group."""
         task = next((task for task in self.group.tasks or () if task.name == task_name), Task())
         return TaskScope(self._config, self._node, self.alloc, self.group, task)
 
-    def _make_services(self) -> AllocServices:
+    def _make_services(self) -> AllocServices | NoServices:
+        if not (self.group.services or any(task.services for task in self.group.tasks or ())):
+            return NO_SERVICES
         return AllocServices(
             self._box,
             self,
@@ -486,7 +493,7 @@ class AllocRunner:
             group=self.group,
             tasks=list(self.tasks.values()),
             main_tasks=self._at(Stage.MAIN),
-            scope_of=self._scope_of,
+            scope_of=self.scope_of,
             node_ip=self._node.get("attr.unique.network.ip-address", "127.0.0.1"),
         )
 
@@ -503,11 +510,6 @@ def _group_of(alloc: Allocation) -> TaskGroup:
 def _version_of(alloc: Allocation) -> tuple[int, int]:
     job = alloc.job or Job()
     return job.version or 0, job.job_modify_index or 0
-
-
-def _stage_of(task: Task) -> Stage:
-    hook = task.lifecycle.hook if task.lifecycle else ""
-    return Stage(hook) if hook in ("prestart", "poststart", "poststop") else Stage.MAIN
 
 
 def _is_sidecar(task: Task) -> bool:

@@ -223,6 +223,8 @@ class ClientMachine:
             self._fetch_failures += 1
             return
         self._fetch_failures = 0
+        for alloc in answer.allocs:  # by the id that the allocation itself holds
+            self._known[alloc.id] = asked.pop(alloc.id, 0)
         self._known |= asked
         jobs = {(job.namespace, job.id, job.version): job for job in answer.jobs}
         for alloc in answer.allocs:

@@ -9,6 +9,7 @@ for ever (a service, a sidecar), and is done otherwise.
 
 import random
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -52,13 +53,16 @@ class RestartLimits(NamedTuple):
         attempts = 2 if policy.attempts is None else policy.attempts
         interval_ns = 1800 * 10**9 if policy.interval_ns is None else policy.interval_ns
         delay_ns = 15 * 10**9 if policy.delay_ns is None else policy.delay_ns
-        return cls(
+        return _known(
             attempts,
             interval_ns // 1000,
             delay_ns // 1000,
             policy.mode == "delay",
             restarts_on_success,
         )
+
+
+_known = lru_cache(maxsize=256)(RestartLimits)  # many tasks have the same few
 
 
 class RestartHistory(msgspec.Struct):

@@ -7,7 +7,7 @@ to stop, before the shutdown delay: callers shall look elsewhere while it still 
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from core.client.checks import CRITICAL, PASSING, PENDING, PROBES, CheckRunner, CheckTarget
 from core.client.effects import CheckDone
@@ -197,6 +197,27 @@ class AllocServices:
                 host = port.host_ip if port.host_ip not in ("", "0.0.0.0", "::") else self._node_ip
                 return said or host, port.value
         return said or self._node_ip, int(text) if text.isdecimal() else 0
+
+
+class NoServices:
+    """Of a group without any: one for all such allocations."""
+
+    are_healthy = True
+
+    def refresh(self) -> None: ...
+
+    def take_out(self, task: TaskRunner | None) -> None: ...
+
+    def on_check_done(self, event: CheckDone) -> None: ...
+
+    def registrations(self) -> list[ServiceRegistration]:
+        return []
+
+    def shown_checks(self) -> dict[str, Any]:
+        return {}
+
+
+NO_SERVICES: Final = NoServices()
 
 
 class _Entry:

@@ -5,9 +5,12 @@ and tools know; the message is kept in `DisplayMessage`, the parts in `Details` 
 older fields of their own.
 """
 
+from typing import Final
+
 from core.model.allocation import TaskEvent
 
 MAX_EVENTS = 10  # per task; the oldest go first
+_NO_DETAILS: Final[dict[str, str]] = {}  # of all events that have none; nobody changes it
 
 Us = int
 
@@ -170,7 +173,7 @@ def _event(type_: str, wall_us: Us, text: str, *, message: bool = False) -> Task
         type=type_,
         time_ns=wall_us * 1000,
         display_message=text,
-        details={"message": text} if message else {},
+        details={"message": text} if message else _NO_DETAILS,
         message=text if message else "",
     )
 

@@ -62,8 +62,26 @@ class Phase(Enum):
     DEAD = "dead"
 
 
+class Stage(Enum):
+    """When a task runs (its lifecycle hook)."""
+
+    PRESTART = "prestart"
+    MAIN = ""
+    POSTSTART = "poststart"
+    POSTSTOP = "poststop"
+
+
+def stage_of(task: Task) -> Stage:
+    hook = task.lifecycle.hook if task.lifecycle else ""
+    return Stage(hook) if hook in ("prestart", "poststart", "poststop") else Stage.MAIN
+
+
 class TaskOwner(Protocol):
-    """What a task tells the allocation it belongs to."""
+    """What a task tells the allocation it belongs to, and what it asks it."""
+
+    def scope_of(self, task_name: str) -> TaskScope: ...
+
+    def meta_of(self, task: Task) -> dict[str, str]: ...
 
     def on_task_changed(self, task: "TaskRunner") -> None: ...
 
@@ -72,6 +90,21 @@ class TaskOwner(Protocol):
 
 
 class TaskRunner:
+    __slots__ = (
+        "_alloc_id",
+        "_box",
+        "_counts_restart",
+        "_max_kill_timeout_us",
+        "_owner",
+        "_timer",
+        "limits",
+        "phase",
+        "saved",
+        "stage",
+        "started_mono_us",
+        "task",
+    )
+
     def __init__(
         self,
         box: Outbox,
@@ -79,19 +112,16 @@ class TaskRunner:
         *,
         alloc_id: str,
         task: Task,
-        scope: Callable[[], TaskScope],
         limits: RestartLimits,
-        meta: dict[str, str],
         max_kill_timeout_us: int,
         saved: SavedTask | None = None,
     ) -> None:
         self._box = box
         self._owner = owner
         self._alloc_id = alloc_id
-        self._scope = scope
-        self._meta = meta
         self._max_kill_timeout_us = max_kill_timeout_us
         self.task = task
+        self.stage = stage_of(task)
         self.limits = limits
         self.phase = Phase.WAITING
         self.saved = saved or SavedTask(state=TaskState())
@@ -363,7 +393,9 @@ class TaskRunner:
             self._timer = None
 
     def _spec(self) -> TaskSpec:
-        scope = self._scope()  # built for a start and dropped: it is larger than all else here
+        scope = self._owner.scope_of(
+            self.name
+        )  # built for a start and dropped: it is larger than all else here
         values = scope.values
         config: dict[str, Any] = interpolate_all(self.task.config or {}, values)
         return TaskSpec(
@@ -386,7 +418,7 @@ class TaskRunner:
             return config
         said = {
             key.removeprefix(SIMULATION_META_PREFIX): value
-            for key, value in self._meta.items()
+            for key, value in self._owner.meta_of(self.task).items()
             if key.startswith(SIMULATION_META_PREFIX)
         }
         return said or None
