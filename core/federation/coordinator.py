@@ -22,12 +22,14 @@ from typing import Any, Final
 
 import msgspec
 
-from core.federation.ask import Judgement, Verdict, asks_of
 from core.federation.authority import AuthorityWatch, best_authority
+from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, events_of, last_of, plain_events
-from core.federation.choice import Candidate, Debits, Site, judge_all
+from core.federation.choice import Candidate, Site, judge_all
 from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
+from core.federation.known import Known
+from core.federation.offers import Offers
 from core.federation.placing import ANY_REGION, Placing
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
@@ -60,7 +62,9 @@ class Coordinator:
 
     def __init__(self, host: FederationHost) -> None:
         self.host = host
-        self._debits = Debits()
+        self.known = Known()
+        self.retries = RetryBudget()
+        self.offers = Offers(self)
         self._is_auditing = False
         self._authority_watch = AuthorityWatch(host)
 
@@ -226,16 +230,21 @@ class Coordinator:
 
         self.host.ask(datacenter_id, "Query", passed, CALL_TIMEOUT_US, done)
 
-    def judge(self, job: Job) -> list[Candidate]:
-        """Return every known datacenter's verdict on a job, own debits taken off."""
-        return judge_all(job, self.host.sites(), self._debits)
+    def judge(self, job: Job, placed: dict[str, int] | None = None) -> list[Candidate]:
+        """Return every known datacenter's verdict on a job, own debits taken off.
+
+        Args:
+            placed: How many of its instances each datacenter has already.
+        """
+        host = self.host
+        return judge_all(
+            job, host.sites(), self.known, now_us=host.now.mono_us, own_id=host.datacenter_id,
+            placed=placed,
+        )  # fmt: skip
 
     def sites(self) -> list[Site]:
         """Return every datacenter as its newest digest shows it, our own live."""
         return self.host.sites()
-
-    def debit(self, site: Site, job: Job) -> None:
-        self._debits.add(site, asks_of(job))
 
     # --- calls of other datacenters -------------------------------------------------------------
 
@@ -247,8 +256,8 @@ class Coordinator:
             "Claim.Get": self._on_claim_get,
             "Claim.Create": self._on_claim_create,
             "Claim.Close": self._on_claim_close,
-            "Home.Register": self._on_home_register,
             "Home.Holds": self._on_home_holds,
+            **self.offers.handlers(),
         }.get(method)
         if handler is None:
             return False
@@ -295,46 +304,6 @@ class Coordinator:
     def _on_claim_close(self, body: Any, reply: Done) -> None:
         command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
         self.host.propose([command], reply)
-
-    def _on_home_register(self, body: Any, reply: Done) -> None:
-        """Become home of a job, or refuse: {"Answer": ...} or {"Refused": reason}."""
-        host = self.host
-        query = msgspec.convert(body["Query"], Query)
-        job = host.canonical(query.body)
-        if job is None:
-            reply({"Refused": "the job is not valid here"}, "")
-            return
-        reason = self.refusal(job, is_queued=bool(body.get("MayQueue")))
-        if reason:
-            host.count_refusal("no room")
-            refused = host.clock.event(
-                Kind.REFUSED, body["UID"], after=last_of(query.trail), reason=reason
-            )
-            reply({"Refused": reason, "Event": msgspec.to_builtins(refused)}, "")
-            return
-
-        def respond(answer: Answer) -> None:
-            reply({"Answer": answer}, "")
-
-        self.become_home(query, job, body["UID"], body.get("Claimant", ""), respond)
-
-    def refusal(self, job: Job, *, is_queued: bool = False) -> str:
-        """Return why this datacenter does not take a new job, "" when it does."""
-        own = self.own_judgement(job)
-        if own.verdict in (Verdict.NOT_ALLOWED, Verdict.TOO_BIG):
-            return own.reason
-        if is_queued:
-            return ""
-        if not own.is_possible:
-            return own.reason
-        return self.host.misfit(job)
-
-    def own_judgement(self, job: Job) -> Judgement:
-        own = self.host.datacenter_id
-        for candidate in self.judge(job):
-            if candidate.site.digest.datacenter_id == own:
-                return candidate.judgement
-        return Judgement(Verdict.UNKNOWN, "it is starting")
 
     def become_home(
         self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]

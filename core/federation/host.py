@@ -1,14 +1,15 @@
 """What the coordinator needs of the server it is part of."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from core.federation.causes import CausalClock
-from core.federation.choice import Site
+from core.federation.known import Site
 from core.model.host import Now
 from core.model.job import Job
 from core.model.query import Answer, Query
+from core.scheduler import Fit, Held
 from core.state.state import State
 
 CALL_TIMEOUT_US: Final = 8_000_000  # of a call between datacenters
@@ -54,13 +55,17 @@ class FederationHost(Protocol):
 
     def after(self, delay_us: int, action: Callable[[], None]) -> None: ...
 
-    def misfit(self, job: Job) -> str:
-        """Return why the job does not fit now on this datacenter's nodes, "" when it does."""
+    def fit(
+        self, job: Job, indices: dict[str, list[tuple[int, int]]] | None, held: Sequence[Held]
+    ) -> Fit:
+        """Return what of a job (of a share of it) fits now on the nodes beside what is held."""
 
     def canonical(self, body: Any) -> Job | None:
         """Return the canonical job of a register or plan body; None when it is not valid."""
 
     def count_refusal(self, reason: str) -> None: ...
+
+    def count_bounce(self) -> None: ...
 
     def log(self, level: str, message: str, **fields: Any) -> None: ...
 

@@ -1,13 +1,21 @@
-"""The way of one new job to its home: candidates asked in turn, reasons collected."""
+"""The way of one new job to its home: candidates asked in turn, reasons collected.
+
+Each refusal of another datacenter is a **bounce**. After `BOUNCES_MAX` of them, or when the
+retry budget of the next one is used up, the job waits at home, as a blocked evaluation, and
+the answer shows every datacenter's reason. A big ask (over `BIG_SHARE` of what the target has
+free) asks for a reservation first: the job file, the claim and the commit follow when the
+room is held.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from core.federation.ask import Verdict
+from core.federation.ask import Verdict, asks_of, room_of
 from core.federation.causes import Event, Kind, events_of, last_of, plain_events
 from core.federation.choice import Candidate, order
+from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Here, Refused, Where
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
 
 ANY_REGION: Final = "*"
 WAITING_PLACES: Final = 3
+BOUNCES_MAX: Final = 3
+BIG_SHARE: Final = 0.05
 
 # Job types whose instances are the nodes': room is no question of where they go.
 _EVERY_NODE: Final = ("system", "sysbatch")
@@ -41,6 +51,8 @@ class Placing:
         self._silent: list[str] = []  # datacenters that were asked and did not answer
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
         self._trail = list(query.trail)  # grows by what every candidate said
+        self._room = room_of(asks_of(job))
+        self._bounces = 0
 
     def start(self) -> None:
         job = self._job
@@ -102,6 +114,9 @@ class Placing:
             self._refuse()
             return
         candidate, may_queue = self._queue.pop(0)
+        if not (may_queue or self._is_own(candidate) or self._may_ask(candidate)):
+            self._next()
+            return
         if self._query.method == "Job.Plan":
             self._plan_at(candidate, may_queue)
         elif self._is_own(candidate):
@@ -109,8 +124,19 @@ class Placing:
         else:
             self._register_there(candidate, may_queue)
 
+    def _may_ask(self, candidate: Candidate) -> bool:
+        """Return whether one question more is within bounds; the first one always is."""
+        asked, now_us = candidate.site.digest.datacenter_id, self._host.now.mono_us
+        if not self._bounces:
+            self._coordinator.retries.first(asked, now_us)
+            return True
+        if self._bounces < BOUNCES_MAX and self._coordinator.retries.may_retry(asked, now_us):
+            return True
+        self._reasons.setdefault(asked, f"not asked: {self._bounces} others refused")
+        return False
+
     def _register_here(self, candidate: Candidate, may_queue: bool) -> None:
-        reason = self._coordinator.refusal(self._job, is_queued=may_queue)
+        reason = self._coordinator.offers.refusal(self._job, self._uid, is_queued=may_queue)
         if reason:
             self._note(Kind.REFUSED, last_of(self._query.trail), reason=reason)
             self._refused(candidate, reason)
@@ -138,28 +164,60 @@ class Placing:
         body = {
             "Query": query, "UID": self._uid, "MayQueue": may_queue, "Claimant": self._host.region,
         }  # fmt: skip
-        self._coordinator.debit(candidate.site, self._job)
 
-        def done(body: Any, error: str) -> None:
+        def settled(body: Any, error: str) -> None:
             if error:
                 self._silent.append(place)
                 self._note(Kind.SILENT, [asked.id], to=place, reason=error)
-                self._refused(candidate, error)
+                self._bounced(candidate, error, b"", 0)
             elif "Refused" in body:
                 reason = str(body["Refused"])
                 told = events_of([body.get("Event")])
                 self._trail += plain_events(told)
                 if not told:
                     self._note(Kind.REFUSED, [asked.id], by=place, reason=reason)
-                self._refused(candidate, reason)
+                later_ms = int(body.get("RetryAfterMS", 0))
+                self._bounced(candidate, reason, body.get("Digest") or b"", later_ms * 1000)
+            elif "HeldMS" in body:
+                register()
             else:
+                self._coordinator.known.answered(
+                    digest.datacenter_id, took=True, now_us=self._host.now.mono_us
+                )
                 self._finish(as_answer(body.get("Answer")), candidate)
 
-        self._host.ask(digest.datacenter_id, "Home.Register", body, CALL_TIMEOUT_US, done)
+        def register() -> None:
+            self._host.ask(digest.datacenter_id, "Home.Register", body, CALL_TIMEOUT_US, settled)
+
+        self._coordinator.known.sent(digest.datacenter_id, self._room, self._host.now.mono_us)
+        if may_queue or not self._is_big(digest):
+            register()
+            return
+        reserve = {"Job": self._query.body.get("Job"), "UID": self._uid}
+        self._host.ask(digest.datacenter_id, "Home.Reserve", reserve, CALL_TIMEOUT_US, settled)
+
+    def _is_big(self, digest: Digest) -> bool:
+        free, room = digest.free, self._room
+        return room.cpu > free.cpu * BIG_SHARE or room.memory > free.memory * BIG_SHARE
+
+    def _bounced(self, candidate: Candidate, reason: str, fresh: bytes, later_us: int) -> None:
+        """Another datacenter refused, or did not answer: remember what it said, ask the next."""
+        self._bounces += 1
+        self._host.count_bounce()
+        self._coordinator.known.answered(
+            candidate.site.digest.datacenter_id,
+            took=False,
+            now_us=self._host.now.mono_us,
+            room=self._room,
+            digest=fresh,
+            reason=reason,
+            later_us=later_us,
+        )
+        self._refused(candidate, reason)
 
     def _plan_at(self, candidate: Candidate, may_queue: bool) -> None:
         if self._is_own(candidate):
-            reason = self._coordinator.refusal(self._job, is_queued=may_queue)
+            reason = self._coordinator.offers.refusal(self._job, is_queued=may_queue)
             if reason:
                 self._refused(candidate, reason)
             else:

@@ -230,6 +230,7 @@ PARAMETERIZED: Final = block("parameterized", "payload meta_required:strings met
 
 # Serai's own (FEDERATION: "In the job file").
 SPILLOVER: Final = block("spillover", "regions:strings after:duration")
+FEDERATION_WEIGHTS: Final = block("weights", "headroom:int cost:int latency:int")
 FEDERATION: Final = block(
     "federation",
     "partition",
@@ -237,6 +238,7 @@ FEDERATION: Final = block(
         "spillover": one(SPILLOVER),
         "spread": many(SPREAD, "Spread"),
         "affinity": many(AFFINITY, "Affinities"),
+        "weights": one(FEDERATION_WEIGHTS),
     },
 )
 

@@ -368,6 +368,14 @@ class SpilloverPolicy(Record):
     after_ns: int | None = None
 
 
+class FederationWeights(Record):
+    """How much each term of a datacenter's score counts, 0 to 100; None = the default."""
+
+    headroom: int | None = None
+    cost: int | None = None
+    latency: int | None = None
+
+
 class FederationPolicy(Record):
     """Serai's own block in a job: `federation { ... }` (FEDERATION: "In the job file")."""
 
@@ -375,6 +383,7 @@ class FederationPolicy(Record):
     spillover: SpilloverPolicy | None = None
     spread: list[Spread] | None = None
     affinities: list[Affinity] | None = None
+    weights: FederationWeights | None = None
 
 
 class Job(Record):

@@ -16,7 +16,7 @@ Contract of the driver (the server's machine, on the leader):
 `dry_run` and `fits` (annotate.py) answer what would happen, without an evaluation.
 """
 
-from core.scheduler.annotate import PlanOutcome, dry_run, fits
+from core.scheduler.annotate import Fit, Held, PlanOutcome, dry_run, fits
 from core.scheduler.blocked import BlockedEvaluations
 from core.scheduler.broker import EvaluationBroker
 from core.scheduler.problem import Problem, Solution, plan_evaluations, prepare
@@ -24,6 +24,8 @@ from core.scheduler.problem import Problem, Solution, plan_evaluations, prepare
 __all__ = [
     "BlockedEvaluations",
     "EvaluationBroker",
+    "Fit",
+    "Held",
     "PlanOutcome",
     "Problem",
     "Solution",

@@ -5,6 +5,7 @@ Both solve an ordinary problem for a job that was not registered; nothing is pro
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from core.scheduler.preempt import Running
 from core.scheduler.problem import Problem, Work
 from core.scheduler.reconcile import wanted_indices
 from core.scheduler.room import Ask, Room
-from core.scheduler.view import JobView, NodesView
+from core.scheduler.view import Ints, JobView, NodesView
 from core.state.jobs import spec_key
 from core.state.resources import parse_ports
 
@@ -84,10 +85,19 @@ class GroupFit:
 
 
 @dataclass(slots=True)
+class Held:
+    """Room on nodes that is promised to somebody: one ask on each of `nodes`."""
+
+    ask: Ask
+    nodes: Ints  # ordinals; one may come several times
+
+
+@dataclass(slots=True)
 class Fit:
     """Whether a whole job fits this datacenter."""
 
     groups: list[GroupFit]
+    placed: list[Held] = field(default_factory=list)  # where it would go
 
     @property
     def fits_now(self) -> bool:
@@ -128,16 +138,22 @@ def fits(
     *,
     now_us: int = 0,
     indices: dict[str, list[tuple[int, int]]] | None = None,
+    held: Sequence[Held] = (),
 ) -> Fit:
     """Return which groups of `job` fit now, and which never could.
 
     Args:
         indices: The share that is asked about, by group; None for the whole job.
+        held: What is promised to others and not in the state yet.
     """
     view = _hypothetical(state, job)
     if indices is not None:
         view.indices = indices
     nodes = capture_nodes(state)
+    for one in held:
+        np.add.at(nodes.cpu_used, one.nodes, one.ask.cpu)
+        np.add.at(nodes.memory_used, one.nodes, one.ask.memory)
+        np.add.at(nodes.disk_used, one.nodes, one.ask.disk)
     planned = _solve(state, nodes, view, job, now_us, 0)
     feasibility = Feasibility(nodes)
     result = []
@@ -154,7 +170,15 @@ def fits(
         if not (fit.fits_now and fit.could_ever_fit):
             fit.reasons = _reasons(nodes, candidates, ask, fit, planned.failed.get(group.name))
         result.append(fit)
-    return Fit(result)
+    asks = {group.name: ask_of_group(group) for group in job.task_groups or []}
+    return Fit(
+        result,
+        [
+            Held(asks[batch.group], np.frombuffer(batch.node, "<i4").astype(np.int64))
+            for plan in planned.plans
+            for batch in plan.placements
+        ],
+    )
 
 
 def _hypothetical(state: "State", job: Job) -> JobView:

@@ -9,7 +9,7 @@ class, and an evaluation planned on an older state (`snapshot_index`) is handed 
 Invariant: at most one blocked evaluation a job.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from core.model.evaluation import Evaluation
 
@@ -28,6 +28,10 @@ class BlockedEvaluations:
 
     def __len__(self) -> int:
         return len(self._by_job)
+
+    def waiting(self) -> Iterable[Evaluation]:
+        """Return those that are held, longest first."""
+        return self._by_job.values()
 
     def block(self, evaluation: Evaluation) -> bool:
         """Keep a blocked evaluation; False when room appeared meanwhile: enqueue it instead.

@@ -44,6 +44,7 @@ class EvaluationBroker:
         self._second: dict[_Job, str] = {}
         self._in_flight: dict[str, None] = {}
         self._attempts: dict[str, int] = {}
+        self._since_us: dict[str, int] = {}  # wall time when each was taken in
         self._again: dict[str, tuple[Evaluation, int]] = {}  # in flight, and enqueued since
         self._superseded: list[Evaluation] = []
         self._failed: list[Evaluation] = []
@@ -63,6 +64,15 @@ class EvaluationBroker:
             delayed=len(self._delayed),
         )
 
+    @property
+    def oldest_us(self) -> int:
+        """Wall time since when the first of those that are ready waits; 0 when none is."""
+        for evaluation_id in self._holder.values():
+            if evaluation_id not in self._in_flight:
+                wait_us = self._known[evaluation_id].wait_until_us
+                return max(self._since_us.get(evaluation_id, 0), wait_us)
+        return 0
+
     def enqueue(self, evaluation: Evaluation, now_us: int) -> None:
         """Take in a pending evaluation.
 
@@ -74,6 +84,7 @@ class EvaluationBroker:
         if evaluation.id in self._known:
             return
         self._known[evaluation.id] = evaluation
+        self._since_us[evaluation.id] = now_us
         if evaluation.wait_until_us > now_us:
             self._delay(evaluation.id, evaluation.wait_until_us)
         else:
@@ -115,6 +126,7 @@ class EvaluationBroker:
             self._failed.append(evaluation)
             return
         self._known[evaluation_id] = evaluation
+        self._since_us[evaluation_id] = now_us
         self._attempts[evaluation_id] = attempts
         self._delay(evaluation_id, now_us + (RETRY_FIRST_US if attempts == 1 else RETRY_LATER_US))
 
@@ -149,12 +161,14 @@ class EvaluationBroker:
             older, newer = sorted((rival, evaluation), key=lambda item: item.create_index)
             self._superseded.append(older)
             del self._known[older.id]
+            self._since_us.pop(older.id, None)
             self._attempts.pop(older.id, None)
             evaluation = newer
         self._second[job] = evaluation.id
 
     def _forget(self, evaluation_id: str) -> None:
         evaluation = self._known.pop(evaluation_id)
+        self._since_us.pop(evaluation_id, None)
         self._attempts.pop(evaluation_id, None)
         self._in_flight.pop(evaluation_id, None)
         self._again.pop(evaluation_id, None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from core.federation.digest import PRICE_UNIT
 from core.model.host import Address
 from core.state.entry import SCHEMA
 
@@ -91,6 +92,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     lan_gossip: Any = None  # gossip settings; None = their defaults
     wan_gossip: Any = None
     digest_interval_us: int = 5 * SECOND_US
+    cost: int = PRICE_UNIT  # of a unit of work in this datacenter, against PRICE_UNIT
     liveness: LivenessConfig = LivenessConfig()
     limits: LimitsConfig = LimitsConfig()
     collection: CollectionConfig = CollectionConfig()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
 
 from core.federation import digest as digests
 from core.federation.causes import CausalClock
-from core.federation.choice import Site
 from core.federation.coordinator import Coordinator
-from core.federation.digest import Digest, Nodes
+from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, Done
+from core.federation.known import Site
 from core.jobspec.canonical import canonicalize
 from core.jobspec.validate import validate
 from core.model.host import CallDone, Now, Peer
 from core.model.job import Job
 from core.model.query import Query
-from core.scheduler.annotate import fits
+from core.scheduler import Fit, Held, fits
 from core.server.consensus import Outcome
+from core.server.digesting import Digesting
 from core.server.measures import count
 from core.server.request import Respond
 from core.server.trails import Trails
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 CALL_PREFIXES: Final = ("Claim.", "Home.")
 HYBRID_TIME: Final = "HybridTime"  # in the bodies of calls between datacenters, and of replies
 NO_LEADER: Final = "the datacenter has no leader just now"
-WORDS_MAX: Final = 200  # in the digest's filter; more would make it say yes to everything
-OWN_DIGEST_KEPT_US: Final = 100_000  # it looks at every node: not for each of many jobs
 _TRIES: Final = 3
 
 
 class FederationHost:
     """Implements core.federation.host.FederationHost for one server."""
+
+    digesting: Digesting  # put here by FederatedDatacenter: it asks the coordinator
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -46,7 +46,6 @@ class FederationHost:
         self.datacenter = server.config.datacenter
         self.rng = server.rng
         self._known: dict[str, tuple[int, int, Digest]] = {}
-        self._own: tuple[int, int, Digest | None] = (0, 0, None)
         self.clock = CausalClock(self)
 
     @property
@@ -67,56 +66,10 @@ class FederationHost:
 
     # --- digests ----------------------------------------------------------------------------
 
-    def own_digest(self) -> Digest:
-        """Return this datacenter's digest, at most `OWN_DIGEST_KEPT_US` old."""
-        built_us, nodes_index, digest = self._own
-        is_fresh = self.now.mono_us - built_us < OWN_DIGEST_KEPT_US
-        if digest is None or not is_fresh or nodes_index != self.state.table_index("nodes"):
-            digest = self._build_digest()
-            self._own = (self.now.mono_us, self.state.table_index("nodes"), digest)
-        return digest
-
-    def _build_digest(self) -> Digest:
-        state, server = self.state, self._server
-        nodes = state.nodes
-        ready = np.flatnonzero(nodes.is_ready)
-        words: dict[str, None] = {}
-        for class_id in np.unique(nodes.class_id[ready]).tolist():
-            ordinal = nodes.class_representative(int(class_id))
-            node = nodes.record(ordinal) if ordinal is not None else None
-            if node is None:
-                continue
-            words[f"pool.{node.node_pool}"] = None
-            for name, driver in sorted((node.drivers or {}).items()):
-                if driver.detected and driver.healthy:
-                    words[f"driver.{name}"] = None
-        room = digests.room_of(
-            Nodes(
-                cpu_capacity=nodes.cpu_capacity[ready],
-                memory_capacity=nodes.memory_capacity[ready],
-                disk_capacity=nodes.disk_capacity[ready],
-                cpu_used=nodes.cpu_used[ready],
-                memory_used=nodes.memory_used[ready],
-                disk_used=nodes.disk_used[ready],
-                words=list(words)[:WORDS_MAX],
-            )
-        )
-        return Digest(
-            region=self.region,
-            datacenter=self.datacenter,
-            datacenter_id=self.datacenter_id,
-            is_authority=state.is_authority,
-            has_quorum=server.consensus.is_serving,
-            queue_depth=server.measures.queue_ready,
-            blocked=server.measures.queue_blocked,
-            refused=server.measures.refusals.get("federation", 0),
-            **room,  # type: ignore[arg-type]
-        )
-
     def sites(self) -> list[Site]:
         sites = []
         if self.datacenter_id:
-            sites.append(Site(self.own_digest(), 0, 0, None))
+            sites.append(Site(self.digesting.own(), 0, 0, None))
         for view in self._server.membership.wan.digests(self.now.mono_us):
             if view.origin == self.datacenter_id:
                 continue
@@ -185,9 +138,10 @@ class FederationHost:
 
     # --- jobs -------------------------------------------------------------------------------
 
-    def misfit(self, job: Job) -> str:
-        fit = fits(self.state, job, now_us=self.now.wall_us)
-        return "" if fit.fits_now else "; ".join(fit.reasons()) or "not all instances fit now"
+    def fit(
+        self, job: Job, indices: dict[str, list[tuple[int, int]]] | None, held: Sequence[Held]
+    ) -> Fit:
+        return fits(self.state, job, now_us=self.now.wall_us, indices=indices, held=held)
 
     def canonical(self, body: Any) -> Job | None:
         job = body.get("Job") if isinstance(body, dict) else None
@@ -202,6 +156,9 @@ class FederationHost:
     def count_refusal(self, reason: str) -> None:
         count(self._server.measures.refusals, reason)
 
+    def count_bounce(self) -> None:
+        self._server.measures.bounces += 1
+
     def log(self, level: str, message: str, **fields: Any) -> None:
         self._server.outbox.log(level, message, **fields)
 
@@ -214,6 +171,11 @@ class FederatedDatacenter(Coordinator):
         self._own = FederationHost(server)
         self.trails = Trails(server, self._own.clock)
         super().__init__(self._own)
+        self._own.digesting = Digesting(server, self)
+
+    def on_leadership(self, is_leader: bool) -> None:
+        super().on_leadership(is_leader)
+        self._own.digesting.on_leadership(is_leader)
 
     def on_call(
         self, method: str, body: Any, source: Peer, reply: Callable[[Any, str], None]
@@ -252,4 +214,4 @@ class FederatedDatacenter(Coordinator):
 
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool. Leader only."""
-        return digests.encode(self._own.own_digest())
+        return digests.encode(self._own.digesting.own())

@@ -76,6 +76,7 @@ class Measures(GossipMeasures):
     # federation
     digest_age_us: dict[str, int] = field(default_factory=dict)  # "region/datacenter"
     digests_published: int = 0
+    bounces: int = 0
 
 
 def count(table: dict[str, int], key: str, amount: int = 1) -> None:
@@ -174,6 +175,13 @@ FAMILIES: Final = (
         "counter",
         "Digests of this datacenter published.",
         "digests_published",
+        "",
+    ),
+    (
+        "serai_federation_bounces",
+        "counter",
+        "Jobs offered from here to another datacenter that refused, or did not answer.",
+        "bounces",
         "",
     ),
 )

@@ -1,0 +1,113 @@
+"""The other side of a choice: a job is offered here, and taken or refused.
+
+A refusal says why, brings a fresh digest, and tells when to come back: whoever was refused
+knows more than he could have by gossip, and does not ask again at once. What is taken is
+held until it is placed (core.federation.reservations).
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.federation import digest as digests
+from core.federation.ask import Judgement, Verdict, asks_of, judge
+from core.federation.causes import Kind, last_of
+from core.federation.host import Done, FederationHost
+from core.federation.known import OfferCount
+from core.federation.reservations import RESERVED_US, Reservations, misfit_of
+from core.model.job import Job
+from core.model.query import Answer, Query
+
+if TYPE_CHECKING:
+    from core.federation.coordinator import Coordinator
+
+COME_BACK_US: Final = 5_000_000  # after a refusal for want of room: digests are no newer
+_BY_THE_NODES: Final = (Verdict.NOT_ALLOWED, Verdict.TOO_BIG)
+
+
+class Offers:
+    """One per coordinator."""
+
+    def __init__(self, coordinator: "Coordinator") -> None:
+        self._coordinator = coordinator
+        self._host: FederationHost = coordinator.host
+        self.reservations = Reservations(coordinator.host)
+        self.count = OfferCount()
+
+    def handlers(self) -> dict[str, Any]:
+        return {"Home.Register": self._on_register, "Home.Reserve": self._on_reserve}
+
+    def refusal(self, job: Job, uid: str = "", *, is_queued: bool = False) -> str:
+        """Return why this datacenter does not take a new job, "" when it does and holds it.
+
+        Args:
+            is_queued: It may wait here for room; only what could never hold it refuses.
+        """
+        own = self.own_judgement(job)
+        if own.verdict in _BY_THE_NODES:
+            return own.reason
+        if is_queued:
+            return ""
+        if own.is_barred or own.verdict is Verdict.FULL:
+            return own.reason
+        fit = self.reservations.fit(job, uid=uid)
+        reason = misfit_of(fit)
+        if not reason and uid:
+            self.reservations.hold(uid, job, fit)
+        return reason
+
+    def own_judgement(self, job: Job) -> Judgement:
+        """Return what our own digest says of a job; it is live."""
+        for site in self._host.sites():
+            if site.digest.datacenter_id == self._host.datacenter_id:
+                return judge(job, asks_of(job), site.digest)
+        return Judgement(Verdict.UNKNOWN, "it is starting")
+
+    def refused(self, reason: str) -> dict[str, Any]:
+        """Return the body of a refusal: reason, fresh digest, when to come back."""
+        own = self._host.datacenter_id
+        fresh = [site.digest for site in self._host.sites() if site.digest.datacenter_id == own]
+        later_us = self.reservations.free_in_us() or COME_BACK_US
+        return {
+            "Refused": reason,
+            "Digest": digests.encode(fresh[0]) if fresh else b"",
+            "RetryAfterMS": later_us // 1000,
+        }
+
+    def _on_register(self, body: Any, reply: Done) -> None:
+        """Become home of a job, or refuse: {"Answer": ...} or {"Refused": reason, ...}."""
+        host = self._host
+        query = msgspec.convert(body["Query"], Query)
+        uid = str(body["UID"])
+        job = host.canonical(query.body)
+        if job is None:
+            reply({"Refused": "the job is not valid here"}, "")
+            return
+        reason = self._judge_offer(job, uid, is_queued=bool(body.get("MayQueue")))
+        if reason:
+            event = host.clock.event(Kind.REFUSED, uid, after=last_of(query.trail), reason=reason)
+            reply({**self.refused(reason), "Event": msgspec.to_builtins(event)}, "")
+            return
+
+        def respond(answer: Answer) -> None:
+            if answer.is_error:
+                self.reservations.release(uid)
+            reply({"Answer": answer}, "")
+
+        self._coordinator.become_home(query, job, uid, body.get("Claimant", ""), respond)
+
+    def _on_reserve(self, body: Any, reply: Done) -> None:
+        """Hold room for a job that will be sent: {"HeldMS": n} or {"Refused": reason, ...}."""
+        job = self._host.canonical({"Job": body["Job"]})
+        if job is None:
+            reply({"Refused": "the job is not valid here"}, "")
+            return
+        reason = self._judge_offer(job, str(body["UID"]), is_queued=False)
+        reply(self.refused(reason) if reason else {"HeldMS": RESERVED_US // 1000}, "")
+
+    def _judge_offer(self, job: Job, uid: str, *, is_queued: bool) -> str:
+        reason = self.refusal(job, uid, is_queued=is_queued)
+        self.count.add(self._host.now.mono_us, is_refused=bool(reason))
+        if reason:
+            self._host.count_refusal("no room")
+        return reason
