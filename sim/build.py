@@ -12,6 +12,7 @@ from core.model.node import (
     NodeResources,
 )
 from core.server.config import ServerConfig
+from core.state.entry import SCHEMA
 from sim.agents import SimAgent, SimClient, SimServer, World
 from sim.network import Place
 from sim.scenario import DatacenterPlan, NodeShape, Scenario
@@ -66,8 +67,10 @@ def _server(
         bootstrap_expect=plan.servers,
         retry_join=(f"{server_name(plan, 1)}:4648", *joins),
         retry_interval_us=JOIN_RETRY_US,
+        schema_max=plan.schema or SCHEMA,
     )
-    return SimServer(world, Place(plan.region, plan.name, name), config, scenario.disk)
+    disk = plan.disk or scenario.disk
+    return SimServer(world, Place(plan.region, plan.name, name), config, disk)
 
 
 def _client(world: World, plan: DatacenterPlan, shape: NodeShape, number: int) -> SimClient:
@@ -94,7 +97,7 @@ def fingerprint(name: str, shape: NodeShape) -> Fingerprint:
         "cpu.arch": "amd64",
         "cpu.numcores": str(max(1, shape.cpu // 1000)),
         "os.name": "debian",
-        "driver.raw_exec": "1",
+        **{f"driver.{name}": "1" for name in shape.drivers},
         "unique.hostname": name,
         "unique.network.ip-address": name,
         **shape.attributes,
@@ -105,4 +108,5 @@ def fingerprint(name: str, shape: NodeShape) -> Fingerprint:
         disk=NodeDiskResources(disk_mb=shape.disk),
     )
     driver = DriverInfo(detected=True, healthy=True, health_description="Healthy")
-    return Fingerprint(attributes=attributes, resources=resources, drivers={"raw_exec": driver})
+    drivers = dict.fromkeys(shape.drivers, driver)
+    return Fingerprint(attributes=attributes, resources=resources, drivers=drivers)

@@ -1,148 +1,226 @@
 """What must hold, looked at from outside: the invariants of FEDERATION.md and RAFT.md.
 
-Checkers read machines, disks and the simulated processes; they never ask an agent what
-it believes. Each counts how often it looked at something, so that a checker that saw
-nothing can't pass for one that found nothing.
+Checkers read machines, disks and the census of simulated processes; they never ask an
+agent what it believes. Each counts how often it looked at something, so that a checker
+that saw nothing can't pass for one that found nothing. All look in an interval that grows
+with the world, the comparison of states in one that grows with the states too.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from core.state.state import State
-from sim.agents import SimAgent, SimClient, SimServer, World
-from sim.tasks import SimTask
+from sim.agents import SimAgent, SimServer, World
+from sim.census import Census, JobCount
+from sim.faults import Faults
+from sim.workload import Workload
 
 CHECK_INTERVAL_US: Final = 1_000_000
+AGENTS_A_STEP: Final = 500  # so many agents more, one interval more
+RECORDS_A_STEP: Final = 20_000  # of a state, likewise
 OVERLAP_US: Final = 60_000_000  # a stop signal, the kill timeout, a reconnect
 AUTHORITY_GRACE_US: Final = 60_000_000  # two born in ignorance of each other become one
+QUIET_US: Final = 120_000_000  # without faults for this long, what is wanted runs
 
+OVER_COMMITTED: Final = "no node over-committed"
+AUTHORISED: Final = "index authorised once"
+ONE_LEADER: Final = "one leader a term"
+COMMITTED: Final = "committed is kept"
+EQUAL: Final = "equal state at equal index"
+ACKNOWLEDGED: Final = "acknowledged is kept"
+ONE_PROCESS: Final = "one process an index"
+AUTHORITY: Final = "one authority a region"
+ONE_HOME: Final = "one home a job"
+WANTED: Final = "wanted runs when quiet"
+CHECKERS: Final = (
+    OVER_COMMITTED, AUTHORISED, ONE_LEADER, COMMITTED, EQUAL, ACKNOWLEDGED, ONE_PROCESS,
+    AUTHORITY, ONE_HOME, WANTED,
+)  # fmt: skip
 
-class Violation(Exception):
-    """An invariant does not hold; the text names it, the time and the agents."""
+Range = tuple[int, int]
 
 
 class Checkers:
     """All invariants that are checked while a run goes on, and at its end."""
 
-    def __init__(self, world: World) -> None:
-        self.checked: dict[str, int] = {}
+    def __init__(self, world: World, census: Census, workload: Workload, faults: Faults) -> None:
+        self.checked: dict[str, int] = dict.fromkeys(CHECKERS, 0)
         self.violations: list[str] = []
         self._world = world
+        self._census = census
+        self._workload = workload
+        self._faults = faults
+        self._said: set[str] = set()
         self._leaders: dict[tuple[str, int], str] = {}
-        self._doubled_since: dict[tuple[str, ...], int] = {}
+        self._doubled_since: dict[tuple[Any, ...], int] = {}
+        self._short_since: dict[str, int] = {}
         self._two_authorities_since: dict[str, int] = {}
+        self._applied: dict[str, tuple[int, str]] = {}  # by datacenter: how far, who led
+        self._hash_due_us: dict[str, int] = {}
+        self._compared: dict[str, tuple[int, int]] = {}  # by datacenter: index, replicas
 
     def start(self) -> None:
-        self._world.wheel.after(CHECK_INTERVAL_US, self._tick)
+        self._interval_us = CHECK_INTERVAL_US * (1 + len(self._world.agents) // AGENTS_A_STEP)
+        self._world.wheel.after(self._interval_us, self._tick)
 
     def _tick(self, _: object) -> None:
         self.check()
-        self._world.wheel.after(CHECK_INTERVAL_US, self._tick)
+        self._world.wheel.after(self._interval_us, self._tick)
 
-    def check(self) -> None:
+    def check(self, *, is_end: bool = False) -> None:
         """Look at everything once."""
         self._one_leader_a_term()
-        self._equal_state_at_equal_index()
+        self._committed_is_kept()
+        self._equal_state_at_equal_index(is_end=is_end)
         self._no_node_over_committed()
         self._one_process_an_index()
         self._one_authority_a_region()
-        self._one_home_a_job()
+        self._homes_and_shares()
+        self._wanted_runs_when_quiet()
 
-    def check_kept(self, jobs: list[str]) -> None:
+    def check_kept(self, jobs: Iterable[str]) -> None:
         """At the end: every job that was acknowledged is in some datacenter's state."""
-        kept = {
-            record.id
-            for agent in self._servers()
-            if agent.state is not None
-            for record in agent.state.jobs
-            if not record.is_purged
-        }
+        kept: dict[str, bool] = {}
+        for agent in self._world.servers:
+            for record in agent.state.jobs if agent.state is not None else ():
+                if not record.is_purged:
+                    kept[record.id] = kept.get(record.id, True) and bool(record.is_stopped)
         for job in jobs:
-            self._count("acknowledged is kept")
+            self._count(ACKNOWLEDGED)
             if job not in kept:
-                self._violated("acknowledged is kept", f"job {job!r} is in no server's state")
+                self._violated(ACKNOWLEDGED, f"job {job!r} is in no server's state")
+        for job in self._workload.stopped:
+            self._count(ACKNOWLEDGED)
+            if not kept.get(job, True) and not self._faults.active:
+                self._violated(ACKNOWLEDGED, f"job {job!r} was stopped, and is not")
 
-    # --- invariants -----------------------------------------------------------------------
+    # --- raft -----------------------------------------------------------------------------
 
     def _one_leader_a_term(self) -> None:
-        for agent in self._servers():
+        for agent in self._world.servers:
             if not agent.is_leader:
                 continue
-            self._count("one leader a term")
-            key = (self._datacenter(agent), agent.term)
+            self._count(ONE_LEADER)
+            key = (_datacenter(agent), agent.term)
             other = self._leaders.setdefault(key, agent.name)
             if other != agent.name:
-                self._violated("one leader a term", f"{other} and {agent.name} lead term {key[1]}")
+                self._violated(ONE_LEADER, f"{other} and {agent.name} lead term {key[1]}")
 
-    def _equal_state_at_equal_index(self) -> None:
+    def _committed_is_kept(self) -> None:
+        """A leader that serves has applied whatever an earlier one had."""
+        for agent, _ in self._leading():
+            assert agent.server is not None
+            applied = agent.server.server.consensus.applied_index
+            known, by = self._applied.get(_datacenter(agent), (0, ""))
+            self._count(COMMITTED)
+            if applied < known:
+                text = f"{agent.name} leads at index {applied}, {by} had applied {known}"
+                self._violated(COMMITTED, text)
+            self._applied[_datacenter(agent)] = max((applied, agent.name), (known, by))
+
+    def _equal_state_at_equal_index(self, *, is_end: bool) -> None:
         """Every replica that stands at the same index has the same state hash."""
         groups: dict[tuple[str, int], list[SimServer]] = {}
-        for agent in self._servers():
-            if agent.state is not None:
-                key = (self._datacenter(agent), agent.state.index)
-                groups.setdefault(key, []).append(agent)
-        for key, agents in groups.items():
-            if len(agents) < 2 or not key[1]:
+        now_us = self._world.wheel.now_us
+        for agent in self._world.servers:
+            if agent.state is None or not agent.state.index:
                 continue
+            datacenter = _datacenter(agent)
+            if is_end or now_us >= self._hash_due_us.get(datacenter, 0):
+                groups.setdefault((datacenter, agent.state.index), []).append(agent)
+        for key, agents in groups.items():
+            if len(agents) < 2 or (
+                not is_end and self._compared.get(key[0]) == (key[1], len(agents))
+            ):
+                continue  # alone, or nothing was applied since
+            self._compared[key[0]] = (key[1], len(agents))
             hashes: dict[str, str] = {}
             for agent in agents:
                 assert agent.state is not None
                 hashes[agent.name] = agent.state.hash()
-                self._count("equal state at equal index")
+                self._count(EQUAL)
+                steps = 1 + len(agent.state.allocs) // RECORDS_A_STEP
+                self._hash_due_us[key[0]] = now_us + (steps - 1) * self._interval_us
             if len(set(hashes.values())) > 1:
-                self._violated(
-                    "equal state at equal index",
-                    f"{key[0]} at index {key[1]}: "
-                    + ", ".join(f"{name} {digest[:12]}" for name, digest in hashes.items()),
-                )
+                shown = ", ".join(f"{name} {digest[:12]}" for name, digest in hashes.items())
+                self._violated(EQUAL, f"{key[0]} at index {key[1]}: {shown}")
+
+    # --- what is placed, and what runs ----------------------------------------------------
 
     def _no_node_over_committed(self) -> None:
-        for agent in self._servers():
+        for agent in self._world.servers:
             if agent.state is None or not agent.is_leader:
                 continue
             nodes = agent.state.nodes
-            self._count("no node over-committed")
+            self._count(OVER_COMMITTED, nodes.count)
             for name in ("cpu", "memory", "disk"):
                 used = getattr(nodes, f"{name}_used")
                 capacity = getattr(nodes, f"{name}_capacity")
                 if (used > capacity).any():
                     where = int((used > capacity).argmax())
                     self._violated(
-                        "no node over-committed",
+                        OVER_COMMITTED,
                         f"{agent.name}: node {where} has {used[where]} of {name} used, "
                         f"{capacity[where]} in all",
                     )
 
     def _one_process_an_index(self) -> None:
-        """At most one process per (job, group, index, task), but for a hand-over's time.
+        """At most one process per (job, group, task, index), but for a hand-over's time.
 
         A replacement starts while its predecessor obeys the stop signal; and the old
         process of a node that was given up runs unseen until the node is back. So a
         second process counts once it lasts, with every node involved in contact.
         """
-        seen: dict[tuple[str, ...], str] = {}
-        doubled: dict[tuple[str, ...], int] = {}
-        for agent, task in self.processes():
-            env = task.spec.env
-            key = (
-                env.get("NOMAD_JOB_ID", ""),
-                env.get("NOMAD_GROUP_NAME", ""),
-                env.get("NOMAD_ALLOC_INDEX", ""),
-                task.key[1],
-            )
-            self._count("one process an index")
-            other = seen.setdefault(key, agent.name)
-            if other == agent.name or not (
-                self._in_contact(other) and self._in_contact(agent.name)
-            ):
+        self._count(ONE_PROCESS, self._census.running)
+        now_us = self._world.wheel.now_us
+        doubled: dict[tuple[Any, ...], int] = {}
+        for key, numbers in self._census.doubled.items():
+            nodes = list(dict.fromkeys(self._world.clients[number].name for number in numbers))
+            nodes = [name for name in nodes if self._in_contact(name)]
+            if len(nodes) <= self._copies(key[0]):
                 continue
-            doubled[key] = self._doubled_since.get(key, self._world.wheel.now_us)
-            if self._world.wheel.now_us - doubled[key] > OVERLAP_US:
-                self._violated(
-                    "one process an index",
-                    f"{key[0]}.{key[1]}[{key[2]}] runs on {other} and on {agent.name}",
-                )
+            doubled[key] = self._doubled_since.get(key, now_us)
+            if now_us - doubled[key] > OVERLAP_US:
+                where = " and on ".join(nodes)
+                self._violated(ONE_PROCESS, f"{key[0]}.{key[1]}[{key[3]}] runs on {where}")
         self._doubled_since = doubled
+
+    def _copies(self, job: str) -> int:
+        """Return how many copies of an index its job allows: two under surge."""
+        return 2 if self._workload.is_surge(job) else 1
+
+    def _wanted_runs_when_quiet(self) -> None:
+        """Without faults for a while, every service runs as many instances as it should.
+
+        Those that no datacenter has room for are queued, and count. A job whose tasks fail
+        is restarted later and later, so nobody can say when it should run.
+        """
+        now_us = self._world.wheel.now_us
+        ended_us = max((one.mended_us for one in self._faults.story), default=0)
+        if self._faults.active or now_us - ended_us < QUIET_US:
+            self._short_since.clear()
+            return
+        self._count(WANTED, sum(1 for count in self._census.jobs.values() if count.is_service))
+        self._short_since = {job: self._short_since.get(job, now_us) for job in self._census.short}
+        for job, since_us in self._short_since.items():
+            count = self._census.jobs[job]
+            if (
+                now_us - since_us > QUIET_US
+                and not count.has_failed
+                and self._is_missing(job, count)
+            ):
+                self._violated(WANTED, f"{job} runs {count.running} of {count.wanted}")
+
+    def _is_missing(self, job: str, count: JobCount) -> bool:
+        queued = sum(
+            int(state.jobs.columns.queued[record.group_rows].sum())
+            for _, state in self._leading()
+            for record in [state.jobs.get("default", job)]
+            if record is not None
+        )
+        return count.running + queued != count.wanted
+
+    # --- federation -----------------------------------------------------------------------
 
     def _one_authority_a_region(self) -> None:
         """Of two datacenters that became authority unheard of each other, one gives in."""
@@ -153,31 +231,43 @@ class Checkers:
         now_us = self._world.wheel.now_us
         doubled = {}
         for region, names in found.items():
-            self._count("one authority a region")
+            self._count(AUTHORITY)
             if len(names) < 2 or self._world.network.is_broken:
                 continue
             doubled[region] = self._two_authorities_since.get(region, now_us)
             if now_us - doubled[region] > AUTHORITY_GRACE_US:
-                self._violated("one authority a region", f"{region}: {' and '.join(names)}")
+                self._violated(AUTHORITY, f"{region}: {' and '.join(names)}")
         self._two_authorities_since = doubled
 
-    def _one_home_a_job(self) -> None:
-        """A name is a job in one datacenter only, wherever in the federation it went."""
-        homes: dict[tuple[str, str, str], str] = {}
+    def _homes_and_shares(self) -> None:
+        """A name is one job, wherever in the federation its parts are, and no two
+        datacenters may run the same index of it (under surge: no three).
+        """
+        holders: dict[tuple[str, str, str], list[tuple[str, Any]]] = {}
         for agent, state in self._leading():
+            datacenter, region = _datacenter(agent), agent.place.region
             for record in state.jobs:
-                if record.is_purged:
-                    continue
-                self._count("one home a job")
-                key = (record.job.region or agent.place.region, record.namespace, record.id)
-                other = homes.setdefault(key, self._datacenter(agent))
-                if other != self._datacenter(agent):
-                    text = f"job {record.id!r} lives in {other} and in {self._datacenter(agent)}"
-                    self._violated("one home a job", text)
+                key = (record.job.region or region, record.namespace, record.id)
+                holders.setdefault(key, []).append((datacenter, record))
+        self._count(ONE_HOME, len(holders))
+        self._count(AUTHORISED, len(holders))
+        for key, found in holders.items():
+            if len(found) < 2:
+                continue
+            (first, record), *others = found
+            for other, another in others:
+                if another.uid != record.uid:
+                    self._violated(ONE_HOME, f"job {key[2]!r} lives in {first} and in {other}")
+            shares = [one.share() for _, one in found if not one.is_stopped]
+            most, group, index = _most_authorised(shares)
+            if most > self._copies(key[2]):
+                where = ", ".join(name for name, _ in found)
+                text = f"{key[2]}.{group}[{index}] may run {most} times: {where} hold it"
+                self._violated(AUTHORISED, text)
 
     def _leading(self) -> Iterator[tuple[SimServer, State]]:
         """Yield the leaders that have applied all that was acknowledged, and their state."""
-        for agent in self._servers():
+        for agent in self._world.servers:
             if agent.server is not None and agent.server.server.consensus.is_serving:
                 yield agent, agent.server.state
 
@@ -186,39 +276,36 @@ class Checkers:
         agent = self._world.agents[name]
         return agent.machine is not None and not any(
             self._world.network.is_cut(server.name, name)
-            for server in self._servers()
-            if self._datacenter(server) == self._datacenter(agent)
+            for server in self._world.servers
+            if server.site is agent.site
         )
 
-    # --- what exists ----------------------------------------------------------------------
-
-    def processes(self) -> Iterator[tuple[SimClient, SimTask]]:
-        """Yield every simulated process that exists, and its node."""
-        for agent in self._world.agents.values():
-            if isinstance(agent, SimClient):
-                for task in agent.tasks.running():
-                    yield agent, task
-
-    def count_processes(self, job: str) -> dict[str, int]:
-        """Return how many processes of a job run, by region."""
-        found: dict[str, int] = {}
-        for agent, task in self.processes():
-            if task.spec.env.get("NOMAD_JOB_ID") == job:
-                found[agent.place.region] = found.get(agent.place.region, 0) + 1
-        return found
-
-    def _servers(self) -> Iterator[SimServer]:
-        for agent in self._world.agents.values():
-            if isinstance(agent, SimServer):
-                yield agent
-
-    def _datacenter(self, agent: SimAgent) -> str:
-        return f"{agent.place.region}/{agent.place.datacenter}"
-
-    def _count(self, name: str) -> None:
-        self.checked[name] = self.checked.get(name, 0) + 1
+    def _count(self, name: str, times: int = 1) -> None:
+        self.checked[name] += times
 
     def _violated(self, name: str, what: str) -> None:
-        text = f"{self._world.wheel.now_us / 1e6:.3f}s {name}: {what}"
-        if not self.violations or self.violations[-1].split("s ", 1)[1] != text.split("s ", 1)[1]:
-            self.violations.append(text)
+        """Note a violation, once: what lasts is found again at each look."""
+        if what not in self._said:
+            self._said.add(what)
+            self.violations.append(f"{self._world.wheel.now_us / 1e6:.3f}s {name}: {what}")
+
+
+def _most_authorised(shares: Iterable[dict[str, list[Range]]]) -> tuple[int, str, int]:
+    """Return how often the most authorised index is, its group and the index."""
+    edges: dict[str, list[tuple[int, int]]] = {}
+    for share in shares:
+        for group, ranges in share.items():
+            for low, high in ranges:
+                edges.setdefault(group, []).extend([(low, 1), (high, -1)])
+    most, where = 0, ("", 0)
+    for group, changes in edges.items():
+        depth = 0
+        for index, change in sorted(changes):
+            depth += change
+            if depth > most:
+                most, where = depth, (group, index)
+    return most, *where
+
+
+def _datacenter(agent: SimAgent) -> str:
+    return f"{agent.place.region}/{agent.place.datacenter}"

@@ -29,6 +29,8 @@ class SimDisk:
         self.model = model
         self.is_full = False
         self.syncs = 0
+        self._factor = 1.0  # of a slow disk: how many times as long everything takes
+        self._extra_us = 0  # ... and how much longer on top
         self._rng = rng
         self._term = 0
         self._voted_for = ""
@@ -42,9 +44,15 @@ class SimDisk:
         """Return how long from now a write of `size` bytes takes, queued behind others."""
         took = self.model.sync_us + int(self._rng.random() * self.model.jitter_us)
         took += size // self.model.bytes_per_us
+        if self._factor != 1.0 or self._extra_us:
+            took = int(took * self._factor) + self._extra_us
         start = max(now_us, self._free_at_us)
         self._free_at_us = start + took
         return self._free_at_us - now_us
+
+    def slow(self, factor: float, extra_us: int) -> None:
+        """Let every write take `factor` times as long, and `extra_us` more; (1.0, 0) mends."""
+        self._factor, self._extra_us = factor, extra_us
 
     def apply(self, batch: Persist, *, torn: bool = False) -> None:
         """Make a batch durable; `torn`: a crash came first, so only a prefix of it is."""

@@ -25,6 +25,8 @@ from gossip.key_messages import MemberKeys, apply_question
 from sim import wire
 from sim.calls import Call, Exchange
 from sim.network import Network, Place, Station
+from sim.node_disk import Dictionary
+from sim.raft.clock import Clock
 from sim.trace import Trace
 from sim.wheel import Wheel
 
@@ -56,6 +58,7 @@ class World:
         self.by_address: dict[str, SimAgent] = {}  # of RPC and of gossip
         self.logs: list[tuple[int, str, h.Log]] = []
         self.halts: list[tuple[int, str, str]] = []
+        self.dictionary = Dictionary()  # of all nodes' disks
         self._directories: dict[tuple[str, str], Directory] = {}
 
     def agent_at(self, address: str) -> "SimAgent | None":
@@ -78,6 +81,7 @@ class SimAgent(Station):
         self.wheel = world.wheel
         self.machine: Machine | None = None
         self.paused_until_us = 0
+        self.clock: Clock | None = None  # one whose rate is, or was, wrong
         self.rpc_addr = f"{self.name}:4647"
         self.gossip_addr = f"{self.name}:4648"
         self.peer = Peer(name=self.name, role=self.role, address=self.rpc_addr, is_proven=True)
@@ -96,8 +100,15 @@ class SimAgent(Station):
         return random.Random(f"{self.world.seed}/{self.name}/{purpose}/{self.life}")
 
     def now(self) -> Now:
-        now_us = self.wheel.now_us
+        now_us = self.wheel.now_us if self.clock is None else self.clock.at(self.wheel.now_us)
         return _now(Now, (now_us, EPOCH_US + now_us))
+
+    def set_clock(self, ppm: int) -> None:
+        """Let the machine's clock run this many millionths fast, from now on."""
+        self.clock = self.clock or Clock()
+        self.clock.set_rate(ppm, self.wheel.now_us)
+        self._armed_us = FOREVER_US
+        self._arm()
 
     # --- life ---------------------------------------------------------------------------
 
@@ -145,12 +156,18 @@ class SimAgent(Station):
                 if handler is None:
                     raise AssertionError(f"the simulator can't carry out {type(effect).__name__}")
                 handler(self, effect)
-        if machine.deadline_us < self._armed_us:
+        if machine.deadline_us < self._armed_us or self.clock is not None:
             self._arm()
 
     def _arm(self) -> None:
-        if self.machine is not None and self.machine.deadline_us < self._armed_us:
-            self._armed_us = max(self.machine.deadline_us, self.wheel.now_us)
+        if self.machine is None:
+            return
+        deadline_us = self.machine.deadline_us
+        if self.clock is not None and deadline_us < FOREVER_US:
+            now_us = self.wheel.now_us
+            deadline_us = now_us + self.clock.wait_us(deadline_us - self.clock.at(now_us))
+        if deadline_us < self._armed_us:
+            self._armed_us = max(deadline_us, self.wheel.now_us)
             self.wheel.at(self._armed_us, self._tick, self.life)
 
     def _tick(self, life: int) -> None:
@@ -159,7 +176,7 @@ class SimAgent(Station):
         if machine is None or life != self.life or self._armed_us != self.wheel.now_us:
             return
         self._armed_us = FOREVER_US
-        if machine.deadline_us <= self.wheel.now_us:
+        if machine.deadline_us <= self.now().mono_us:
             self.deliver(_TICK)
         else:
             self._arm()

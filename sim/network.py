@@ -68,6 +68,9 @@ class Station:
         if not self.is_up:
             network.lose_one(self.kind_of(body) + "/cut")
             return
+        network.unsampled -= 1
+        if not network.unsampled:
+            network.take_sample(self, there, body)
         wheel, link = network.wheel, network.lan
         if self.site is there.site and not (network.is_broken or link.duplication):
             fates_us = network.fates_us
@@ -116,7 +119,9 @@ class Network:
         self.is_broken = False  # whether there is any fault now
         self._blocked: dict[int, str] = {}  # id -> the agent that no datagram reaches
         self._slow: dict[int, tuple[str, str, int]] = {}
-        self._lossy: dict[int, float] = {}
+        self._lossy: dict[int, tuple[float, frozenset[str] | None]] = {}  # of whom; None = all
+        self.sample: Callable[[Station, Station, Any], int] | None = None  # see `sample_with`
+        self.unsampled = 0  # so many more until the next one is sampled; below 0: never
         self._next_fault = 0
 
     def add(self, place: Place) -> None:
@@ -168,11 +173,13 @@ class Network:
         self._slow[self._next_fault] = (source, target, extra_us)
         return self._next_fault
 
-    def lose(self, fraction: float) -> int:
-        """Lose this fraction of all datagrams, everywhere, where a link doesn't lose more."""
+    def lose(self, fraction: float, names: Iterable[str] | None = None) -> int:
+        """Lose this fraction of all datagrams, where a link doesn't lose more: everywhere, or
+        of those that these agents send or get.
+        """
         self._next_fault += 1
         self.is_broken = True
-        self._lossy[self._next_fault] = fraction
+        self._lossy[self._next_fault] = (fraction, None if names is None else frozenset(names))
         return self._next_fault
 
     def heal(self, fault: int) -> None:
@@ -202,6 +209,16 @@ class Network:
         return False
 
     # --- carrying -----------------------------------------------------------------------
+
+    def sample_with(self, sample: Callable[[Station, Station, Any], int]) -> None:
+        """Show a part of all that is sent to `sample(here, there, body)`, which says how many
+        more until the next one. What it sees changes nothing.
+        """
+        self.sample, self.unsampled = sample, 1
+
+    def take_sample(self, here: Station, there: Station, body: Any) -> None:
+        if self.sample is not None:
+            self.unsampled = self.sample(here, there, body)
 
     def datagram(
         self, source: str, target: str, deliver: Callable[[Any], None], body: Any, kind: str
@@ -245,7 +262,7 @@ class Network:
             self.lose_one(kind + "/blocked")
             return []
         link = self._link(here, there)
-        loss = max(link.loss, *self._lossy.values()) if self._lossy else link.loss
+        loss = self._loss(here, there, link) if self._lossy else link.loss
         if loss and self.draw() < loss:
             self.lose_one(kind + "/loss")
             return []
@@ -278,6 +295,9 @@ class Network:
         body: Any,
     ) -> None:
         """As `stream`, between two ends that are at hand."""
+        self.unsampled -= 1
+        if not self.unsampled:
+            self.take_sample(here, there, body)
         delay_us = self._delay_us(here, there, self._link(here, there))
         if not there.is_up:
             self.wheel.after(2 * delay_us, refused, body)
@@ -294,6 +314,13 @@ class Network:
             deliver(body)
         else:
             self.lose_one("late/cut")
+
+    def _loss(self, here: Station, there: Station, link: LinkModel) -> float:
+        loss = link.loss
+        for fraction, names in self._lossy.values():
+            if fraction > loss and (names is None or here.name in names or there.name in names):
+                loss = fraction
+        return loss
 
     def _delay_us(self, here: Station, there: Station, link: LinkModel) -> int:
         delay_us = link.latency_us + int(self.draw() * link.jitter_us)

@@ -1,6 +1,5 @@
 """Runs a scenario: builds the world, plays jobs and faults, checks, and sums up."""
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -8,26 +7,21 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from core.jobspec.diagnostics import SourceError
-from core.jobspec.parse import parse_job
-from core.model.query import Answer, Query
-from sim.agents import SimAgent, SimServer, World
+from sim.agents import SimAgent, World
 from sim.build import build_agents
+from sim.census import Census
 from sim.checkers import Checkers
 from sim.faults import FaultError, Faults
-from sim.scenario import GoalPlan, JobPlan, Scenario, StopPlan
+from sim.goals import GoalResult, Goals
+from sim.observer import Observer
+from sim.plans import Scenario
+from sim.schedule import concrete_faults
 from sim.trace import Trace
+from sim.traffic import Traffic
+from sim.watch import Watch
+from sim.workload import Workload
 
-START_SPREAD_US: Final = 500_000
-REGISTER_RETRY_US: Final = 1_000_000
-REGISTER_TRIES: Final = 60
-REGISTER_TIMEOUT_US: Final = 20_000_000  # an agent that died meanwhile answers nothing
-
-
-class GoalResult(msgspec.Struct):
-    text: str
-    is_met: bool
-    measured: str
+STEP_US: Final = 1_000_000
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -43,195 +37,146 @@ class Summary(msgspec.Struct, kw_only=True):
     agents: int
     nodes: int
     faults: dict[str, int]
+    jobs_submitted: int
     jobs_acknowledged: int
     jobs_refused: dict[str, str]
+    operator_refused: dict[str, str]
     checked: dict[str, int]
+    unchecked: list[str]  # checkers that had nothing to look at
     violations: list[str]
     goals: list[GoalResult]
     halts: list[str]
     lost: dict[str, int]
     tasks_started: int
+    instances_running: int
+    placements: int
+    detection_s: list[float]
+    heal_s: list[float]
+    false_deaths: int
 
     @property
     def is_ok(self) -> bool:
         return not self.violations and not self.halts and all(goal.is_met for goal in self.goals)
 
 
+class Progress(msgspec.Struct):
+    """How far a run is: what a terminal shows."""
+
+    sim_s: float
+    end_s: float
+    events: int
+    run: "Run"
+
+
 class Run:
-    """One run of one scenario with one seed."""
+    """One run of one scenario with one seed.
+
+    Raises:
+        FaultError: A fault names what does not exist.
+        ValueError: A rate gives more faults than a run could hold.
+    """
 
     def __init__(
-        self, scenario: Scenario, seed: int | None = None, trace_file: BinaryIO | None = None
+        self,
+        scenario: Scenario,
+        seed: int | None = None,
+        trace_file: BinaryIO | None = None,
+        *,
+        is_wire: bool = False,
     ) -> None:
         self.scenario = scenario
         self.seed = scenario.seed if seed is None else seed
         self.trace = Trace(trace_file)
-        self.world = World(self.seed, self.trace)
-        self.checkers = Checkers(self.world)
-        self.faults = Faults(self.world, random.Random(f"{self.seed}/faults"))
-        self.acknowledged: dict[str, int] = {}
-        self.refused: dict[str, str] = {}
-        self._goals: list[GoalResult] = []
-        self._rng = random.Random(f"{self.seed}/run")
+        self.world = World(self.seed, self.trace, is_wire=is_wire)
+        self.census = Census()
+        self.workload = Workload(
+            self.world, scenario, self.census, random.Random(f"{self.seed}/run")
+        )
+        self.faults = Faults(self.world, random.Random(f"{self.seed}/faults"), self.workload)
+        self.checkers = Checkers(self.world, self.census, self.workload, self.faults)
+        self.traffic = Traffic(self.seed, scenario.server_count + scenario.node_count)
+        self.watch = Watch(self.world, self.census, self.faults)
+        self.observer = Observer(self.world, self.census, self.faults, self.watch, self.traffic)
+        self.goals = Goals(
+            scenario.goals, self.world.wheel, self.census, self.workload, self.faults, self.observer
+        )
+        self.end_us = 0
+        self._rng = random.Random(f"{self.seed}/starts")
 
-    def play(self, progress: Callable[[float, int], None] | None = None) -> Summary:
-        """Run to the end and return the summary.
+    def prepare(self) -> None:
+        """Build the world and plan all that will happen in it.
 
         Raises:
             SourceError: A job file of the scenario does not parse.
-            FaultError: A fault names what does not exist.
         """
-        started = time.perf_counter()
-        agents = build_agents(self.world, self.scenario)
         wheel = self.world.wheel
-        for agent in agents:
-            wheel.at(int(self._rng.random() * START_SPREAD_US), _starter(agent))
-        for job in self.scenario.jobs:
-            self._plan_job(job)
-        for stop in self.scenario.stops:
-            self._plan_stop(stop)
-        for fault in self.scenario.faults:
+        for agent in build_agents(self.world, self.scenario):
+            wheel.at(int(self._rng.random() * self.scenario.start_spread_us), _start, agent)
+        for number, client in enumerate(self.world.clients):
+            client.tasks.report_to(self.census, number, client.place.region)
+        for fault in concrete_faults(self.scenario, self.seed):
             self.faults.plan(fault)
-        for goal in self.scenario.goals:
-            if goal.at_us >= 0:
-                wheel.at(goal.at_us, self._judge, goal)
-        self.checkers.start()
-        end_us = self.scenario.until_us or max(
+        planned_us = max(
             self.scenario.duration_us, self.faults.last_end_us + self.scenario.settle_us
         )
-        step_us = 1_000_000
-        while wheel.now_us < end_us:
-            wheel.run_until(min(end_us, wheel.now_us + step_us))
+        self.end_us = self.scenario.until_us or planned_us
+        self.workload.plan(planned_us)
+        self.goals.plan()
+        self.checkers.start()
+        self.observer.fit(self.end_us)
+        self.world.network.sample_with(self.traffic.take)
+
+    def play(self, progress: Callable[[Progress], None] | None = None) -> Summary:
+        """Run to the end and return the summary. Raises what `prepare` does."""
+        started = time.perf_counter()
+        self.prepare()
+        wheel = self.world.wheel
+        while wheel.now_us < self.end_us:
+            wheel.run_until(min(self.end_us, wheel.now_us + STEP_US))
+            self.observer.look(wheel.now_us)
             if progress is not None:
-                progress(wheel.now_us / 1e6, wheel.events)
-        self.checkers.check()
-        self.checkers.check_kept(self.kept_jobs())
-        for goal in self.scenario.goals:
-            if goal.at_us < 0:
-                self._judge(goal)
-        return self._summary(time.perf_counter() - started)
+                now_s, end_s = wheel.now_us / 1e6, self.end_us / 1e6
+                progress(Progress(now_s, end_s, wheel.events, self))
+        self.checkers.check(is_end=True)
+        self.checkers.check_kept(self.workload.kept())
+        return self._summary(self.goals.results(), time.perf_counter() - started)
 
-    # --- jobs -----------------------------------------------------------------------------
-
-    def _plan_job(self, plan: JobPlan) -> None:
-        path = os.path.join(self.scenario.folder, plan.file)
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-        except OSError as error:
-            raise SourceError.of_file(path, f"job file can't be read: {error.strerror}") from None
-        parsed = parse_job(text, filename=path, variables=plan.variables)
-        for copy in range(1, plan.copies + 1):
-            name = plan.name if copy == 1 else f"{plan.name}-{copy}"
-            job = msgspec.structs.replace(parsed.job, id=name, name=name)
-            body = {"Job": msgspec.to_builtins(job)}
-            # The caller's token makes repeating safe, as it does for the CLI.
-            query = Query(method="Job.Register", body=body, call_id=f"sim-{name}", call_issued_us=0)
-            self._submit_at(plan.at_us + copy * 1_000, name, plan.region, query)
-
-    def _submit(self, name: str, region: str, query: Query, tries: int) -> None:
-        server = self._some_server(region)
-        if server is None:
-            self._again(name, region, query, tries, "no server of the region is up")
-            return
-        is_answered = False
-
-        def then(answer: Answer) -> None:
-            nonlocal is_answered
-            if is_answered:
-                return
-            is_answered = True
-            if not answer.is_error:
-                self.acknowledged[name] = self.world.wheel.now_us
-                self.refused.pop(name, None)
-            elif answer.status >= 500:
-                self._again(name, region, query, tries, answer.error)
-            else:
-                self.refused[name] = answer.error
-
-        if not query.call_issued_us:  # a repeated call says when it was first made
-            query = msgspec.structs.replace(query, call_issued_us=server.now().wall_us)
-        lost = Answer(status=504, error=f"{server.name} did not answer")
-        self.world.wheel.after(REGISTER_TIMEOUT_US, lambda _: then(lost))
-        server.query(query, then)
-
-    def _again(self, name: str, region: str, query: Query, tries: int, reason: str) -> None:
-        self.refused[name] = reason
-        if tries > 1:
-            self.world.wheel.after(
-                REGISTER_RETRY_US, lambda _: self._submit(name, region, query, tries - 1)
-            )
-
-    def _plan_stop(self, plan: StopPlan) -> None:
-        query = Query(
-            method="Job.Deregister",
-            params={"job_id": plan.job, "purge": plan.purge},
-            call_id=f"sim-stop-{plan.job}",
-        )
-        self._submit_at(plan.at_us, f"stop {plan.job}", plan.region, query)
-
-    def _submit_at(self, at_us: int, name: str, region: str, query: Query) -> None:
-        self.world.wheel.at(at_us, lambda _: self._submit(name, region, query, REGISTER_TRIES))
-
-    def _some_server(self, region: str) -> SimServer | None:
-        servers = [
-            agent
-            for agent in self.world.agents.values()
-            if isinstance(agent, SimServer)
-            and agent.place.region == region
-            and agent.machine is not None
-        ]
-        return self._rng.choice(servers) if servers else None
-
-    # --- the end --------------------------------------------------------------------------
-
-    def kept_jobs(self) -> list[str]:
-        """Return the jobs that were acknowledged and that nobody stopped."""
-        stopped = {stop.job for stop in self.scenario.stops}
-        names = (name for name in self.acknowledged if not name.startswith("stop "))
-        return [name for name in names if name not in stopped]
-
-    def _judge(self, goal: GoalPlan) -> None:
-        running = self.checkers.count_processes(goal.job)
-        measured = ", ".join(f"{region} {count}" for region, count in sorted(running.items()))
-        if goal.kind == "running":
-            text = f"job {goal.job!r} runs {goal.count} processes"
-            is_met = sum(running.values()) == goal.count
-        else:
-            text = f"job {goal.job!r} runs only in {goal.region}"
-            is_met = set(running) == {goal.region}
-        when = "at the end" if goal.at_us < 0 else f"at {goal.at_us / 1e6:g} s"
-        self._goals.append(GoalResult(f"{text} {when}", is_met, measured or "none"))
-
-    def _summary(self, wall_s: float) -> Summary:
-        agents = self.world.agents.values()
-        servers = [agent for agent in agents if isinstance(agent, SimServer)]
+    def _summary(self, goals: list[GoalResult], wall_s: float) -> Summary:
+        world = self.world
         return Summary(
             scenario=self.scenario.name,
             seed=self.seed,
-            sim_s=self.world.wheel.now_us / 1e6,
+            sim_s=world.wheel.now_us / 1e6,
             wall_s=round(wall_s, 3),
-            events=self.world.wheel.events,
+            events=world.wheel.events,
             trace_hash=self.trace.hexdigest(),
             state_hashes={
-                agent.name: agent.state.hash() for agent in servers if agent.state is not None
+                agent.name: agent.state.hash() for agent in world.servers if agent.state is not None
             },
-            agents=len(self.world.agents),
-            nodes=len(self.world.agents) - len(servers),
+            agents=len(world.agents),
+            nodes=len(world.clients),
             faults=self.faults.injected,
-            jobs_acknowledged=len(self.acknowledged),
-            jobs_refused=self.refused,
+            jobs_submitted=self.workload.submitted,
+            jobs_acknowledged=self.workload.calls,
+            jobs_refused=self.workload.refused,
+            operator_refused=self.workload.denied,
             checked=self.checkers.checked,
+            unchecked=[name for name, times in self.checkers.checked.items() if not times],
             violations=self.checkers.violations,
-            goals=self._goals,
-            halts=[f"{at / 1e6:.3f}s {name}: {why}" for at, name, why in self.world.halts],
-            lost=self.world.network.lost,
-            tasks_started=sum(agent.tasks.started for agent in agents if hasattr(agent, "tasks")),
+            goals=goals,
+            halts=[f"{at / 1e6:.3f}s {name}: {why}" for at, name, why in world.halts],
+            lost=world.network.lost,
+            tasks_started=self.census.starts,
+            instances_running=self.census.running,
+            placements=self.observer.placements(),
+            detection_s=[round(us / 1e6, 3) for us in self.watch.detections_us],
+            heal_s=[round(took_us / 1e6, 3) for _, _, took_us in self.watch.heals_us],
+            false_deaths=self.watch.false_deaths,
         )
 
 
-def _starter(agent: SimAgent) -> Callable[[object], None]:
-    return lambda _: agent.start()
+def _start(agent: SimAgent) -> None:
+    agent.start()
 
 
-__all__ = ["FaultError", "Run", "Summary"]
+__all__ = ["FaultError", "Progress", "Run", "Summary"]

@@ -1,5 +1,9 @@
 """Scenarios: what a run simulates, read from HCL.
 
+    variable "scale" {
+      type    = number
+      default = 1
+    }
     scenario "small" {
       duration = "5m"
       seed     = 1
@@ -7,353 +11,301 @@
     region "eu" {
       datacenter "paris" {
         servers = 3
-        nodes "small" { count = 5  cpu = 4000  memory = 8192 }
+        nodes "small" { count = 5 * var.scale }
       }
     }
     network {
       wan { latency = "40ms"  jitter = "5ms"  loss = 0.001 }
       link "eu" "us" { latency = "80ms" }
     }
-    disk  { sync = "1.5ms" }
-    job "web"  { file = "web.nomad.hcl"  at = "20s"  region = "eu" }
-    stop "web" { at = "4m"  region = "eu" }
-    fault "partition" { at = "60s"  for = "30s"  from = "eu"  to = "us" }
-    fault "crash"     { at = "90s"  for = "20s"  target = "eu/paris/leader" }
-    goal  "running"   { job = "web"  count = 3  at = "end" }
+    job "web"  { file = "web.nomad.hcl"  at = "20s" }
+    fault "crash"  { at = "90s"  for = "20s"  target = "eu/paris/leader" }
+    goal "running" { job = "web"  count = 3 }
 
-Every unknown block or key is an error with file, line and what was meant.
+docs/scenario.md has every block and key. Every unknown block or key is an error with
+file, line and what was meant. The records are those of sim.plans.
 """
 
-from typing import Any, Final, NamedTuple
-
-import msgspec
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
 from core.jobspec.diagnostics import SourceError, did_you_mean
-from core.jobspec.durations import parse_duration_ns
-from core.jobspec.hcl.body import Attribute, Block, Body, parse_body
+from core.jobspec.hcl import tree
+from core.jobspec.hcl.body import Block, Body
+from core.jobspec.hcl.evaluate import Evaluator
+from core.jobspec.hcl.expand import evaluate_body
+from core.jobspec.hcl.json_form import parse_any
+from core.jobspec.variables import Declarations, check_validations, roots_of
 from sim.disk import DiskModel
 from sim.network import LinkModel
+from sim.plans import (
+    ArrivalPlan,
+    DatacenterPlan,
+    FaultPlan,
+    GoalPlan,
+    JobPlan,
+    NodeShape,
+    Scenario,
+    StopPlan,
+    TracePlan,
+)
+from sim.reading import Key, label_of, only, value_error, values_of
+from sim.scenario_faults import read_fault
+from sim.scenario_goals import read_goal
+from sim.scenario_jobs import read_arrivals, read_job, read_stop, read_trace
 
-FAULTS: Final = ("partition", "cut", "slow", "crash", "power", "pause", "full-disk", "loss")
+__all__ = [
+    "ArrivalPlan",
+    "DatacenterPlan",
+    "FaultPlan",
+    "GoalPlan",
+    "JobPlan",
+    "NodeShape",
+    "Scenario",
+    "StopPlan",
+    "TracePlan",
+    "read_scenario",
+]
 
-
-class NodeShape(msgspec.Struct, frozen=True, kw_only=True):
-    """`count` equal nodes. CPU in MHz, memory and disk in MiB."""
-
-    label: str
-    count: int
-    cpu: int
-    memory: int
-    disk: int = 100_000
-    node_class: str = ""
-    attributes: dict[str, str] = {}
-    meta: dict[str, str] = {}
-
-
-class DatacenterPlan(msgspec.Struct, frozen=True, kw_only=True):
-    region: str
-    name: str
-    servers: int
-    nodes: tuple[NodeShape, ...]
-
-
-class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Submit a job file at a time, to an agent of `region`, as `serai job run` does."""
-
-    name: str
-    file: str
-    at_us: int
-    region: str
-    copies: int = 1  # registers name, name-2, name-3, ...
-    variables: dict[str, str] = {}
-
-
-class StopPlan(msgspec.Struct, frozen=True, kw_only=True):
-    job: str
-    at_us: int
-    region: str
-    purge: bool = False
-
-
-class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
-    kind: str
-    at_us: int
-    for_us: int  # 0 = until the end
-    source: str = ""  # of partition, cut, slow
-    target: str = ""
-    extra_us: int = 0  # of slow
-    fraction: float = 0.0  # of loss
-
-
-class GoalPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """`kind` "running": a job has exactly `count` processes `at_us` (-1 = at the end).
-    `kind` "placed-in": all processes of a job are in `region`."""
-
-    kind: str
-    job: str
-    count: int = -1
-    region: str = ""
-    at_us: int = -1
-
-
-class Scenario(msgspec.Struct, kw_only=True):
-    name: str
-    folder: str = ""
-    duration_us: int = 60_000_000
-    settle_us: int = 60_000_000  # quiet time after the last fault, before the end is judged
-    until_us: int = 0  # stop here, whatever else is planned; 0 = at the scenario's end
-    seed: int = 1
-    datacenters: list[DatacenterPlan] = []
-    lan: LinkModel | None = None
-    region_link: LinkModel | None = None
-    wan: LinkModel | None = None
-    links: dict[tuple[str, str], LinkModel] = {}
-    disk: DiskModel = DiskModel()
-    jobs: list[JobPlan] = []
-    stops: list[StopPlan] = []
-    faults: list[FaultPlan] = []
-    goals: list[GoalPlan] = []
-
-
-class _Key(NamedTuple):
-    field: str
-    kind: str  # duration | integer | number | text | texts | map | flag
-
-
+_DECLARING: Final = ("variable", "variables", "locals")
+_BLOCKS: Final = (
+    "scenario", "region", "network", "disk", "job", "arrivals", "trace", "stop", "fault", "goal",
+)  # fmt: skip
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SCENARIO: Final = {
-    "duration": _Key("duration_us", "duration"),
-    "settle": _Key("settle_us", "duration"),
-    "seed": _Key("seed", "integer"),
+    "duration": Key("duration_us", "duration"),
+    "settle": Key("settle_us", "duration"),
+    "seed": Key("seed", "integer"),
+    "start_spread": Key("start_spread_us", "duration"),
+    "pools": Key("are_pools_formed", "pools"),
 }
-_DATACENTER: Final = {"servers": _Key("servers", "integer")}
+_REGION: Final = {"count": Key("count", "integer")}
+_DATACENTER: Final = {
+    "servers": Key("servers", "integer"),
+    "count": Key("count", "integer"),
+    "schema": Key("schema", "integer"),
+}
 _NODES: Final = {
-    "count": _Key("count", "integer"),
-    "cpu": _Key("cpu", "integer"),
-    "memory": _Key("memory", "integer"),
-    "disk": _Key("disk", "integer"),
-    "class": _Key("node_class", "text"),
-    "attributes": _Key("attributes", "map"),
-    "meta": _Key("meta", "map"),
+    "count": Key("count", "integer"),
+    "cpu": Key("cpu", "integer"),
+    "memory": Key("memory", "integer"),
+    "disk": Key("disk", "integer"),
+    "class": Key("node_class", "text"),
+    "attributes": Key("attributes", "map"),
+    "meta": Key("meta", "map"),
+    "drivers": Key("drivers", "texts"),
 }
 _LINK: Final = {
-    "latency": _Key("latency_us", "duration"),
-    "jitter": _Key("jitter_us", "duration"),
-    "loss": _Key("loss", "number"),
-    "duplication": _Key("duplication", "number"),
+    "latency": Key("latency_us", "duration"),
+    "jitter": Key("jitter_us", "duration"),
+    "loss": Key("loss", "fraction"),
+    "duplication": Key("duplication", "fraction"),
 }
+_MATRIX: Final = {**_LINK, "latency": Key("latency", "matrix")}
 _DISK: Final = {
-    "sync": _Key("sync_us", "duration"),
-    "jitter": _Key("jitter_us", "duration"),
-    "mb_per_s": _Key("bytes_per_us", "integer"),
-}
-_JOB: Final = {
-    "file": _Key("file", "text"),
-    "at": _Key("at_us", "duration"),
-    "region": _Key("region", "text"),
-    "copies": _Key("copies", "integer"),
-    "variables": _Key("variables", "map"),
-}
-_STOP: Final = {
-    "at": _Key("at_us", "duration"),
-    "region": _Key("region", "text"),
-    "purge": _Key("purge", "flag"),
-}
-_FAULT: Final = {
-    "at": _Key("at_us", "duration"),
-    "for": _Key("for_us", "duration"),
-    "from": _Key("source", "text"),
-    "to": _Key("target", "text"),
-    "target": _Key("target", "text"),
-    "extra": _Key("extra_us", "duration"),
-    "fraction": _Key("fraction", "number"),
-}
-_GOAL: Final = {
-    "job": _Key("job", "text"),
-    "count": _Key("count", "integer"),
-    "region": _Key("region", "text"),
-    "at": _Key("at_us", "when"),
+    "sync": Key("sync_us", "duration"),
+    "jitter": Key("jitter_us", "duration"),
+    "mb_per_s": Key("bytes_per_us", "integer"),
 }
 
 
-def read_scenario(text: str, filename: str, folder: str = "") -> Scenario:
-    """Return the scenario of an HCL text; `folder` is where its job files lie.
+def read_scenario(
+    text: str, filename: str, folder: str = "", variables: Mapping[str, str] | None = None
+) -> Scenario:
+    """Return the scenario of an HCL text.
+
+    Args:
+        text: The file's text.
+        filename: For messages.
+        folder: Where its job files and traces lie.
+        variables: Values of the `variable` blocks, as `-var name=value` gives them.
 
     Raises:
         SourceError: with file, line and column of what is wrong.
     """
-    body = parse_body(text, filename)
+    body = _evaluated(text, filename, variables or {})
     scenario = Scenario(name=filename, folder=folder)
-    _only(body, {}, {"scenario", "region", "network", "disk", "job", "stop", "fault", "goal"})
+    only(body, {}, _BLOCKS)
     head = body.block("scenario")
     if head is None or len(head.labels) != 1:
         raise SourceError.of_file(filename, 'a scenario begins with: scenario "NAME" { ... }')
     scenario.name = head.labels[0]
-    for field, value in _values(head.body, _SCENARIO).items():
+    for field, value in values_of(head.body, _SCENARIO).items():
         setattr(scenario, field, value)
     for region in body.blocks_of("region"):
         scenario.datacenters.extend(_region(region))
     if not scenario.datacenters:
         raise SourceError.of_file(filename, 'no region "NAME" { datacenter "NAME" { ... } }')
+    _refuse_doubles(body, scenario)
     network = body.block("network")
     if network is not None:
         _network(network, scenario)
     disk = body.block("disk")
     if disk is not None:
-        scenario.disk = DiskModel(**_values(disk.body, _DISK))
-    first = scenario.datacenters[0].region
-    regions = {plan.region for plan in scenario.datacenters}
-    for block in body.blocks_of("job"):
-        values = _values(block.body, _JOB, required=("file",))
-        defaults = {"at_us": 10_000_000, "region": first}
-        plan = JobPlan(name=_label(block), **{**defaults, **values})
-        _known_region(block, plan.region, regions)
-        scenario.jobs.append(plan)
-    for block in body.blocks_of("stop"):
-        values = {"region": first, **_values(block.body, _STOP, required=("at",))}
-        scenario.stops.append(StopPlan(job=_label(block), **values))
-    for block in body.blocks_of("fault"):
-        scenario.faults.append(_fault(block))
-    for block in body.blocks_of("goal"):
-        scenario.goals.append(_goal(block))
+        scenario.disk = _disk(disk)
+    _workload(body, scenario)
+    scenario.faults = [read_fault(block, scenario) for block in body.blocks_of("fault")]
+    scenario.goals = [read_goal(block, scenario) for block in body.blocks_of("goal")]
     return scenario
 
 
-def _region(block: Block) -> list[DatacenterPlan]:
-    _only(block.body, {}, {"datacenter"})
-    plans = []
-    for datacenter in block.body.blocks_of("datacenter"):
-        values = _values(datacenter.body, _DATACENTER, {"nodes"})
-        shapes = []
-        for nodes in datacenter.body.blocks_of("nodes"):
-            shape = {
-                "count": 1, "cpu": 4_000, "memory": 8_192, **_values(nodes.body, _NODES),
-            }  # fmt: skip
-            shapes.append(NodeShape(label=_label(nodes), **shape))
-        plan = DatacenterPlan(
-            region=_label(block),
-            name=_label(datacenter),
-            servers=values.get("servers", 3),
-            nodes=tuple(shapes),
+def _evaluated(text: str, filename: str, options: Mapping[str, str]) -> Body:
+    """Return the body with variables and locals filled in, without their blocks."""
+    source, root = parse_any(text, filename, None)
+    constant = Evaluator(source, {}, is_closed=True)
+    declarations = Declarations()
+    rest: list[Any] = []
+    for item in root.items:
+        if isinstance(item, tree.BlockNode) and item.type in _DECLARING:
+            declarations.add(constant, item)
+        else:
+            rest.append(item)
+    for name in options:
+        if name not in declarations.variables:
+            known = ", ".join(declarations.variables) or "none"
+            hint = did_you_mean(name, declarations.variables) or f"it has: {known}"
+            raise SourceError.of_file(filename, f"the scenario has no variable {name!r}", hint)
+    try:
+        roots = roots_of(source, declarations, options=options, files=(), env={}, is_strict=True)
+        evaluator = Evaluator(source, roots.scope(), budget=constant.budget, is_closed=True)
+        roots.local.evaluator = evaluator
+        check_validations(evaluator, declarations.variables)
+        roots.local.evaluate_all()
+        return evaluate_body(evaluator, dataclasses.replace(root, items=rest))
+    except RecursionError:
+        raise SourceError.of_file(filename, "expressions refer to each other too deeply") from None
+
+
+# --- regions, datacenters, nodes ----------------------------------------------------------
+
+
+def _names(block: Block, count: int | None) -> list[str]:
+    """Return the names of what a block with `count` stands for: NAME, or NAME-1, NAME-2, ..."""
+    name = label_of(block)
+    if not _NAME.fullmatch(name):
+        raise block.body.error(
+            block.label_spans[0], f"{name!r} can't be a name", hint="letters, digits, - _ and ."
         )
-        if plan.servers not in (1, 3, 5, 7):
-            raise datacenter.body.error(datacenter.span, "servers must be 1, 3, 5 or 7")
-        plans.append(plan)
-    return plans
+    return [name] if count is None else [f"{name}-{number}" for number in range(1, count + 1)]
+
+
+def _region(block: Block) -> Iterator[DatacenterPlan]:
+    values = values_of(block.body, _REGION, {"datacenter"})
+    for region in _names(block, values.get("count")):
+        for datacenter in block.body.blocks_of("datacenter"):
+            yield from _datacenter(region, datacenter)
+
+
+def _datacenter(region: str, block: Block) -> Iterator[DatacenterPlan]:
+    body = block.body
+    values = {"servers": 3, **values_of(body, _DATACENTER, {"nodes", "disk"})}
+    if values["servers"] not in (1, 3, 5, 7):
+        if "servers" in body.attributes:
+            raise value_error(body, "servers", "servers must be 1, 3, 5 or 7")
+        raise body.error(block.span, "servers must be 1, 3, 5 or 7")
+    shapes: dict[str, NodeShape] = {}
+    for nodes in body.blocks_of("nodes"):
+        shape = {"count": 1, "cpu": 4_000, "memory": 8_192, **values_of(nodes.body, _NODES)}
+        label = label_of(nodes)
+        if label in shapes or label == "server":
+            why = "names the servers" if label == "server" else "is used twice here"
+            raise nodes.body.error(nodes.label_spans[0], f"nodes {label!r}: this name {why}")
+        shapes[label] = NodeShape(label=label, **shape)
+    disk = body.block("disk")
+    count = values.pop("count", None)
+    for name in _names(block, count):
+        yield DatacenterPlan(
+            region=region,
+            name=name,
+            nodes=tuple(shapes.values()),
+            disk=None if disk is None else _disk(disk),
+            **values,
+        )
+
+
+def _refuse_doubles(body: Body, scenario: Scenario) -> None:
+    """Agents are named REGION-DATACENTER-LABEL-NUMBER: no two may have one name."""
+    seen: dict[str, str] = {}
+    for plan in scenario.datacenters:
+        joined, full = f"{plan.region}-{plan.name}", f"{plan.region}/{plan.name}"
+        other = seen.setdefault(joined, full)
+        if other != full or sum(
+            (one.region, one.name) == (plan.region, plan.name) for one in scenario.datacenters
+        ) > 1:  # fmt: skip
+            block = next(body.blocks_of("region"))
+            raise body.error(block.span, f"two datacenters are named alike: {other} and {full}")
+
+
+# --- network and disks --------------------------------------------------------------------
 
 
 def _network(block: Block, scenario: Scenario) -> None:
-    _only(block.body, {}, {"lan", "region", "wan", "link"})
+    only(block.body, {}, {"lan", "region", "wan", "link", "matrix"})
     for name, field in (("lan", "lan"), ("region", "region_link"), ("wan", "wan")):
         inner = block.body.block(name)
         if inner is not None:
-            setattr(scenario, field, LinkModel(**_values(inner.body, _LINK)))
+            setattr(scenario, field, LinkModel(**values_of(inner.body, _LINK)))
+    matrix = block.body.block("matrix")
+    if matrix is not None:
+        _matrix(matrix, scenario)
     for link in block.body.blocks_of("link"):
         if len(link.labels) != 2:
             raise block.body.error(link.span, 'a link names two regions: link "eu" "us" { ... }')
-        a, b = sorted(link.labels)
-        scenario.links[a, b] = LinkModel(**_values(link.body, _LINK))
+        model = LinkModel(**values_of(link.body, _LINK))
+        for pair in _pairs(link, scenario, *link.labels):
+            scenario.links[pair] = model
 
 
-def _fault(block: Block) -> FaultPlan:
-    kind = _label(block)
-    if kind not in FAULTS:
-        raise block.body.error(
-            block.label_spans[0],
-            f"there is no fault {kind!r}: one of {', '.join(FAULTS)}",
-            hint=did_you_mean(kind, FAULTS),
-        )
-    values = {"for_us": 0, **_values(block.body, _FAULT, required=("at",))}
-    plan = FaultPlan(kind=kind, **values)
-    needed = {
-        "partition": ("source",), "cut": ("source", "target"), "slow": ("source", "target"),
-        "loss": (),
-    }.get(kind, ("target",))  # fmt: skip
-    for field in needed:
-        if not getattr(plan, field):
-            name = {"source": "from", "target": "to" if "source" in needed else "target"}[field]
-            raise block.body.error(block.span, f'fault "{kind}" needs {name!r}')
-    return plan
+def _matrix(block: Block, scenario: Scenario) -> None:
+    values = values_of(block.body, _MATRIX, required=("latency",))
+    for one, row in values.pop("latency").items():
+        for other, latency_us in row.items():
+            for pair in _pairs(block, scenario, one, other):
+                scenario.links[pair] = LinkModel(latency_us=latency_us, **values)
 
 
-def _goal(block: Block) -> GoalPlan:
-    kind = _label(block)
-    if kind not in ("running", "placed-in"):
-        raise block.body.error(
-            block.label_spans[0], f"there is no goal {kind!r}: running or placed-in"
-        )
-    needed = ("job", "count") if kind == "running" else ("job", "region")
-    return GoalPlan(kind=kind, **_values(block.body, _GOAL, required=needed))
+def _pairs(block: Block, scenario: Scenario, one: str, other: str) -> list[tuple[str, str]]:
+    """Return the sorted pairs of two different regions that two names or patterns mean."""
+    sides = []
+    for pattern in (one, other):
+        found = [name for name in scenario.regions if fnmatchcase(name, pattern)]
+        if not found:
+            raise block.body.error(
+                block.span,
+                f"there is no region {pattern!r}, only {', '.join(scenario.regions)}",
+                hint=did_you_mean(pattern, scenario.regions),
+            )
+        sides.append(found)
+    pairs = [(min(a, b), max(a, b)) for a in sides[0] for b in sides[1] if a != b]
+    if not pairs:
+        raise block.body.error(block.span, f"a link has two different ends, not {one!r} twice")
+    return list(dict.fromkeys(pairs))
 
 
-def _known_region(block: Block, region: str, regions: set[str]) -> None:
-    if region not in regions:
-        span = block.body.attributes["region"].value_span
-        known = sorted(regions)
-        raise block.body.error(
-            span,
-            f"there is no region {region!r}, only {', '.join(known)}",
-            hint=did_you_mean(region, known),
-        )
+def _disk(block: Block) -> DiskModel:
+    values = values_of(block.body, _DISK)
+    if values.get("bytes_per_us") == 0:
+        raise value_error(block.body, "mb_per_s", "'mb_per_s' must be more than 0")
+    return DiskModel(**values)
 
 
-def _label(block: Block) -> str:
-    if len(block.labels) != 1:
-        raise block.body.error(block.span, f'a {block.type} block has one name: {block.type} "..."')
-    return block.labels[0]
+# --- workload -----------------------------------------------------------------------------
 
 
-def _only(body: Body, keys: dict[str, _Key], blocks: set[str]) -> None:
-    for name, attribute in body.attributes.items():
-        if name not in keys:
-            hint = did_you_mean(name, [*keys, *blocks])
-            raise body.error(attribute.span, f"there is no {name!r} here", hint=hint)
-    for block in body.blocks:
-        if block.type not in blocks:
-            hint = did_you_mean(block.type, [*keys, *blocks])
-            raise body.error(block.span, f"there is no {block.type!r} block here", hint=hint)
-
-
-def _values(
-    body: Body,
-    keys: dict[str, _Key],
-    blocks: set[str] | None = None,
-    *,
-    required: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    _only(body, keys, blocks or set())
-    for name in required:
-        if name not in body.attributes:
-            raise body.error(body.span, f"{name!r} is missing")
-    return {
-        keys[name].field: _convert(body, attribute, keys[name].kind)
-        for name, attribute in body.attributes.items()
-    }
-
-
-def _convert(body: Body, attribute: Attribute, kind: str) -> Any:
-    value = attribute.value
-
-    def wrong(what: str) -> SourceError:
-        return body.error(attribute.value_span, f"{attribute.name!r} must be {what}")
-
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "when" and value == "end":
-        return -1
-    if kind in ("duration", "when"):
-        try:
-            return parse_duration_ns(value) // 1_000
-        except ValueError:
-            raise wrong('a duration such as "1h30m" or "50ms"') from None
-    if kind == "integer" and (not is_number or value != int(value) or value < 0):
-        raise wrong("a whole number, not negative")
-    if kind == "number" and (not is_number or not 0 <= value <= 1):
-        raise wrong("a number from 0 to 1")
-    if kind == "text" and not isinstance(value, str):
-        raise wrong("a string")
-    if kind == "flag" and not isinstance(value, bool):
-        raise wrong("true or false")
-    if kind == "map":
-        if not isinstance(value, dict):
-            raise wrong("a map")
-        return {str(key): str(item) for key, item in value.items()}
-    return int(value) if kind == "integer" else value
+def _workload(body: Body, scenario: Scenario) -> None:
+    regions = scenario.regions
+    scenario.jobs = [read_job(block, regions) for block in body.blocks_of("job")]
+    scenario.arrivals = [read_arrivals(block, regions) for block in body.blocks_of("arrivals")]
+    scenario.traces = [read_trace(block, regions) for block in body.blocks_of("trace")]
+    scenario.stops = [read_stop(block, regions) for block in body.blocks_of("stop")]
+    names: set[str] = set()
+    for type_ in ("job", "arrivals", "trace"):
+        for block in body.blocks_of(type_):
+            if block.labels[0] in names:
+                raise block.body.error(
+                    block.label_spans[0], f"{block.labels[0]!r} is the name of another {type_}"
+                )
+            names.add(block.labels[0])

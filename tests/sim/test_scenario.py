@@ -24,11 +24,12 @@ def test_what_is_not_said_has_its_default():
         ('fault "crash" {\n  at     = "soon"\n  target = "x"\n}', 6, "duration"),
         ('job "web" {\n  fle = "x"\n}', 6, "file"),
         ('job "web" {\n  file   = "x"\n  region = "ue"\n}', 7, "eu"),
-        ('goal "runs" {\n  job = "web"\n}', 5, "running or placed-in"),
-        ('goal "running" {\n  job = "web"\n}', 5, "count"),
+        ('goal "runs" {\n  job = "web"\n}', 5, "running, placed-in"),
+        ('goal "placed-in" {\n  job = "web"\n}', 5, "region"),
+        ('goal "running" {\n  job = "web"\n  region = "eu"\n}', 7, "count"),
         ('netwrk {\n}', 5, "network"),
         ('network {\n  wan {\n    loss = 2\n  }\n}', 7, "from 0 to 1"),
-        ('region "us" {\n  datacenter "b" {\n    servers = 2\n  }\n}', 6, "1, 3, 5 or 7"),
+        ('region "us" {\n  datacenter "b" {\n    servers = 2\n  }\n}', 7, "1, 3, 5 or 7"),
     ],
 )  # fmt: skip
 def test_an_error_names_its_line_and_the_remedy(text: str, line: int, says: str):

@@ -1,0 +1,119 @@
+"""The workload of a scenario: `job`, `arrivals`, `trace` and `stop` blocks."""
+
+from typing import Any, Final
+
+from core.jobspec.diagnostics import did_you_mean
+from core.jobspec.hcl.body import Block
+from sim.plans import ArrivalPlan, JobPlan, StopPlan, TracePlan
+from sim.reading import Key, label_of, value_error, values_of
+
+PROCESSES: Final = ("poisson", "steady", "burst", "daily")
+
+_TASKS: Final = {
+    "run_time": Key("run_time", "distribution"),
+    "failures": Key("failures", "fraction"),
+    "lifetime": Key("lifetime", "distribution"),
+    "variables": Key("variables", "map"),
+}
+_JOB: Final = {
+    "file": Key("file", "text"),
+    "at": Key("at_us", "duration"),
+    "region": Key("region", "text"),
+    "copies": Key("copies", "integer"),
+    "every": Key("every_us", "duration"),
+    "count": Key("count", "integer"),
+    **_TASKS,
+}
+_ARRIVALS: Final = {
+    "file": Key("file", "text"),
+    "process": Key("process", "text"),
+    "rate": Key("rate_per_s", "rate"),
+    "from": Key("from_us", "duration"),
+    "until": Key("until_us", "duration"),
+    "limit": Key("limit", "integer"),
+    "every": Key("every_us", "duration"),
+    "size": Key("size", "integer"),
+    "peak": Key("peak_us", "duration"),
+    "swing": Key("swing", "fraction"),
+    "region": Key("regions", "texts"),
+    "count": Key("count", "distribution"),
+    **_TASKS,
+}
+_TRACE: Final = {
+    "file": Key("file", "text"),
+    "job": Key("job", "text"),
+    "from": Key("from_us", "duration"),
+    "until": Key("until_us", "duration"),
+    "speed": Key("speed", "amount"),
+    "region": Key("regions", "texts"),
+    "variables": Key("variables", "map"),
+}
+_STOP: Final = {
+    "at": Key("at_us", "duration"),
+    "region": Key("region", "text"),
+    "purge": Key("purge", "flag"),
+}
+# What each process needs; what only others take is refused.
+_NEEDS: Final = {
+    "poisson": ("rate",), "steady": ("rate",), "daily": ("rate",), "burst": ("every", "size"),
+}  # fmt: skip
+_OF_ONE: Final = {"every": "burst", "size": "burst", "peak": "daily", "swing": "daily"}
+
+
+def read_job(block: Block, regions: list[str]) -> JobPlan:
+    values = values_of(block.body, _JOB, required=("file",))
+    _known(block, regions)
+    return JobPlan(name=label_of(block), **{"at_us": 10_000_000, "region": regions[0], **values})
+
+
+def read_arrivals(block: Block, regions: list[str]) -> ArrivalPlan:
+    body = block.body
+    values = values_of(body, _ARRIVALS, required=("file", "process"))
+    process = values["process"]
+    if process not in PROCESSES:
+        message = f"there is no process {process!r}: {', '.join(PROCESSES)}"
+        raise value_error(body, "process", message, did_you_mean(process, PROCESSES))
+    for name in _NEEDS[process]:
+        if not values.get(_ARRIVALS[name].field):
+            raise value_error(body, name, f"process {process!r} needs {name!r}, more than 0")
+    for name, owner in _OF_ONE.items():
+        if name in body.attributes and process != owner:
+            raise body.error(
+                body.attributes[name].span, f"{name!r} belongs to process {owner!r} only"
+            )
+    if process == "burst" and "rate" in body.attributes:
+        raise body.error(body.attributes["rate"].span, "a burst has 'every' and 'size', no rate")
+    _known(block, regions)
+    _ordered(block, values)
+    return ArrivalPlan(name=label_of(block), **values)
+
+
+def read_trace(block: Block, regions: list[str]) -> TracePlan:
+    values = values_of(block.body, _TRACE, required=("file", "job"))
+    _known(block, regions)
+    _ordered(block, values)
+    return TracePlan(name=label_of(block), **values)
+
+
+def read_stop(block: Block, regions: list[str]) -> StopPlan:
+    values = values_of(block.body, _STOP, required=("at",))
+    _known(block, regions)
+    return StopPlan(job=label_of(block), **{"region": regions[0], **values})
+
+
+def _known(block: Block, regions: list[str]) -> None:
+    value = block.body.get("region", regions[0])
+    for region in value if isinstance(value, list) else [value]:
+        if region not in regions:
+            raise value_error(
+                block.body,
+                "region",
+                f"there is no region {region!r}, only {', '.join(regions)}",
+                did_you_mean(region, regions),
+            )
+
+
+def _ordered(block: Block, values: dict[str, Any]) -> None:
+    until_us = values.get("until_us", 0)
+    if until_us and until_us <= values.get("from_us", 10_000_000):
+        raise value_error(block.body, "until", "'until' must come after 'from' (10s)")
