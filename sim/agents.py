@@ -22,6 +22,7 @@ from raft.messages import SnapshotMeta
 from sim.disk import DiskModel, SimDisk
 from sim.host import EPOCH_US, SimAgent, World
 from sim.network import Place
+from sim.node_disk import NodeDisk
 from sim.tasks import SimTasks
 
 __all__ = ["EPOCH_US", "SimAgent", "SimClient", "SimServer", "World", "finished_meta"]
@@ -145,13 +146,12 @@ class SimClient(SimAgent):
         super().__init__(world, place)
         self.config = config
         self.tasks = SimTasks(world.wheel, random.Random(f"{world.seed}/{self.name}/tasks"))
+        self.disk = NodeDisk(world.dictionary)
         world.clients.append(self)
 
     def build(self) -> Machine:
         self.tasks.attach(self.deliver)
-        boot = ClientBoot(
-            saved=dict(self.tasks.saved), lan_members=tuple(self.members.get("lan", ()))
-        )
+        boot = ClientBoot(saved=self.disk.records(), lan_members=tuple(self.members.get("lan", ())))
         return ClientMachine(
             config=self.config,
             boot=boot,
@@ -169,6 +169,9 @@ class SimClient(SimAgent):
         self.crash()
         self.tasks.power_off()
 
+    def _save_state(self, effect: fx.SaveState) -> None:
+        self.disk.save(effect.key, effect.value)
+
     def _carry_out_at_node(self, effect: Effect) -> None:
         self.tasks.carry_out(effect)
 
@@ -179,4 +182,5 @@ _OF_CLIENTS: Final = [
 SimClient.HANDLERS = {
     **dict.fromkeys(_OF_CLIENTS, SimClient._carry_out_at_node),
     **SimAgent.HANDLERS,
+    fx.SaveState: SimClient._save_state,
 }

@@ -11,6 +11,7 @@ from core.model.allocation import TaskEvent
 
 MAX_EVENTS = 10  # per task; the oldest go first
 _NO_DETAILS: Final[dict[str, str]] = {}  # of all events that have none; nobody changes it
+_SETUP: Final = {"message": "Building Task Directory"}  # as well
 
 Us = int
 
@@ -38,7 +39,9 @@ def received(wall_us: Us) -> TaskEvent:
 
 
 def setup(wall_us: Us) -> TaskEvent:
-    return _event("Task Setup", wall_us, "Building Task Directory", message=True)
+    event = _event("Task Setup", wall_us, _SETUP["message"])
+    event.details, event.message = _SETUP, _SETUP["message"]
+    return event
 
 
 def setup_failure(wall_us: Us, reason: str) -> TaskEvent:
