@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.federation import homes, ranges
+from core.federation.claims import ExtendClaim, extend_claim
 from core.federation.held import held, is_everywhere
 from core.federation.homes import Home, NotFree, Part, Report
 from core.federation.ranges import Indices
 from core.federation.share_log import for_record
 from core.model.evaluation import Evaluation
+from core.model.job import Job
 from core.state.commands import Command
 from core.state.entry import register_handler
 from core.state.jobs import JobRecord
@@ -127,6 +129,31 @@ def _every_place(record: JobRecord, home: Home) -> Indices:
     return ranges.indices({group.name: places for group in record.job.task_groups or []})
 
 
+def planned_home(state: "State", job: Job) -> Home:
+    """Return the home that a job would have that is not registered yet: nobody has a part."""
+    place = 0 if is_everywhere(job) else -1
+    wanted = {group.name: ranges.first(1 if group.count is None else group.count)
+              for group in job.task_groups or []}  # fmt: skip
+    return Home(
+        namespace=job.namespace or "default",
+        job_id=job.id or "",
+        uid=job.uid or "",
+        epoch=0,
+        region=job.region or state.region,
+        wanted=ranges.indices(wanted),
+        parts={state.datacenter_id: Part(place=place)},
+    )
+
+
+def is_due(state: "State", home: Home) -> bool:
+    """Whether a home has fallen behind its job: somebody must hear of a change."""
+    now = current(state, home)
+    return now.is_done or any(
+        _is_told(now, part) or not ranges.is_within(part.allowed, now.wanted)
+        for part in {**now.parts, **home.parts}.values()
+    )
+
+
 def new_home(state: "State", record: JobRecord, epoch: int) -> Home:
     """Return the home of a job that lives whole here: its first, and only part is ours."""
     place = 0 if is_everywhere(record.job) else -1
@@ -156,7 +183,10 @@ def put_parts(state: "State", command: PutParts, context: "Context") -> CommandR
     if known is None:
         if record is None or record.is_stopped or record.home:
             return CommandResult(value={"Stale": "the job is gone"})
-        known = new_home(state, record, command.epoch)
+        epoch = command.epoch or _own_epoch(state, record, context)
+        if not epoch:
+            return CommandResult(value={"Stale": "the epoch of its claim is not known"})
+        known = new_home(state, record, epoch)
     elif known.index != command.expected:
         return CommandResult(value={"Stale": "the home has changed"})
     before = known.part(state.datacenter_id).allowed
@@ -174,6 +204,24 @@ def put_parts(state: "State", command: PutParts, context: "Context") -> CommandR
     context.changed("homes", "JobDivided", home.job_id, home.namespace)
     _follow(state, home, before, command.evaluation, context)
     return CommandResult(value={"Index": home.index})
+
+
+def _own_epoch(state: "State", record: JobRecord, context: "Context") -> int:
+    """Return the epoch of a job whose home is the authority; the claim is made if need be."""
+    if not state.is_authority or record.job.region not in (None, "*", state.region):
+        return 0
+    claimed = extend_claim(
+        state,
+        ExtendClaim(
+            namespace=record.namespace,
+            job_id=record.id,
+            uid=record.uid,
+            home=state.datacenter_id,
+            region=state.region,
+        ),
+        context,
+    )
+    return 0 if claimed.is_error else int(claimed.value["Epoch"])
 
 
 def divided(state: "State", home: Home, command: PutParts, index: int) -> Home:
@@ -237,7 +285,7 @@ def take_report(state: "State", command: TakeReport, context: "Context") -> Comm
     known = table.get(report.uid)
     if known is None or report.datacenter_id == state.datacenter_id:
         return CommandResult(value={"IsDone": known is None})
-    home = homes.acknowledge(known, report)
+    home = homes.acknowledge(known, report, context.time_us)
     if home.is_purged and current(state, home).is_done:
         table.delete(home.uid)
         context.changed("homes", "HomeClosed", home.job_id, home.namespace)

@@ -53,7 +53,7 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     # What it last reported; guides choice, decides nothing.
     running: Indices = {}
     blocked: Indices = {}  # allowed, and no room there
-    blocked_since_us: int = 0  # its log time; 0 = not blocked
+    blocked_since_us: int = 0  # log time of the home, when it first heard; 0 = not blocked
     live: int = -1  # instances that are not done; -1 = it has not said
     reason: str = ""  # why it does not run what it was given
 
@@ -128,7 +128,6 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     holds: Indices = {}  # accepted or still running
     running: Indices = {}
     blocked: Indices = {}
-    blocked_since_us: int = 0
     live: int = -1
     reason: str = ""
     is_parked: bool = False
@@ -213,23 +212,27 @@ def copy(home: Home, cut_off: str, to: str, copied: Indices, index: int) -> Home
 # --- what datacenters say -----------------------------------------------------------------
 
 
-def acknowledge(home: Home, report: Report) -> Home:
+def acknowledge(home: Home, report: Report, now_us: int = 0) -> Home:
     """Take a datacenter's word. One on an older share than its newest says nothing.
 
     Words on one share may come late and twice, so what it holds only shrinks by them.
+
+    Args:
+        now_us: Log time of the home: other clocks may be hours off.
     """
     part = home.parts.get(report.datacenter_id)
     if part is None or (report.epoch, report.index) != (home.epoch, part.index):
         return home
     holds = ranges.shared(part.holds, report.holds)
+    blocked = ranges.shared(report.blocked, part.allowed)
     changed = msgspec.structs.replace(
         part,
         acked=part.index,
         holds=holds,
         allowed=ranges.shared(ranges.shared(part.allowed, report.accepts), holds),
         running=ranges.shared(report.running, holds),
-        blocked=ranges.shared(report.blocked, part.allowed),
-        blocked_since_us=report.blocked_since_us,
+        blocked=blocked,
+        blocked_since_us=(part.blocked_since_us or now_us) if blocked else 0,
         live=report.live,
         reason=report.reason,
         is_parked=report.is_parked,

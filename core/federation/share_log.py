@@ -88,7 +88,6 @@ def report_of(state: "State", uid: str) -> Report | None:
         shares.report(mark, state.datacenter_id, found.busy),
         running=found.running,
         blocked=found.blocked,
-        blocked_since_us=found.blocked_since_us,
         live=found.live,
     )
 
