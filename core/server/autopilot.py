@@ -294,6 +294,7 @@ class Autopilot:
                         "warning", "a server is not taken into the quorum", server=site.name,
                         at=site.rpc, id=site.id, reason=reason,
                     )  # fmt: skip
+                    server.consensus.strangers.tell(site.rpc, reason)
                 continue
             if self._change(
                 ChangeKind.ADD_LEARNER, site.id, "a server joins the quorum", site, site.rpc

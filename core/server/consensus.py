@@ -97,7 +97,7 @@ class Consensus:
             now_us=server.now.mono_us,
         )
         self.raft.cluster_id = self.state.datacenter_id or cluster_of(boot.raft or Boot())
-        self._strangers = Strangers(server)
+        self.strangers = Strangers(server)
         self.applied_index = self.raft.snapshot.index
         self.is_serving = False  # leader, and an entry of its term is applied
         self._pending: list[_Proposed] = []  # not yet handed to Raft
@@ -256,13 +256,13 @@ class Consensus:
             return
         if not isinstance(sender, str) or not sender:
             return
-        if self._strangers.refuse(sender, said, event.source.address):
+        if self.strangers.refuse(sender, said, event.source.address):
             return
         if event.source.address:
             self._heard_from[sender] = event.source.address
         dropped = self.raft.dropped[STRANGER]
         self.raft.step(sender, message, self._server.now.mono_us)
-        self._strangers.note_snapshot(dropped, sender, event.source.address)
+        self.strangers.note_snapshot(dropped, sender, event.source.address)
         if sender == self.raft.leader_id:
             self._leader_heard_us = self._server.now.mono_us
 

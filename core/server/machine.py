@@ -86,6 +86,7 @@ from core.server.nodes import NodeCalls
 from core.server.origin import Origin
 from core.server.planning import Planning
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
+from core.server.strangers import REFUSED
 
 _DISK_EVENTS = (
     LogPersisted, LogPersistFailed, SnapshotSaved, SnapshotFailed, SnapshotRead, SnapshotStaged,
@@ -236,6 +237,8 @@ class ServerMachine:
             reply(*self._birth.on_pledge(body))
         elif method == FORCE_LEAVE:
             reply(*server.membership.on_force_leave(body))
+        elif method == REFUSED:
+            reply(*server.consensus.strangers.on_told(body, event.source))
         elif method == CLOCK:
             reply({"wall_us": server.now.wall_us})
         elif method == STATE_HASH:

@@ -121,6 +121,8 @@ def test_a_removed_server_is_not_taken_in_again_and_the_leader_says_why() -> Non
     said = [log.fields["reason"] for _, log in world.logs if "not taken into" in log.message]
     assert said and "empty data_dir" in said[0]
     assert len(said) == 1  # once, not every two seconds
+    told = [(name, log) for name, log in world.logs if "is refused by the quorum" in log.message]
+    assert [(name, log.fields["reason"]) for name, log in told] == [(removed.name, said[0])]
 
 
 def test_the_leader_itself_can_be_removed() -> None:
@@ -152,6 +154,11 @@ def test_a_server_of_another_datacenter_with_our_name_is_refused() -> None:
     assert terms == {leader(world).server.consensus.term}  # nobody's leader was unseated
     told = {log.message for _, log in world.logs if log.level in ("warning", "error")}
     assert any("refuse" in message for message in told), told
+    # Each side reads it in a log of its own, with the remedy.
+    for side, text in (("x1", "empty its data_dir"), ("s1", "an empty data_dir")):
+        assert any(text in str(log.fields) for name, log in world.logs if name == side), side
+    told_s1 = [log for name, log in world.logs if "is refused by the quorum" in log.message]
+    assert [log.fields["by"] for log in told_s1] == ["x1"]
 
 
 def test_settings_are_kept_checked_and_guarded_by_index() -> None:

@@ -7,9 +7,11 @@ import pytest
 from harness import World
 from stories import datacenter, follower, leader, register, running, until_running
 
-from core.model.query import Answer
+from core.model.query import Answer, Query
 from core.server.config import LimitsConfig
+from core.server.effects import Computed
 from core.server.machine import ServerMachine
+from core.state.operating import Decoded
 from raft.settings import Settings
 
 SMALL = {
@@ -100,6 +102,43 @@ def test_a_restore_takes_the_past_back_on_all_servers_and_time_goes_on() -> None
     assert running(world) == 2
     jobs = world.ask(leader(world), "Job.List")
     assert jobs.index > before
+
+
+def test_while_a_snapshot_is_read_the_log_goes_on_and_what_is_committed_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = datacenter(3, 0)
+    register(world, ID="kept", Name="kept")
+    data = saved(world, leader(world))
+    assert isinstance(data, bytes)
+    first, later = leader(world), world._later
+    term = first.server.consensus.term
+    seen: list[int] = []
+
+    def slowly(agent: Any, event: Any, delay_us: int = 1_000) -> None:
+        """Building the state takes a while; a write comes in the midst of it."""
+        if isinstance(event, Computed) and isinstance(event.solution, Decoded):
+            delay_us = 5_000_000
+            if agent is first:
+                world.at(1_000_000, lambda: world.begin(first, write))
+                world.at(4_000_000, lambda: seen.append(_committed_and_not_applied(first)))
+        later(agent, event, delay_us)
+
+    settings = world.ask(first, "Operator.AutopilotGet").body
+    write = Query(method="Operator.AutopilotSet", body=settings)
+    monkeypatch.setattr(world, "_later", slowly)
+    began_us = world.now_us
+    assert not restore(world, data).is_error
+    assert world.now_us - began_us > 5_000_000
+    assert seen and seen[0] >= 2  # the restore itself, and the write behind it
+    assert {one.server.consensus.term for one in world.servers()} == {term}
+    settled(world)
+    assert len({one.state.hash() for one in world.servers()}) == 1
+
+
+def _committed_and_not_applied(server: ServerMachine) -> int:
+    consensus = server.server.consensus
+    return consensus.raft.commit_index - consensus.applied_index
 
 
 def test_a_restored_server_restarts_into_the_same_state() -> None:
