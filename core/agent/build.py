@@ -96,6 +96,7 @@ def server_config(
         is_client=config.client.enabled,
         tls_rpc=config.tls.rpc,
         is_non_voter=server.non_voting_server,
+        cost=server.cost,
         autopilot=autopilot_config(config.autopilot),
         raft_engine=config.raft.engine,
         version=VERSION,

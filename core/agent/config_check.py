@@ -43,6 +43,8 @@ def _roles(config: AgentConfig, is_dev: bool) -> Iterable[str]:
         yield f"server.bootstrap_expect is {expect}; a datacenter has 1, 3, 5 or 7 servers"
     if config.server.enabled and not expect and not config.server.joins:
         yield "server.bootstrap_expect is not set and there is nobody to join: set it to 1, 3 or 5"
+    if config.server.cost < 1:
+        yield "server.cost is not positive: 100 is the usual, 150 half as dear again"
     if config.server.raft_snapshot_threshold < 1:
         yield "server.raft_snapshot_threshold is not positive"
     if config.server.enabled:

@@ -49,6 +49,7 @@ class ServerSection(Section, frozen=True):
     start_join: list[str] = []
     encrypt: str = ""
     non_voting_server: bool = False
+    cost: int = 100  # of a unit of work in this datacenter, percent of the usual
     authoritative_region: str = ""
     raft_protocol: int = 3
     raft_snapshot_threshold: int = 8192  # log entries between snapshots

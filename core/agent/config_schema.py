@@ -18,7 +18,7 @@ _SERVER_JOIN: Final = _section(
 _SERVER: Final = _section(
     "server",
     "enabled:bool bootstrap_expect:int serves:strings retry_join:strings start_join:strings "
-    "encrypt non_voting_server:bool authoritative_region raft_protocol:int "
+    "encrypt non_voting_server:bool cost:int authoritative_region raft_protocol:int "
     "default_scheduler_config:free data_dir num_schedulers:int enabled_schedulers:strings "
     "node_gc_threshold job_gc_threshold eval_gc_threshold deployment_gc_threshold "
     "heartbeat_grace min_heartbeat_ttl failover_heartbeat_ttl=failover_heartbeat_ttl_us:duration "
@@ -104,7 +104,7 @@ AGENT: Final = _section(
 _MISSING: Final = "a key of Nomad's that Serai does not carry out; it is ignored"
 _CARRIED_OUT: Final = {
     "server": "enabled bootstrap_expect serves retry_join start_join encrypt retry_interval "
-    "non_voting_server authoritative_region failover_heartbeat_ttl raft_snapshot_threshold",
+    "non_voting_server cost authoritative_region failover_heartbeat_ttl raft_snapshot_threshold",
     "client": "enabled servers meta node_class node_pool options cpu_total_compute "
     "memory_total_mb disk_total_mb min_dynamic_port max_dynamic_port network_interface "
     "alloc_dir state_dir max_kill_timeout",

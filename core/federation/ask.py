@@ -14,7 +14,7 @@ import msgspec
 
 from core.federation import grid, words
 from core.federation.digest import REST, ClassRoom, Digest, Room
-from core.model.job import Constraint, Job, TaskGroup
+from core.model.job import Affinity, Constraint, Job, TaskGroup
 from core.scheduler.demand import ask_of_group
 
 AGE_MAX_US: Final = 90_000_000  # an older digest is as good as none
@@ -104,7 +104,7 @@ def _ask_of(job: Job, group: TaskGroup) -> GroupAsk:
         if constraint.operand == "distinct_hosts":
             is_apart, is_plain = True, False
             continue
-        word = _word_of(constraint)
+        word = word_of(constraint)
         is_plain &= bool(word)
         if word.startswith("class."):
             node_class = word.removeprefix("class.")
@@ -131,7 +131,7 @@ def _ask_of(job: Job, group: TaskGroup) -> GroupAsk:
     )
 
 
-def _word_of(constraint: Constraint) -> str:
+def word_of(constraint: Constraint | Affinity) -> str:
     """Return the word that stands for the constraint, "" when no word does."""
     left, right = constraint.l_target, constraint.r_target
     if constraint.operand not in _EQUAL or "${" in right or not left.startswith("${"):

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from core.federation import words
-from core.federation.ask import Judgement, Verdict, asks_of, judge, room_of
+from core.federation.ask import Judgement, Verdict, asks_of, judge, room_of, word_of
 from core.federation.digest import PRICE_UNIT, Digest
 from core.federation.known import Known, Site, merged_rate
 from core.model.job import Affinity, FederationPolicy, Job, Spread
@@ -202,8 +202,8 @@ def is_met(affinity: Affinity, digest: Digest) -> bool:
     own = own_property(affinity.l_target, digest)
     if own is not None:
         return is_constraint_met(msgspec.structs.replace(affinity, l_target=own), _NOBODY)
-    name = affinity.l_target.removeprefix("${").removesuffix("}")
-    return bool(digest.words) and words.may_have(digest.words, f"{name}={affinity.r_target}")
+    word = word_of(affinity)
+    return bool(word and digest.words) and words.may_have(digest.words, word)
 
 
 def _freshness(age_us: int) -> float:

@@ -26,7 +26,7 @@ import msgspec
 FORMAT: Final = 2
 READABLE_FROM: Final = 2  # the oldest readers that may read what is written here
 BUDGET_BYTES: Final = 700
-PRICE_UNIT: Final = 1000  # `cost` of a datacenter that is neither cheap nor dear
+PRICE_UNIT: Final = 100  # `cost` of a datacenter that is neither cheap nor dear
 REST: Final = "*"  # pool of a class that stands for several
 _TRIP_BYTES: Final = 3
 

@@ -168,6 +168,7 @@ def _federation(job: Job) -> None:
         if spread.weight is None:
             spread.weight = DEFAULT_WEIGHT
     for affinity in policy.affinities or []:
+        affinity.operand = affinity.operand or "="
         if affinity.weight is None:
             affinity.weight = DEFAULT_WEIGHT
 

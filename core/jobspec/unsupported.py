@@ -52,7 +52,6 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ): "recorded where MemoryOversubscriptionEnabled is set; raw_exec limits no memory",
     ("resources", "numa"): "NUMA placement is not carried out",
     ("spillover", "after"): "a job spills over when it is registered, not later yet",
-    ("federation", "affinity"): "affinities between datacenters are not part of the score yet",
 }
 
 # (block, attribute) -> value -> what is missing. "*" is any value not listed as carried out.

@@ -13,6 +13,7 @@ from core.jobspec.validate_files import check_files
 from core.jobspec.validate_parts import (
     check_affinities,
     check_constraints,
+    check_datacenter_choice,
     check_disconnect,
     check_network,
     check_reschedule,
@@ -147,6 +148,7 @@ def _federation(job: Job) -> Iterable[str]:
             yield "federation: spillover must name regions"
         if (spillover.after_ns or 0) < 0:
             yield "federation: spillover after must not be negative"
+    yield from check_datacenter_choice(policy)
 
 
 def _doubles(names: list[str], text: str) -> Iterable[str]:

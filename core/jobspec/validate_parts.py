@@ -8,6 +8,7 @@ from core.jobspec.durations import duration_text
 from core.model.job import (
     Affinity,
     Constraint,
+    FederationPolicy,
     Port,
     ReschedulePolicy,
     Resources,
@@ -88,6 +89,37 @@ def check_spreads(spreads: list[Spread] | None) -> Iterable[str]:
             yield f'{head}Spread target value "{value}" already defined'
         if sum(target.percent for target in targets) > 100:
             yield f"{head}Sum of spread target percentages must not be greater than 100%"
+
+
+def check_datacenter_choice(policy: FederationPolicy) -> Iterable[str]:
+    """What the choice of a datacenter rests on: it knows a datacenter, not each node of it."""
+    for problem in check_affinities(policy.affinities):
+        yield f"federation: {problem}"
+    for number, affinity in enumerate(policy.affinities or [], 1):
+        head = f"federation: Affinity {number} validation failed: "
+        target = affinity.l_target
+        if target in _OF_DATACENTERS:
+            continue
+        if not target.startswith(("${attr.", "${meta.", "${node.class}", "${node.pool}")):
+            yield f'{head}"{target}" is nothing that a datacenter has: use {_TARGETS}'
+        elif affinity.operand not in ("=", "==", "is", ""):
+            yield f'{head}what nodes have is only compared with =, not "{affinity.operand}"'
+    for problem in check_spreads(policy.spread):
+        yield f"federation: {problem}"
+    for number, spread in enumerate(policy.spread or [], 1):
+        if spread.attribute and spread.attribute not in _OF_DATACENTERS:
+            text = f'"{spread.attribute}" must be datacenter or region'
+            yield f"federation: Spread {number} validation failed: {text}"
+    for name in ("headroom", "cost", "latency"):
+        weight = getattr(policy.weights, name, None)
+        if weight is not None and not 0 <= weight <= 100:
+            yield f"federation: weights: {name} must be within the range [0,100], got {weight}"
+
+
+_OF_DATACENTERS: Final = (
+    "region", "datacenter", "${region}", "${datacenter}", "${node.region}", "${node.datacenter}"
+)  # fmt: skip
+_TARGETS: Final = "region, datacenter, ${attr.NAME}, ${meta.NAME}, ${node.class} or ${node.pool}"
 
 
 def check_restart(policy: RestartPolicy) -> Iterable[str]:

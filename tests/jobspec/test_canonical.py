@@ -146,6 +146,12 @@ def test_a_good_job_has_no_errors() -> None:
         ('["a"]', '["a"]\n federation { partition = "fence" }', "not built yet"),
         ('["a"]', '["a"]\n federation { partition = "x" }', "one of hold, surge"),
         ('["a"]', "[]\n federation {\n spillover {}\n}", "must name regions"),
+        ('["a"]', "[]\n federation {\n weights { cost = 101 }\n}", "cost must be within"),
+        ('["a"]', '[]\n federation {\n spread { attribute = "${meta.rack}" }\n}', "or region"),
+        ('["a"]', '[]\n federation {\n affinity {\n attribute = "${attr.unique.hostname}"\n'
+         ' operator = ">"\n value = "1"\n}\n}', "only compared with ="),
+        ('["a"]', '[]\n federation {\n affinity {\n attribute = "rack"\n value = "1"\n}\n}',
+         "nothing that a datacenter has"),
         ("count = 2", 'disconnect {\n lost_after = "-1s"\n}', "lost_after can't be negative"),
         ("count = 2", 'disconnect {\n reconcile = "x"\n}', "one of best_score"),
         ("count = 2", 'disconnect {}\n max_client_disconnect = "1m"', "keep the block"),
