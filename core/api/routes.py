@@ -40,6 +40,7 @@ ROUTES: Final = (
     Route(READ, "job/{job_id...}/scale", "Job.ScaleStatus"),
     Route(WRITE, "job/{job_id...}/scale", "Job.Scale"),
     Route(READ, "job/{job_id...}/submission", "Job.Submission"),
+    Route(READ, "job/{job_id...}/why", "Job.Why"),
     Route(READ, "job/{job_id...}/services", "Job.Services"),
     Route(WRITE, "job/{job_id...}/dispatch", "Job.Dispatch"),
     Route(WRITE, "job/{job_id...}/periodic/force", "Job.PeriodicForce"),

@@ -14,7 +14,8 @@ One per server; what it commits, it commits as leader. The way of a new job:
 A digest only decides whom to ask first. Two homes for one name are impossible because
 the claim is made in one log (core.federation.claims).
 
-Not carried out yet: shares of one job in several datacenters, hand-over of homes.
+A job that no datacenter holds whole, or that asks to be spread, is divided by its home
+(dividing, sending); parts of other homes' jobs are taken by receiving.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,39 +23,30 @@ from typing import Any, Final
 
 import msgspec
 
-from core.federation.authority import AuthorityWatch, best_authority
 from core.federation.budget import RetryBudget
-from core.federation.causes import Kind, events_of, last_of, plain_events
+from core.federation.causes import Kind, last_of, plain_events
 from core.federation.choice import Candidate, Site, judge_all
-from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
+from core.federation.dividing import Dividing
+from core.federation.extending import Extending
+from core.federation.floors import SpanRegion, is_spanned
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.known import Known
+from core.federation.lists import GATHERED, ROUTED_IDS, who_lists
+from core.federation.naming import Naming
 from core.federation.offers import Offers
 from core.federation.placing import ANY_REGION, Placing
+from core.federation.receiving import Receiving
+from core.federation.sending import Sending
 from core.federation.verdicts import as_answer, with_verdicts
-from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
+from core.federation.where import Answered, Here, Refused, There, Where
 from core.model.child import parent_name
 from core.model.host import Peer
 from core.model.ids import datacenter_of
 from core.model.job import Job
 from core.model.query import Answer, Query
+from core.state.commands import Command
 
-CLOSE_RETRY_US: Final = 5_000_000
-AUDIT_INTERVAL_US: Final = 60_000_000
-AUDIT_AGE_US: Final = 600_000_000  # younger ones may be of registrations under way
-AUDIT_BATCH: Final = 500
-
-# Parameters that name one record by an id whose last group is its datacenter's.
-ROUTED_IDS: Final = ("alloc_id", "eval_id", "deployment_id", "node_id")
-
-# Lists that several datacenters answer together.
-GATHERED: Final = frozenset(
-    {
-        "Job.List", "Alloc.List", "Eval.List", "Deployment.List", "Node.List",
-        "Service.List", "Service.Get", "NodePool.List", "NodePool.Nodes", "NodePool.Jobs",
-        "Search.Prefix", "Search.Fuzzy",
-    }
-)  # fmt: skip
+SPAN_LOOK_US: Final = 5_000_000
 
 
 class Coordinator:
@@ -65,8 +57,12 @@ class Coordinator:
         self.known = Known()
         self.retries = RetryBudget()
         self.offers = Offers(self)
-        self._is_auditing = False
-        self._authority_watch = AuthorityWatch(host)
+        self.naming = Naming(self)
+        self.extending = Extending(self)
+        self.sending = Sending(self)
+        self.dividing = Dividing(self)
+        self.receiving = Receiving(self)
+        self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
 
@@ -80,7 +76,7 @@ class Coordinator:
                 then(There(owner))
                 return
         if query.method in GATHERED:
-            then(self._gathered(query, known))
+            then(who_lists(query, host.state, host.region, known))
         elif query.method in ("Job.Register", "Job.Plan"):
             self._locate_job_file(query, then)
         elif query.method.startswith("Job.") and query.params.get("job_id"):
@@ -88,25 +84,11 @@ class Coordinator:
         else:
             then(Here())
 
-    def _gathered(self, query: Query, known: dict[str, tuple[str, str]]) -> Where:
-        if query.datacenter:
-            return Here()
-        region = query.region or self.host.region
-        wanted = tuple(
-            datacenter_id for datacenter_id, (name, _) in known.items() if region in ("*", name)
-        )
-        guests: tuple[str, ...] = ()
-        if query.method == "Job.List":
-            homes = (claim.home for claim in open_claims(self.host.state))
-            guests = tuple(sorted({home for home in homes if home in known} - set(wanted)))
-        if len(wanted) > 1 or guests:
-            return Everywhere(wanted, guests)
-        return Here()
-
     def _locate_job(self, query: Query, job_id: str, then: Callable[[Where], None]) -> None:
         """Find the home of a job by its name; a child lives where its parent does."""
-        if self.host.state.jobs.get(query.namespace, job_id) is not None:
-            then(Here())
+        record = self.host.state.jobs.get(query.namespace, job_id)
+        if record is not None:
+            then(There(record.home) if record.home else Here())
             return
 
         def found(home: str, error: str) -> None:
@@ -119,42 +101,7 @@ class Coordinator:
             else:
                 then(Here())
 
-        self._find_home(query.namespace, parent_name(job_id) or job_id, found)
-
-    def _find_home(self, namespace: str, job_id: str, found: Callable[[str, str], None]) -> None:
-        """Call `found(home, error)`; home is "" when the name is free."""
-        host = self.host
-        claim = find_claim(host.state, namespace, job_id)
-        if claim is not None:
-            found(claim.home, "")
-            return
-        authority = self._authority()
-        if authority in ("", host.datacenter_id):
-            found("", "")
-            return
-
-        def done(body: Any, error: str) -> None:
-            if error:
-                name = host.datacenters().get(authority, ("", authority))[1]
-                found(
-                    "",
-                    f"the authority of region {host.region} (datacenter {name}) can't be asked"
-                    f" who owns job {job_id!r}: {error}. Jobs that are known here work on",
-                )
-            else:
-                found(str((body or {}).get("Home", "")), "")
-
-        body = {"Namespace": namespace, "JobID": job_id}
-        host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
-
-    def _authority(self, region: str = "") -> str:
-        """Return the datacenter id of a region's authority, "" when none is known."""
-        host = self.host
-        region = region or host.region
-        if region == host.region and host.state.is_authority:
-            return host.datacenter_id
-        best = best_authority([site.digest for site in host.sites()], region)
-        return best.datacenter_id if best is not None else ""
+        self.naming.find_home(query.namespace, parent_name(job_id) or job_id, found)
 
     # --- a job file: register and plan --------------------------------------------------------
 
@@ -169,7 +116,8 @@ class Coordinator:
             return
         namespace, job_id = job.namespace or "default", job.id or ""
         is_plan = query.method == "Job.Plan"
-        if host.state.jobs.get(namespace, job_id) is not None:
+        record = host.state.jobs.get(namespace, job_id)
+        if record is not None and not record.home:
             self._at_home(query, job, then) if is_plan else then(Here())
             return
 
@@ -181,7 +129,7 @@ class Coordinator:
             else:
                 Placing(self, query, job, then).start()
 
-        self._find_home(namespace, job_id, found)
+        self.naming.find_home(namespace, job_id, found)
 
     def _at_home(self, query: Query, job: Job, then: Callable[[Where], None]) -> None:
         """Plan a known job here, and say what every datacenter would make of it."""
@@ -246,6 +194,20 @@ class Coordinator:
         """Return every datacenter as its newest digest shows it, our own live."""
         return self.host.sites()
 
+    def authority(self, region: str = "") -> str:
+        """Return the datacenter id of a region's authority, "" when none is known."""
+        return self.naming.authority(region)
+
+    def become_home(
+        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
+    ) -> None:
+        """Take the name where it must be taken, then commit the job here."""
+        self.naming.become_home(query, job, uid, claimant, respond)
+
+    def division(self, job: Job) -> list[Command]:
+        """Return what commits a new job's parts elsewhere together with its registration."""
+        return self.dividing.division(job)
+
     # --- calls of other datacenters -------------------------------------------------------------
 
     def on_call(
@@ -253,10 +215,11 @@ class Coordinator:
     ) -> bool:
         """Take a call of another datacenter's leader; False when it is none of ours."""
         handler: Callable[[Any, Done], None] | None = {
-            "Claim.Get": self._on_claim_get,
-            "Claim.Create": self._on_claim_create,
-            "Claim.Close": self._on_claim_close,
-            "Home.Holds": self._on_home_holds,
+            "Share.Put": lambda given, done: self.receiving.on_put(given, source, done),
+            "Share.Sync": lambda given, done: self.receiving.on_sync(given, source, done),
+            **self.naming.handlers(),
+            **self.extending.handlers(),
+            **self.sending.handlers(),
             **self.offers.handlers(),
         }.get(method)
         if handler is None:
@@ -270,173 +233,25 @@ class Coordinator:
                 reply(None, f"{method}: the body is not valid: {error!r}")
         return True
 
-    def _on_claim_get(self, body: Any, reply: Done) -> None:
-        host = self.host
-        namespace, job_id = body["Namespace"], body["JobID"]
-        claim = find_claim(host.state, namespace, job_id)
-        home = claim.home if claim is not None else ""
-        if not home and host.state.jobs.get(namespace, job_id) is not None:
-            home = host.datacenter_id
-        if not home and not host.state.is_authority:
-            reply(None, f"datacenter {host.datacenter} is not the region's authority any more")
-            return
-        reply({"Home": home}, "")
-
-    def _on_claim_create(self, body: Any, reply: Done) -> None:
-        command = CreateClaim(
-            namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
-            home=body["Home"], origin=body.get("Origin", ""),
-        )  # fmt: skip
-        host = self.host
-        home = "/".join(host.datacenters().get(command.home, ("", command.home)))
-
-        def claimed(value: Any, error: str) -> None:
-            if not error:
-                event = host.clock.event(
-                    Kind.CLAIMED, command.uid, after=body.get("After") or (), home=home,
-                    epoch=value["Epoch"],
-                )  # fmt: skip
-                value = {**value, "Event": msgspec.to_builtins(event)}
-            reply(value, error)
-
-        host.propose([command], claimed)
-
-    def _on_claim_close(self, body: Any, reply: Done) -> None:
-        command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
-        self.host.propose([command], reply)
-
-    def become_home(
-        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
-    ) -> None:
-        """Take the name where it must be taken, then commit the job here.
-
-        Args:
-            claimant: Region whose authority owns the name; "" = our own.
-        """
-        host = self.host
-        namespace, job_id = job.namespace or "default", job.id or ""
-        authorities = []
-        for region in dict.fromkeys((claimant or host.region, host.region)):
-            authority = self._authority(region)
-            if not authority:
-                respond(
-                    Answer(status=503, error=f"no authority of region {region} is known yet:"
-                           " new names can't be registered now; try again shortly")
-                )  # fmt: skip
-                return
-            if authority == host.datacenter_id and self._authority_watch.is_yielding:
-                respond(Answer(status=503, error="the region's authority is moving to another"
-                               " datacenter: try again shortly"))  # fmt: skip
-                return
-            authorities.append((authority, "" if region == claimant else claimant))
-        body = query.body if isinstance(query.body, dict) else {}
-        stated = {
-            "SeraiUID": uid,
-            "Region": job.region if job.region == "*" else claimant or host.region,
-        }
-        named = {**body, "Job": {**body.get("Job", {}), **stated}}
-        local = msgspec.structs.replace(
-            query, region=host.region, datacenter=host.datacenter_id, body=named
-        )
-        wanted = [pair for pair in authorities if pair[0] != host.datacenter_id]
-
-        trail = list(query.trail)
-
-        def register() -> None:
-            host.answer_here(msgspec.structs.replace(local, trail=trail), finished)
-
-        def finished(answer: Answer) -> None:
-            if answer.is_error:
-                for authority, _ in wanted:
-                    self._close(authority, namespace, job_id, uid)
-            respond(answer)
-
-        def claim(position: int) -> None:
-            if position == len(wanted):
-                register()
-                return
-            authority, origin = wanted[position]
-            body = {
-                "Namespace": namespace, "JobID": job_id, "UID": uid,
-                "Home": host.datacenter_id, "Origin": origin, "After": last_of(trail),
-            }  # fmt: skip
-
-            def done(body: Any, error: str) -> None:
-                if not error:
-                    trail.extend(plain_events(events_of([(body or {}).get("Event")])))
-                    claim(position + 1)
-                    return
-                for other, _ in wanted[:position]:
-                    self._close(other, namespace, job_id, uid)
-                status = 409 if "is taken" in error or "given up" in error else 503
-                respond(Answer(status=status, error=error))
-
-            host.ask(authority, "Claim.Create", body, CALL_TIMEOUT_US, done)
-
-        claim(0)
-
-    def _close(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
-        """Give a claim up, again and again until the authority has heard it."""
-        body = {"Namespace": namespace, "JobID": job_id, "UID": uid}
-
-        def done(_: Any, error: str) -> None:
-            if error and self.host.is_serving:
-                self.host.after(
-                    CLOSE_RETRY_US, lambda: self._close(authority, namespace, job_id, uid)
-                )
-
-        self.host.ask(authority, "Claim.Close", body, CALL_TIMEOUT_US, done)
-
     # --- the server's rhythm ------------------------------------------------------------------
 
     def on_applied(self, changes: Sequence[Any]) -> None:
-        """Nothing is derived from the state that would have to follow it."""
+        self.dividing.on_applied(changes)
+        self.receiving.on_applied(changes)
 
     def on_leadership(self, is_leader: bool) -> None:
-        """A leader looks after the claims in its log."""
-        self._authority_watch.on_leadership(is_leader)
-        if is_leader and not self._is_auditing:
-            self._is_auditing = True
-            self.host.after(AUDIT_INTERVAL_US, self._audit)
+        for part in (self.naming, self.sending, self.dividing, self.receiving):
+            part.on_leadership(is_leader)
+        if is_leader and not self._is_looking_around:
+            self._is_looking_around = True
+            self.host.after(SPAN_LOOK_US, self._look_around)
 
-    def _audit(self) -> None:
-        """Ask the homes of old claims whether the jobs are still theirs.
-
-        A purge at the home gives the name free here; so does a registration that failed
-        after its claim was made. Only the home's own word closes a claim, never silence.
-        """
+    def _look_around(self) -> None:
+        """Once the region has a second datacenter its lists have virtual indices, for ever."""
         host = self.host
-        if not host.is_serving:
-            self._is_auditing = False
+        self._is_looking_around = host.is_serving and not is_spanned(host.state)
+        if not self._is_looking_around:
             return
-        host.after(AUDIT_INTERVAL_US, self._audit)
-        by_home: dict[str, list[Claim]] = {}
-        for claim in open_claims(host.state):
-            if host.now.wall_us - claim.created_us > AUDIT_AGE_US:
-                by_home.setdefault(claim.home, []).append(claim)
-        for home, claims in by_home.items():
-            self._audit_home(home, claims[:AUDIT_BATCH])
-
-    def _audit_home(self, home: str, claims: list[Claim]) -> None:
-        def done(body: Any, error: str) -> None:
-            if error or not isinstance(body, dict) or not self.host.is_serving:
-                return
-            held = set(body.get("Held", ()))
-            for claim in claims:
-                if claim.uid not in held:
-                    close = CloseClaim(
-                        namespace=claim.namespace, job_id=claim.job_id, uid=claim.uid
-                    )
-                    self.host.propose([close], lambda _body, _error: None)
-
-        body = {"Jobs": [[claim.namespace, claim.job_id, claim.uid] for claim in claims]}
-        self.host.ask(home, "Home.Holds", body, CALL_TIMEOUT_US, done)
-
-    def _on_home_holds(self, body: Any, reply: Done) -> None:
-        """Say which of these jobs have their home here: {"Held": [uid]}."""
-        held = []
-        for namespace, job_id, uid in body["Jobs"]:
-            record = self.host.state.jobs.get(namespace, job_id)
-            if record is not None and record.uid == uid:
-                held.append(uid)
-        reply({"Held": held}, "")
+        if sum(region == host.region for region, _ in host.datacenters().values()) > 1:
+            host.propose([SpanRegion()], lambda _body, _error: None)
+        host.after(SPAN_LOOK_US, self._look_around)

@@ -26,6 +26,7 @@ class Query(msgspec.Struct, kw_only=True, omit_defaults=True):
     call_issued_us: int = 0  # wall clock of the caller, microseconds
     # What led here, of a write about a job: core.federation.causes.Event as plain data.
     trail: list[dict[str, Any]] = []
+    is_part: bool = False  # of an answer that several datacenters give together
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -37,6 +38,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_contact_ms: int = 0
     next_token: str = ""
     headers: dict[str, str] = {}
+    keys: list[str] = []  # of a list that is part of one: what each row is ordered by
 
     @property
     def is_error(self) -> bool:

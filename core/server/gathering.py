@@ -1,191 +1,236 @@
 """One list out of several datacenters, and how to wait for a change of it.
 
-Each datacenter answers the same query for itself; the rows are joined in the order of
-their keys. One that does not answer makes the list incomplete: with `stale` it is named
-in `X-Serai-Missing-Datacenters`, else the whole query is an error that names it.
+Each datacenter answers the same query for itself; the rows are joined (core.server.joining).
+One that does not answer makes the list incomplete: with `stale` it is named in
+`X-Serai-Missing-Datacenters`, else the whole query is an error that names it. Never is a
+list silently partial.
 
-**Index.** The logs have nothing in common, so the joined list has a virtual index,
-`max(previous + 1, milliseconds since 2020) << 12 | server tag`, and this server keeps the
-vectors of real indices behind its last 1,024 (FEDERATION.md, "The API over several logs").
-A blocking query compares vectors, once a second; an index that this server does not know
-is answered at once.
+**Blocking.** The joined list has a virtual index with a vector of real ones behind it
+(core.server.virtual_index). A query with an index gathers first; when the vector is still
+that of the index, it waits at every datacenter for *its* real index to move (`Watches`),
+then gathers again. So no change is missed: one that came between gathering and waiting has
+moved the index, and the wait ends at once. Callers that wait for the same list share one
+question per datacenter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from core.federation.where import Everywhere
-from core.model.host import Address
 from core.model.query import Answer, Query
+from core.server.joining import joined, part_params
+from core.server.measures import count
 from core.server.request import Endpoint, Respond
+from core.server.scatter import Scatter
+from core.server.virtual_index import Vector, VirtualIndices
 
 if TYPE_CHECKING:
     from core.server.context import Server
 
-_EPOCH_MS: Final = 1_577_836_800_000  # 2020-01-01
-_KEPT: Final = 1_024
-_TAG_BITS: Final = 12
-_POLL_US: Final = 1_000_000
+MISSING: Final = "X-Serai-Missing-Datacenters"
+WATCH_US: Final = 30_000_000  # one question of a watch; asked again while somebody waits
+WATCH_PAUSE_US: Final = 1_000_000  # after a datacenter that did not answer, or did not wait
 
-PassOn = Callable[[list[Address], Query, Respond], None]
-Local = Callable[[Endpoint, Query, Respond], None]
-Vector = tuple[tuple[str, int], ...]
+Ask = Callable[[int, int, Respond], None]  # (beyond this index, at most so long, answer)
+
+
+class Watch:
+    """Some callers wait for one datacenter's part of one list to change."""
+
+    __slots__ = ("index", "is_asking", "waiting")
+
+    def __init__(self, index: int) -> None:
+        self.index = index  # the newest that is known here
+        self.waiting: dict[int, Callable[[], None]] = {}
+        self.is_asking = False
+
+
+class Watches:
+    """Invariant: whoever waits is woken once, when the index is not the one it knows."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._watches: dict[tuple[str, str], Watch] = {}
+
+    def wait(
+        self, scope: str, datacenter_id: str, index: int, ask: Ask, wake: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `wake` once when a datacenter's index is another; return how to give up."""
+        key = (scope, datacenter_id)
+        watch = self._watches.setdefault(key, Watch(index))
+        number = self._server.outbox.next_id()
+        watch.waiting[number] = wake
+        if watch.index != index:
+            # Others know it newer, or older: which one is right, gathering again will show.
+            self._server.outbox.after(0, lambda: self._wake(key, watch))
+        self._ask(key, watch, ask)
+
+        def give_up() -> None:
+            watch.waiting.pop(number, None)
+
+        return give_up
+
+    def _ask(self, key: tuple[str, str], watch: Watch, ask: Ask) -> None:
+        if watch.is_asking or self._watches.get(key) is not watch:
+            return
+        if not watch.waiting:
+            del self._watches[key]
+            return
+        watch.is_asking = True
+        asked_us = self._server.now.mono_us
+
+        def answered(answer: Answer) -> None:
+            watch.is_asking = False
+            outbox = self._server.outbox
+            took_us = self._server.now.mono_us - asked_us
+            if answer.is_error:
+                outbox.after(WATCH_PAUSE_US, lambda: self._wake(key, watch))
+            elif answer.index != watch.index:
+                self._wake(key, watch)
+            elif took_us < WATCH_PAUSE_US:  # it does not wait: a list that never blocks
+                outbox.after(WATCH_PAUSE_US, lambda: self._ask(key, watch, ask))
+            else:
+                self._ask(key, watch, ask)
+
+        ask(watch.index, WATCH_US, answered)
+
+    def _wake(self, key: tuple[str, str], watch: Watch) -> None:
+        if self._watches.get(key) is watch:
+            del self._watches[key]
+        waiting, watch.waiting = watch.waiting, {}
+        for wake in waiting.values():
+            wake()
 
 
 class Gathering:
-    def __init__(self, server: Server, pass_on: PassOn, here: Local) -> None:
+    def __init__(self, server: Server, scatter: Scatter) -> None:
         self._server = server
-        self._pass_on = pass_on
-        self._here = here
-        self._vectors: dict[int, Vector] = {}  # virtual index -> real ones, oldest first
-        self._last_ms = 0
-        self._tag = server.rng.getrandbits(_TAG_BITS)
+        self._scatter = scatter
+        self._indices = VirtualIndices(server.rng.getrandbits(12))
+        self._watches = Watches(server)
 
     def start(self, where: Everywhere, endpoint: Endpoint, query: Query, respond: Respond) -> None:
-        """Ask each datacenter and answer with the joined list."""
-        limits = self._server.config.limits
+        """Ask each datacenter and answer with the joined list, changed if it is waited for."""
+        _Gathered(self._server, self._scatter, self._indices, self._watches, where, endpoint,
+                  query, respond).gather()  # fmt: skip
+
+
+class _Gathered:
+    """One query about a list, until it is answered."""
+
+    def __init__(
+        self, server: Server, scatter: Scatter, indices: VirtualIndices, watches: Watches,
+        where: Everywhere, endpoint: Endpoint, query: Query, respond: Respond,
+    ) -> None:  # fmt: skip
+        self._server = server
+        self._scatter = scatter
+        self._indices = indices
+        self._watches = watches
+        self._where = where
+        self._endpoint = endpoint
+        self._query = query
+        self._respond = respond
+        self._ids = (*where.datacenter_ids, *where.guests)
+        self._scope = _scope_of(query, self._ids)
+        limits = server.config.limits
         wait_us = min(query.wait_us or limits.blocking_default_us, limits.blocking_max_us)
-        give_up_us = self._server.now.mono_us + wait_us
-        seen = self._vectors.get(query.min_index) if query.min_index > 0 else None
-        asked = msgspec.structs.replace(query, min_index=0, wait_us=0)
+        self._give_up_us = server.now.mono_us + wait_us
+        self._seen: Vector | None = None
+        if query.min_index > 0:
+            self._seen = indices.vector_of(self._scope, query.min_index)
 
-        def joined(answer: Answer, vector: Vector) -> None:
-            is_unchanged = seen is not None and vector == seen and not answer.is_error
-            if is_unchanged and self._server.now.mono_us < give_up_us:
-                self._server.outbox.after(_POLL_US, again)
-                return
-            if not answer.is_error:
-                answer.index = query.min_index if is_unchanged else self._index_of(vector)
-            respond(answer)
-
-        def again() -> None:
-            self._ask_all(where, endpoint, asked, joined)
-
-        again()
-
-    def _ask_all(
-        self,
-        where: Everywhere,
-        endpoint: Endpoint,
-        query: Query,
-        then: Callable[[Answer, Vector], None],
-    ) -> None:
-        datacenter_ids = (*where.datacenter_ids, *where.guests)
-        answers: dict[str, Answer] = {}
-
-        def collect(datacenter_id: str) -> Respond:
-            def respond(answer: Answer) -> None:
-                answers[datacenter_id] = answer
-                if len(answers) == len(datacenter_ids):
-                    then(self._join(where, answers, query), _vector(answers))
-
-            return respond
-
-        for datacenter_id in datacenter_ids:
-            respond = collect(datacenter_id)
-            addressed = msgspec.structs.replace(query, datacenter=datacenter_id)
-            if datacenter_id in where.guests:
-                own = self._server.config.region
-                params = {**query.params, "submitted_to": own}
-                addressed = msgspec.structs.replace(addressed, region="", params=params)
-            if datacenter_id == self._server.datacenter_id:
-                self._here(endpoint, addressed, respond)
-                continue
-            servers = self._server.membership.servers_of_datacenter(datacenter_id)
-            if servers:
-                self._pass_on([site.rpc for site in servers], addressed, respond)
-            else:
-                respond(Answer(status=500, error="no live server is known"))
-
-    def _join(self, where: Everywhere, answers: dict[str, Answer], query: Query) -> Answer:
-        datacenter_ids = (*where.datacenter_ids, *where.guests)
-        names = {site.id: site.name for site in self._server.membership.datacenters().values()}
-        missing = [dc for dc in datacenter_ids if answers[dc].status >= 500]
-        for datacenter_id in datacenter_ids:
-            if 400 <= answers[datacenter_id].status < 500:
-                return answers[datacenter_id]  # the caller's mistake is the same everywhere
-        needed = [dc for dc in missing if dc not in where.guests]
-        if needed and (not query.stale or len(missing) == len(datacenter_ids)):
-            named = "; ".join(f"{names.get(dc, dc)}: {answers[dc].error}" for dc in needed)
-            return Answer(status=500, error=f"datacenters did not answer: {named}")
-        given = [answers[dc] for dc in datacenter_ids if dc not in missing]
-        answer = Answer(
-            body=_joined_bodies([one.body for one in given], query),
-            known_leader=all(one.known_leader for one in given),
-            last_contact_ms=max(one.last_contact_ms for one in given),
+    def gather(self) -> None:
+        asked = msgspec.structs.replace(
+            self._query, min_index=0, wait_us=0, params=part_params(self._query)
         )
+        self._scatter.ask(
+            self._ids, self._endpoint, lambda one: self._part(asked, one), self._gathered
+        )
+
+    def _part(self, query: Query, datacenter_id: str) -> Query:
+        """Return what one datacenter is asked; a guest, what of its own belongs here."""
+        if datacenter_id not in self._where.guests:
+            return query
+        own = self._server.config.region
+        return msgspec.structs.replace(query, params={**query.params, "submitted_to": own})
+
+    def _gathered(self, answers: dict[str, Answer]) -> None:
+        answer = self._join(answers)
+        if answer.is_error:
+            self._respond(answer)
+            return
+        vector = tuple(
+            sorted((dc, 0 if one.is_error else one.index) for dc, one in answers.items())
+        )
+        if self._seen == vector and self._server.now.mono_us < self._give_up_us:
+            self._wait(vector)
+            return
+        wall_us = self._server.now.wall_us
+        answer.index = self._indices.index_of(self._scope, vector, wall_us)
+        self._respond(answer)
+
+    def _wait(self, vector: Vector) -> None:
+        """Gather again once one of the datacenters has moved on, or time is over."""
+        given_up: list[Callable[[], None]] = []
+        is_over = False
+
+        def wake() -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            timer.cancel()
+            for give_up in given_up:
+                give_up()
+            self._server.outbox.after(0, self.gather)
+
+        timer = self._server.outbox.at(self._give_up_us, wake)
+        scope = f"{self._scope}\0{self._query.token}"
+        for datacenter_id, index in vector:
+            ask = self._ask_of(datacenter_id)
+            give_up = self._watches.wait(scope, datacenter_id, index, ask, wake)
+            if is_over:  # its own datacenter's answer came at once
+                give_up()
+                break
+            given_up.append(give_up)
+
+    def _ask_of(self, datacenter_id: str) -> Ask:
+        # Only the index matters: of a list in pages, the first row is enough.
+        params = {**self._query.params, "per_page": "1", "next_token": ""}
+        query = self._part(msgspec.structs.replace(self._query, params=params), datacenter_id)
+
+        def ask(index: int, wait_us: int, respond: Respond) -> None:
+            # An index of 0 would not be waited for: whatever answers then is a change.
+            waiting = msgspec.structs.replace(query, min_index=index, wait_us=wait_us)
+            self._scatter.ask_one(datacenter_id, self._endpoint, waiting, respond)
+
+        return ask
+
+    def _join(self, answers: dict[str, Answer]) -> Answer:
+        for answer in answers.values():
+            if 400 <= answer.status < 500:
+                return answer  # the caller's mistake is the same everywhere
+        missing = {dc: one for dc, one in answers.items() if one.is_error}
+        needed = [dc for dc in missing if dc not in self._where.guests]
+        for _ in missing:
+            count(self._server.measures.refusals, "datacenter missing")
+        if needed and (not self._query.stale or len(missing) == len(answers)):
+            named = "; ".join(
+                f"{self._scatter.name_of(dc)}: {missing[dc].error}" for dc in needed
+            )  # fmt: skip
+            hint = "" if self._query.stale else " (with stale, the list is given without them)"
+            return Answer(status=500, error=f"datacenters did not answer: {named}{hint}")
+        answer = joined({dc: one for dc, one in answers.items() if dc not in missing}, self._query)
         if missing:
-            shown = ",".join(names.get(dc, dc) for dc in missing)
-            answer.headers["X-Serai-Missing-Datacenters"] = shown
+            answer.headers[MISSING] = ",".join(self._scatter.name_of(dc) for dc in missing)
         return answer
 
-    def _index_of(self, vector: Vector) -> int:
-        """Return the virtual index of a vector; the same one while nothing changed."""
-        newest = next(reversed(self._vectors), 0)
-        if newest and self._vectors[newest] == vector:
-            return newest
-        self._last_ms = max(self._last_ms + 1, self._server.now.wall_us // 1000 - _EPOCH_MS)
-        index = self._last_ms << _TAG_BITS | self._tag
-        self._vectors[index] = vector
-        if len(self._vectors) > _KEPT:
-            del self._vectors[next(iter(self._vectors))]
-        return index
 
-
-def _vector(answers: dict[str, Answer]) -> Vector:
-    return tuple(sorted((dc, answer.index) for dc, answer in answers.items()))
-
-
-def _joined_bodies(bodies: list[Any], query: Query) -> Any:
-    """Join lists by concatenation, and maps of lists (searches) key by key."""
-    if all(isinstance(body, dict) for body in bodies):
-        return _joined_maps(bodies)
-    rows: list[Any] = [row for body in bodies for row in (body or [])]
-    if query.method == "Service.List":
-        return _joined_services(rows)
-    if query.method == "NodePool.List":
-        return list({_field(row, "Name"): row for row in rows}.values())
-    return sorted(rows, key=lambda row: str(_field(row, "ID")))
-
-
-def _field(row: Any, name: str) -> Any:
-    if isinstance(row, dict):
-        return row.get(name)
-    return getattr(row, name.lower(), "")
-
-
-def _joined_maps(bodies: list[Any]) -> dict[str, Any]:
-    joined: dict[str, Any] = {}
-    for body in bodies:
-        for key, value in body.items():
-            known = joined.get(key)
-            if isinstance(value, dict) and isinstance(known, dict):
-                joined[key] = _joined_maps([known, value])
-            elif isinstance(value, list) and isinstance(known, list):
-                joined[key] = known + [row for row in value if row not in known]
-            elif isinstance(value, bool) and isinstance(known, bool):
-                joined[key] = known or value
-            else:
-                joined[key] = value
-    return joined
-
-
-def _joined_services(rows: list[Any]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, dict[str, None]]] = {}
-    for row in rows:
-        names = found.setdefault(row["Namespace"], {})
-        for service in row["Services"]:
-            names.setdefault(service["ServiceName"], {}).update(dict.fromkeys(service["Tags"]))
-    return [
-        {
-            "Namespace": namespace,
-            "Services": [
-                {"ServiceName": name, "Tags": sorted(tags)} for name, tags in sorted(names.items())
-            ],
-        }
-        for namespace, names in sorted(found.items())
-    ]
+def _scope_of(query: Query, datacenter_ids: tuple[str, ...]) -> str:
+    """Return what says which list a query is about."""
+    params = sorted((name, str(value)) for name, value in query.params.items())
+    return repr((query.method, query.namespace, params, query.body, datacenter_ids))

@@ -66,7 +66,11 @@ def listed(
     chosen = [row for row in rows if not prefix or named(row).startswith(prefix)]
     chosen.sort(key=key, reverse=is_reverse)
     shown: list[Any] = []
+    keys: list[str] = []
     next_token = ""
+    # Whoever joins the parts of several datacenters needs to know how they are ordered.
+    is_part = request.query.is_part
+    where = _where(request)
     for row in chosen:
         place = key(row)
         if token and (place > token if is_reverse else place < token):
@@ -76,8 +80,27 @@ def listed(
         if per_page and len(shown) == per_page:
             next_token = place
             break
-        shown.append(show(row))
-    return Answer(body=shown, index=index, next_token=next_token)
+        one = show(row)
+        shown.append({**where, **plain(one)} if where else one)
+        if is_part:
+            keys.append(place)
+    return Answer(body=shown, index=index, next_token=next_token, keys=keys)
+
+
+def _where(request: Request) -> dict[str, str]:
+    """Return what tells rows of several datacenters apart, {} where there is only one."""
+    query, state = request.query, request.state
+    if not (query.is_part or query.region == "*" or query.datacenter):
+        return {}
+    return {"Region": state.region, "Datacenter": state.datacenter}
+
+
+def age_key(request: Request, index: int, time_ns: int, id_: str) -> str:
+    """Return the key of a record in a list that is ordered by age, oldest first.
+
+    In one log that is the index of its creation; several logs have only time in common.
+    """
+    return f"{time_ns if request.query.is_part else index:020d}.{id_}"
 
 
 def check_prefix(prefix: str) -> None:

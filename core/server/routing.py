@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core.federation.floors import floor_of
+from core.federation.lists import GATHERED
 from core.federation.verdicts import as_answer
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
 from core.model.host import Address, CallDone
@@ -31,6 +33,7 @@ from core.server.changes import index_behind
 from core.server.endpoints.table import ENDPOINTS
 from core.server.gathering import Gathering
 from core.server.measures import count
+from core.server.prefixes import Prefixes
 from core.server.request import (
     Deferred,
     Endpoint,
@@ -40,6 +43,8 @@ from core.server.request import (
     Request,
     Respond,
 )
+from core.server.scatter import Scatter
+from core.server.virtual_index import is_virtual
 
 if TYPE_CHECKING:
     from core.server.context import Server
@@ -48,6 +53,7 @@ AT_LEADER = "Query.AtLeader"
 NOT_LEADER = "not the leader"
 NO_LEADER = "No cluster leader"
 NO_PATH = "No path to region"
+UNKNOWN_INDEX_US = 1_000_000  # longest wait of a query whose index means nothing here
 _RETRY_US = 100_000
 _LONGEST_READ_US = 60_000_000
 
@@ -58,7 +64,9 @@ _JOB_BODIES = frozenset({"Job.Register", "Job.Plan"})
 class Router:
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._gathering = Gathering(server, self._pass_on, self._local)
+        self.scatter = Scatter(server, self._pass_on, self._here)
+        self._gathering = Gathering(server, self.scatter)
+        self._prefixes = Prefixes(server, self.scatter)
 
     # --- entry points -----------------------------------------------------------------
 
@@ -91,12 +99,16 @@ class Router:
         if region not in ("", "*", config.region):
             self._to_region(region, query, respond)
             return
-        if query.datacenter and not self._is_own(query.datacenter):
+        is_of_any = query.region == "*" and query.method in GATHERED and not query.is_part
+        if query.datacenter and not self._is_own(query.datacenter) and not is_of_any:
             self._to_datacenter(query.datacenter, query, respond)
             return
-        if endpoint.kind is Kind.AGENT or query.datacenter:
+        if endpoint.kind is Kind.AGENT or (query.datacenter and not is_of_any):
             self._here(endpoint, query, respond)
             return
+        self._prefixes.resolve(query, lambda full: self._locate(endpoint, full, respond), respond)
+
+    def _locate(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
         self._server.federation.locate(
             query, lambda where: self._located(where, endpoint, query, respond)
         )
@@ -125,9 +137,7 @@ class Router:
         if query.datacenter:
             self._here(endpoint, query, respond)
             return
-        self._server.federation.locate(
-            query, lambda where: self._located(where, endpoint, query, respond)
-        )
+        self._locate(endpoint, query, respond)
 
     def answer_here(self, query: Query, respond: Respond) -> None:
         """Answer in this datacenter, without asking the federation again."""
@@ -214,6 +224,12 @@ class Router:
 
     def _read(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
         request = Request(query, self._server)
+        wait_us = query.wait_us
+        if is_virtual(query.min_index):  # one log can't know it, nor ever come so far
+            wait_us = min(wait_us or UNKNOWN_INDEX_US, UNKNOWN_INDEX_US)
+        job_id = str(query.params.get("job_id", "")) if query.method.startswith("Job.") else ""
+        state = self._server.state
+        floor = floor_of(state, query.namespace, job_id) if job_id else 0
 
         keys: tuple[str, ...] = ()
         if endpoint.watches is not None:
@@ -227,10 +243,11 @@ class Router:
             answer = self._finished(self._outcome(endpoint, request), query)
             if answer.status == 404:
                 answer.index = max(1, index_behind(self._server.state, keys))
+            answer.index += floor
             return answer
 
         self._server.blocking.answer_or_park(
-            evaluate, respond, min_index=query.min_index, wait_us=query.wait_us, keys=keys
+            evaluate, respond, min_index=query.min_index, wait_us=wait_us, keys=keys
         )
 
     def _run(self, endpoint: Endpoint, query: Query, respond: Respond) -> None:
@@ -285,9 +302,10 @@ class Router:
         if not servers:
             count(self._server.measures.refusals, "datacenter")
             region = self._server.config.region
-            respond(
-                Answer(status=500, error=f"No path to datacenter {datacenter!r} of region {region}")
-            )
+            found = self._server.membership.datacenters().values()
+            known = ", ".join(sorted(one.name for one in found if one.region == region))
+            text = f"No path to datacenter {datacenter!r} of region {region}"
+            respond(Answer(status=500, error=f"{text}; known there: {known or 'none'}"))
             return
         # The caller's region may be another: a job that spilled over lives where its id says.
         passed = msgspec.structs.replace(query, region=servers[0].region)

@@ -6,7 +6,7 @@ from core.model.query import Answer
 from core.server import evaluations, lookups, views
 from core.server.consensus import Applied
 from core.server.endpoints.shared import checked, on_namespace
-from core.server.listing import check_prefix, listed
+from core.server.listing import age_key, check_prefix, listed
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import SetDesiredTransition
 
@@ -37,7 +37,9 @@ def listed_allocs(request: Request, allocs: list[Allocation], index: int) -> Ans
     by_age = request.flag("reverse") or bool(request.text("filter"))
 
     def key(alloc: Allocation) -> str:
-        return f"{alloc.create_index:020d}.{alloc.id}" if by_age else alloc.id
+        if not by_age:
+            return alloc.id
+        return age_key(request, alloc.create_index, alloc.create_time_ns, alloc.id)
 
     return listed(
         request,

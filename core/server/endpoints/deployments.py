@@ -13,7 +13,7 @@ from core.server.consensus import Applied
 from core.server.deployments import failing
 from core.server.endpoints.allocations import listed_allocs
 from core.server.endpoints.shared import checked, on_namespace
-from core.server.listing import check_prefix, listed, plain
+from core.server.listing import age_key, check_prefix, listed, plain
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import AllocUpdate, UpdateAllocations, UpsertDeployments
 
@@ -28,7 +28,9 @@ def deployment_list(request: Request) -> Answer:
     by_age = request.flag("reverse") or bool(request.text("filter"))
 
     def key(one: Deployment) -> str:
-        return f"{one.create_index:020d}.{one.id}" if by_age else one.id
+        if not by_age:
+            return one.id
+        return age_key(request, one.create_index, one.create_time_ns, one.id)
 
     return listed(
         request,

@@ -21,12 +21,14 @@ from core.server.endpoints import (
     services,
     tokens,
     versions,
+    why,
 )
 from core.server.request import Endpoint
 
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     **jobs.ENDPOINTS,
     **versions.ENDPOINTS,
+    **why.ENDPOINTS,
     **registration.ENDPOINTS,
     **dispatching.ENDPOINTS,
     **allocations.ENDPOINTS,
