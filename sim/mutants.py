@@ -49,6 +49,19 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
         )
     ),
     ("raft/", "sim.raft"),
+    # What the replicas of a log share with those who use it: who waits for it, who is repeated.
+    *(
+        (path, "sim.raft")
+        for path in (
+            "core/server/waiting",
+            "core/state/access",
+            "core/state/columns",
+            "core/state/intern",
+            "core/state/snapshot",
+            "core/state/state",
+            "core/state/table",
+        )
+    ),
     *(
         (path, "sim.scheduler")
         for path in (

@@ -64,3 +64,5 @@ def test_the_exit_code_and_the_last_line_tell_what_was_not_judged(tmp_path: Path
 def test_files_map_to_the_programs_that_cover_them() -> None:
     assert mutants.covering(["raft/log.py", "README.md"]) == ["sim.raft"]
     assert mutants.covering(["gossip/probe.py", "raft/log.py"]) == ["sim.raft", "sim.gossip"]
+    assert mutants.covering(["core/state/access.py"]) == ["sim.raft", "sim.scheduler"]
+    assert mutants.covering(["core/server/waiting.py"]) == ["sim.raft"]
