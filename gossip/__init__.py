@@ -20,6 +20,7 @@ Where things live:
     machine        `GossipMachine`: the verbs a host calls; composes the parts below
     local          what the parts of one machine share
     membership     who is there: the table, and the rules by which it changes
+    refutation     what others say of this member itself
     directory      names and identities interned once, for all machines of a process
     probe          direct, indirect and stream probes; who is probed next
     suspicion      how long a suspect has to refute

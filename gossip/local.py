@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from gossip import timers
 from gossip.awareness import Awareness
 from gossip.dissemination import Rumours
 from gossip.messages import (
@@ -27,12 +28,14 @@ Post = Callable[[str, Packet], None]  # sends a packet to an address
 class Local:
     __slots__ = (
         "_exchange_id",
+        "_gossip_phase_us",
         "_post",
         "_room_bytes",
         "awareness",
         "counters",
         "gossip_is_armed",
         "is_leaving",
+        "is_silent",
         "me",
         "name",
         "output",
@@ -69,6 +72,8 @@ class Local:
         # our own ordinal; incarnations begin at 1
         self.me = table.add(identity, 1 << 2, now_us)
         self.is_leaving = False
+        # while a table is taken over whole: whoever gave it has told the others
+        self.is_silent = False
         # true while there is any rumour, and until the next round after the last
         self.gossip_is_armed = False
         # counted here, where every packet passes anyway; `GossipMachine.counters` has them
@@ -77,6 +82,7 @@ class Local:
         self.updates_received = 0
         # a random start, so that an answer to an earlier life's probe is not ours
         self.sequence = rng.getrandbits(31)
+        self._gossip_phase_us = now_us + int(rng.random() * settings.gossip_interval_us)
         self._exchange_id = 0
         self._room_bytes = settings.packet_bytes_max - ENVELOPE_BYTES - utf8_bytes(self.name)
 
@@ -103,6 +109,17 @@ class Local:
         self.counters.exchanges += 1
         self.opened().exchanges.append((self._exchange_id, address, packet, timeout_us))
         return self._exchange_id
+
+    def spread(self, update: Update, now_us: int) -> None:
+        """Queue a rumour, and wake the gossip timer, which sleeps while there is none."""
+        if self.is_silent and update.name != self.name:
+            return
+        self.rumours.add(update)
+        if not self.gossip_is_armed:
+            self.gossip_is_armed = True
+            interval_us = self.settings.gossip_interval_us
+            rounds = (now_us - self._gossip_phase_us) // interval_us + 1
+            self.timers.arm(self._gossip_phase_us + rounds * interval_us, timers.GOSSIP)
 
     def rumours_for(self, packets: int) -> list[tuple[Update, ...]]:
         """Return the rumours of each of some packets that carry nothing else."""

@@ -123,7 +123,7 @@ class GossipMachine:
     def leave(self, now_us: int) -> None:
         """Say farewell. Go on ticking until `is_left`, then stop."""
         if not self._local.is_leaving:
-            self._membership.leave(now_us)
+            self._membership.refutation.leave(now_us)
 
     def set_meta(self, meta: dict[str, str], now_us: int) -> None:
         """Tell the pool other metadata.
@@ -134,7 +134,7 @@ class GossipMachine:
         mine = self._local.table.identity(self._local.me)
         if meta != mine.meta and not self._local.is_leaving:
             identity = _checked_identity(mine.name, mine.address, meta)
-            self._membership.change_identity(identity, now_us)
+            self._membership.refutation.change_identity(identity, now_us)
 
     def force_leave(self, name: str, now_us: int) -> bool:
         """Make a dead member one that left: nobody tries to reach it any more.
@@ -260,6 +260,7 @@ class GossipMachine:
         rumours, settings, table = local.rumours, local.settings, local.table
         local.gossip_is_armed = bool(rumours.current)
         if not rumours.current:
+            self._membership.rest()
             return
         targets = table.sample(
             local.rng,

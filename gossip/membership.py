@@ -1,9 +1,8 @@
-"""The rules by which this member changes its mind about others, and about itself.
+"""The rules by which this member changes its mind about others.
 
 A claim about another member wins if its key is larger (SWIM, section 4.2: a higher
 incarnation wins; at equal incarnation suspect beats alive, and dead beats both). A claim
-about this member is never believed; it is outbid by a higher incarnation, which nobody
-else may raise.
+about this member is gossip.refutation's.
 
 What is refused, and counted by reason:
 
@@ -16,6 +15,8 @@ What is refused, and counted by reason:
 """
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Final
 
 from gossip import timers
 from gossip.local import Local
@@ -30,51 +31,65 @@ from gossip.messages import (
     Update,
     make_update,
 )
+from gossip.refutation import Refutation
 from gossip.suspicion import Suspicion
 from gossip.table import ESCAPE, UNKNOWN
 from gossip.views import EventKind
 
 Admit = Callable[[Identity], str]
 
-RETELL_INTERVAL_US = 1_000_000
-DOUBTFUL_MAX = 16
+DOUBTFUL_MAX: Final = 16
+CLAIM_KEPT_US: Final = 120_000_000  # longer than suspicions last
+HEARD_MAX: Final = 300  # a set of more needs four times the memory
+
+_KEY: Final = attrgetter("key")
 
 
 class Membership:
-    """Invariant: a member is in `suspicions` if and only if its status is SUSPECT."""
+    """Invariants: a member is in `suspicions` if and only if its status is SUSPECT; an update
+    in `_heard` changes nothing here, whenever and however often it comes.
+    """
 
     __slots__ = (
         "_admit",
-        "_is_silent",
+        "_claims",
+        "_heard",
         "_local",
-        "_retold_us",
         "doubts",
-        "gossip_phase_us",
         "on_alone",
+        "refutation",
         "suspicions",
     )
 
     def __init__(self, local: Local, admit: Admit | None, now_us: int) -> None:
         self._local = local
         self._admit = admit
+        # rumours that were no news, by identity: in a storm nearly all are known already
+        self._heard: set[Update] = set()
         self.doubts: list[str] = []  # names that another address claimed
-        # while a table is taken over whole: whoever gave it has told the others
-        self._is_silent = False
-        self._retold_us = now_us - RETELL_INTERVAL_US
+        # the best of what another address claimed of these names, and when it was heard last
+        self._claims: dict[str, tuple[Update, int]] = {}
+        self.refutation = Refutation(local, now_us)
         self.suspicions: dict[int, Suspicion] = {}
         self.on_alone: Callable[[int], None] = lambda now_us: None
-        interval_us = local.settings.gossip_interval_us
-        self.gossip_phase_us = now_us + int(local.rng.random() * interval_us)
 
     # -- claims of others -----------------------------------------------------------
 
     def absorb(self, updates: tuple[Update, ...], now_us: int) -> None:
         """Take the rumours of a packet."""
-        local = self._local
-        table, me = local.table, local.me
+        heard = self._heard
+        self._local.updates_received += len(updates)
+        if heard.issuperset(updates):
+            return
+        if len(heard) > HEARD_MAX:
+            heard.clear()
+        heard.update(self._take([update for update in updates if update not in heard], now_us))
+
+    def _take(self, updates: Iterable[Update], now_us: int) -> list[Update]:
+        """Judge claims one by one; return those that are no news, and never will be."""
+        table, me = self._local.table, self._local.me
         find, keys, length = table.directory.ordinals.get, table.keys, len(table.keys)
-        suspicions = self.suspicions
-        local.updates_received += len(updates)
+        known_long: list[Update] = []
         for update in updates:
             ordinal = find(update.name)
             if ordinal is None or ordinal >= length:
@@ -86,22 +101,20 @@ class Membership:
                 known = table.key(ordinal)
             key = update.key
             if ordinal == me:
-                self._answer(update, now_us)
-            elif key < known:
-                continue
+                self.refutation.on_claim(update, now_us)
             elif key > known:
                 if known == UNKNOWN:
                     self._introduce(update, now_us)
                 else:
                     self._weigh(ordinal, known, update, now_us)
-            elif key & STATUS_MASK == SUSPECT:
-                suspicion = suspicions[ordinal]
-                # is_news(), without the call: nearly all rumours of a storm are none
-                accusers = suspicion.accusers
-                if len(accusers) <= suspicion.k and update.by not in accusers:
+            elif key == known and self._says_more(ordinal, update):
+                if key & STATUS_MASK == SUSPECT:
                     self._confirm(ordinal, update, now_us)
-            elif key & STATUS_MASK == ALIVE:
-                self._compare(ordinal, update)
+                else:
+                    self._on_conflict(update, now_us)
+            else:
+                known_long.append(update)
+        return known_long
 
     def absorb_rows(self, rows: tuple[Update, ...], sender: str, now_us: int) -> None:
         """Take what another member believes, from a push-pull.
@@ -109,20 +122,21 @@ class Membership:
         Its DEAD are only suspected here: they may have refuted, and then hear of it.
         """
         local = self._local
-        self._is_silent = local.table.active == 1
-        if self._is_silent:
+        local.is_silent = local.table.active == 1
+        if local.is_silent:
             rows = tuple(self._after_isolation(rows, now_us))
-        self.absorb(tuple(self._introductions(rows)), now_us)
+        local.updates_received += len(rows)
+        self._take([*self._introductions(rows)], now_us)
         # a row of ourselves goes as it is: DEAD is what we have to outbid
-        self.absorb(
-            tuple(
+        self._take(
+            [
                 row if row.name == local.name else _as_claim(row, sender)
                 for row in rows
                 if row.status != ALIVE
-            ),
+            ],
             now_us,
         )
-        self._is_silent = False
+        local.is_silent = False
 
     def _introductions(self, rows: tuple[Update, ...]) -> Iterable[Update]:
         """Yield the ALIVE, and as such the SUSPECT that we have yet to meet."""
@@ -146,6 +160,7 @@ class Membership:
                 if known & STATUS_MASK == DEAD and row.incarnation == known >> STATUS_BITS:
                     assert row.identity is not None, "rows of a push-pull carry identities"
                     table.set_identity(ordinal, row.identity)
+                    self._heard.clear()  # the key sinks
                     self._set(ordinal, row.key & ~STATUS_MASK, row.name, now_us)
             yield row
 
@@ -160,7 +175,7 @@ class Membership:
         elif self._is_admitted(identity):
             ordinal = local.table.add(identity, update.key, now_us)
             self._on_active_changed(now_us)
-            self.spread(update, now_us)
+            local.spread(update, now_us)
             local.emit(EventKind.JOINED, ordinal)
 
     def _weigh(self, ordinal: int, known: int, update: Update, now_us: int) -> None:
@@ -172,7 +187,7 @@ class Membership:
             local.counters.drop("incarnation_leap")
             return
         if update.status == ALIVE:
-            if self._accepts_identity(ordinal, known, update.identity):
+            if self._accepts_identity(ordinal, known, update, now_us):
                 is_new = update.identity != table.identity(ordinal)
                 if is_new and update.identity is not None:
                     table.set_identity(ordinal, update.identity)
@@ -189,8 +204,8 @@ class Membership:
                 return
         self._set(ordinal, update.key, update.by, now_us, update)
 
-    def _accepts_identity(self, ordinal: int, known: int, identity: Identity | None) -> bool:
-        local = self._local
+    def _accepts_identity(self, ordinal: int, known: int, update: Update, now_us: int) -> bool:
+        local, identity = self._local, update.identity
         if identity is None:
             local.counters.drop("no_identity")
             return False
@@ -198,25 +213,43 @@ class Membership:
         if identity is believed or identity == believed:
             return True
         if identity.address != believed.address and known & STATUS_MASK < DEAD:
-            self._on_conflict(identity.name)
+            self._on_conflict(update, now_us)
             return False
         return self._is_admitted(identity)
 
-    def _compare(self, ordinal: int, update: Update) -> None:
-        """An ALIVE of the known incarnation: from another address it is an impostor's."""
+    def _says_more(self, ordinal: int, update: Update) -> bool:
+        """Return whether an update of the very key we know brings another accuser who counts,
+        or claims the member's name for another address, as an impostor does.
+        """
+        if update.key & STATUS_MASK == SUSPECT:
+            return self.suspicions[ordinal].is_news(update.by)
         identity = update.identity
+        if identity is None or update.key & STATUS_MASK != ALIVE:
+            return False
         believed = self._local.table.identity(ordinal)
-        if identity is None or identity is believed:
-            return
-        if identity.address != believed.address:
-            self._on_conflict(identity.name)
+        return identity is not believed and identity.address != believed.address
 
-    def _on_conflict(self, name: str) -> None:
+    def _on_conflict(self, claim: Update, now_us: int) -> None:
         """Keep the member we know, but look soon whether it still lives."""
+        name = claim.name
         self._local.counters.name_conflicts += 1
         self._local.counters.drop("name_conflict")
         if name not in self.doubts and len(self.doubts) < DOUBTFUL_MAX:
             self.doubts.append(name)
+        best, _ = self._claims.pop(name, (claim, 0))
+        while len(self._claims) >= DOUBTFUL_MAX:
+            del self._claims[next(iter(self._claims))]
+        self._claims[name] = (max(best, claim, key=_KEY), now_us)
+
+    def _reconsider(self, name: str, now_us: int) -> None:
+        """A member is gone: who claimed its name of late may have it, if it outbids the death.
+
+        So one who moved is not missed until the next push-pull, where its first words from
+        the new address came too early.
+        """
+        claim, heard_us = self._claims.pop(name, (None, 0))
+        if claim is not None and now_us - heard_us <= CLAIM_KEPT_US:
+            self._take([claim], now_us)
 
     def doubtful(self) -> int:
         """Return the ordinal of a member whose name another one claimed, or -1."""
@@ -258,6 +291,10 @@ class Membership:
         if row.identity is not None:
             self._local.opened().refusals.append((row.identity, f"it refuses us: {reason}"))
 
+    def rest(self) -> None:
+        """Nothing more is told: what was heard in the meantime need not be kept in mind."""
+        self._heard.clear()
+
     # -- suspicion ------------------------------------------------------------------
 
     def suspect(self, name: str, now_us: int) -> None:
@@ -287,7 +324,7 @@ class Membership:
         if suspicion.armed_us <= now_us or suspicion.deadline_us < suspicion.armed_us:
             self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
         # the others need it too: their clocks of this suspicion run as ours does
-        self.spread(update, now_us)
+        local.spread(update, now_us)
 
     def on_suspicion_due(self, ordinal: int, due_us: int, now_us: int) -> None:
         suspicion = self.suspicions.get(ordinal)
@@ -311,75 +348,7 @@ class Membership:
         key = local.table.key(ordinal) & ~STATUS_MASK | DEAD
         self._set(ordinal, key, local.name, now_us)
 
-    # -- claims about ourselves -----------------------------------------------------
-
-    def _answer(self, update: Update, now_us: int) -> None:
-        """Outbid a claim about this member (SWIM, section 4.2)."""
-        local = self._local
-        table = local.table
-        mine = table.key(local.me)
-        if local.is_leaving:
-            return
-        if update.incarnation - (mine >> STATUS_BITS) > local.settings.incarnation_leap_max:
-            # to outbid it would make our own keys unbelievable to everybody else
-            local.counters.drop("incarnation_leap")
-            return
-        if update.status == ALIVE:
-            self._answer_alive(update, mine, now_us)
-        elif update.key > mine:
-            local.counters.refutations += 1
-            if update.status != LEFT:
-                # somebody waited for us in vain (Lifeguard, "LHA-Probe")
-                local.awareness.add(1)
-            self._raise_incarnation(update.incarnation, now_us)
-            self.tell_self(now_us)
-        elif now_us - self._retold_us >= RETELL_INTERVAL_US:
-            # outbid long ago, but somebody has not heard of it
-            self.tell_self(now_us)
-
-    def _answer_alive(self, update: Update, mine: int, now_us: int) -> None:
-        local = self._local
-        identity = local.table.identity(local.me)
-        if update.key < mine or update.identity is None:
-            return
-        if update.identity.address != identity.address:
-            # An earlier life of ours, or an impostor. We can't know: so be ready to be
-            # believed when the other is dead, but tell nobody and start no war.
-            local.counters.name_conflicts += 1
-            self._raise_incarnation(update.incarnation, now_us)
-        elif update.key > mine or update.identity != identity:
-            # an earlier life at this address: what it said last must not outlive it
-            self._raise_incarnation(update.incarnation, now_us)
-            self.tell_self(now_us)
-
-    def _raise_incarnation(self, outbid: int, now_us: int) -> None:
-        table, me = self._local.table, self._local.me
-        incarnation = max(outbid, table.key(me) >> STATUS_BITS) + 1
-        table.put(me, incarnation << STATUS_BITS | ALIVE, now_us)
-
-    def tell_self(self, now_us: int) -> None:
-        """Spread our own row."""
-        local = self._local
-        self._retold_us = now_us
-        identity = local.table.identity(local.me)
-        key = local.table.key(local.me)
-        is_alive = key & STATUS_MASK == ALIVE
-        self.spread(
-            make_update(local.name, key, local.name, identity if is_alive else None), now_us
-        )
-
-    def change_identity(self, identity: Identity, now_us: int) -> None:
-        """Say something new about ourselves; only a new incarnation is heard."""
-        self._local.table.set_identity(self._local.me, identity)
-        self._raise_incarnation(0, now_us)
-        self.tell_self(now_us)
-
-    def leave(self, now_us: int) -> None:
-        """Say that we leave; from here on nothing is refuted."""
-        local = self._local
-        local.is_leaving = True
-        local.table.put(local.me, local.table.key(local.me) | LEFT, now_us)
-        self.tell_self(now_us)
+    # -- those who are gone ----------------------------------------------------------
 
     def force_leave(self, name: str, now_us: int) -> bool:
         """Turn a DEAD member into one that LEFT; return whether it was dead."""
@@ -399,9 +368,30 @@ class Membership:
         ordinal = local.table.find(name)
         if ordinal < 0 or ordinal == local.me or local.table.key(ordinal) & STATUS_MASK < DEAD:
             return False
-        local.emit(EventKind.REAPED, ordinal)
-        local.table.forget(ordinal)
+        self._forget(ordinal)
         return True
+
+    def _forget(self, ordinal: int) -> None:
+        self._heard.clear()  # of one who comes back, all is news
+        self._local.emit(EventKind.REAPED, ordinal)
+        self._local.table.forget(ordinal)
+
+    def reap(self, now_us: int) -> list[Identity]:
+        """Forget who is gone for long; return those that failed rather than left."""
+        local = self._local
+        table = local.table
+        failed: list[Identity] = []
+        horizon_us = now_us - local.settings.tombstone_us
+        while table.gone_us:
+            ordinal = next(iter(table.gone_us))
+            if table.gone_us[ordinal] > horizon_us:
+                break
+            if ordinal == local.me:
+                break  # we left and still run; nothing else is worth doing either
+            if table.key(ordinal) & STATUS_MASK == DEAD:
+                failed.append(table.identity(ordinal))
+            self._forget(ordinal)
+        return failed
 
     # -- changing the table ---------------------------------------------------------
 
@@ -437,46 +427,18 @@ class Membership:
         if update is None:
             identity = table.identity(ordinal)
             update = make_update(identity.name, key, by, identity if status == ALIVE else None)
-        self.spread(update, now_us)
+        local.spread(update, now_us)
         kind = _event_kind(was, status, is_new)
         if kind is not None:
             local.emit(kind, ordinal)
+        if self._claims and status >= DEAD:
+            self._reconsider(table.identity(ordinal).name, now_us)
 
     def _on_active_changed(self, now_us: int) -> None:
         active = self._local.table.active
         self._local.rumours.resize(active)
         if active == 1:
             self.on_alone(now_us)
-
-    def spread(self, update: Update, now_us: int) -> None:
-        """Queue a rumour, and wake the gossip timer, which sleeps while there is none."""
-        local = self._local
-        if self._is_silent and update.name != local.name:
-            return
-        local.rumours.add(update)
-        if not local.gossip_is_armed:
-            local.gossip_is_armed = True
-            interval_us = local.settings.gossip_interval_us
-            rounds = (now_us - self.gossip_phase_us) // interval_us + 1
-            local.timers.arm(self.gossip_phase_us + rounds * interval_us, timers.GOSSIP)
-
-    def reap(self, now_us: int) -> list[Identity]:
-        """Forget who is gone for long; return those that failed rather than left."""
-        local = self._local
-        table = local.table
-        failed: list[Identity] = []
-        horizon_us = now_us - local.settings.tombstone_us
-        while table.gone_us:
-            ordinal = next(iter(table.gone_us))
-            if table.gone_us[ordinal] > horizon_us:
-                break
-            if ordinal == local.me:
-                break  # we left and still run; nothing else is worth doing either
-            if table.key(ordinal) & STATUS_MASK == DEAD:
-                failed.append(table.identity(ordinal))
-            local.emit(EventKind.REAPED, ordinal)
-            table.forget(ordinal)
-        return failed
 
 
 def _as_claim(row: Update, sender: str) -> Update:

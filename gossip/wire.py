@@ -19,6 +19,7 @@ than a small multiple of its input.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -62,6 +63,10 @@ PART_UPDATES: Final = 6  # many, each (length, PART_UPDATE): streams only
 PART_DIGESTS: Final = 7  # many, each (length, PART_DIGEST): streams only
 PART_DATA: Final = 8  # raw
 
+# Rumours whose bytes and objects are kept: more than are told at any time in a pool of 10,000
+# of which 1% died at once, and 2 MB at most.
+RUMOURS_KEPT: Final = 1_024
+
 _UINT_MAX: Final = 1 << 63
 _KEY_MIN: Final = 1 << STATUS_BITS
 _KEY_MAX: Final = INCARNATION_MAX << STATUS_BITS
@@ -104,27 +109,34 @@ def encode(
 
 def _encode_payload(packet: Packet, is_stream: bool) -> bytes:
     envelope = [packet.kind, packet.sequence, packet.sender, packet.target]
-    parts = [(PART_ENVELOPE, _pack(envelope))]
-    updates = [_pack(_update_fields(update)) for update in packet.updates]
+    parts = [_part(PART_ENVELOPE, _pack(envelope))]
     digests = [_pack([d.origin, d.term, d.sequence, d.age_us, d.data]) for d in packet.digests]
     if is_stream:
-        parts.append((PART_UPDATES, b"".join(_varint(len(u)) + u for u in updates)))
-        parts.append((PART_DIGESTS, b"".join(_varint(len(d)) + d for d in digests)))
+        rows = [_pack(_update_fields(update)) for update in packet.updates]
+        parts.append(_part(PART_UPDATES, b"".join(_varint(len(row)) + row for row in rows)))
+        parts.append(_part(PART_DIGESTS, b"".join(_varint(len(d)) + d for d in digests)))
     else:
-        parts += [(PART_UPDATE, update) for update in updates]
-        parts += [(PART_DIGEST, digest) for digest in digests]
+        parts += map(_rumour_part, packet.updates)
+        parts += (_part(PART_DIGEST, digest) for digest in digests)
     if packet.summary:
-        parts.append((PART_SUMMARY, packet.summary))
+        parts.append(_part(PART_SUMMARY, packet.summary))
     if packet.buckets:
-        parts.append((PART_BUCKETS, packet.buckets))
+        parts.append(_part(PART_BUCKETS, packet.buckets))
     if packet.data:
-        parts.append((PART_DATA, packet.data))
+        parts.append(_part(PART_DATA, packet.data))
     if len(parts) > _PARTS_MAX:
         raise ValueError(f"a packet has at most {_PARTS_MAX} parts, not {len(parts)}")
-    chunks = [bytes((SCHEMA, len(parts)))]
-    for kind, body in parts:
-        chunks += (bytes((kind,)), _varint(len(body)), body)
-    return b"".join(chunks)
+    return bytes((SCHEMA, len(parts))) + b"".join(parts)
+
+
+def _part(kind: int, body: bytes) -> bytes:
+    return bytes((kind,)) + _varint(len(body)) + body
+
+
+@lru_cache(RUMOURS_KEPT)
+def _rumour_part(update: Update) -> bytes:
+    """Return the part of one rumour, which goes out as many times as the limit says."""
+    return _part(PART_UPDATE, _pack(_update_fields(update)))
 
 
 def _update_fields(update: Update) -> list[object]:
@@ -218,7 +230,7 @@ def _decode_payload(payload: bytes) -> Packet:
         if kind == PART_ENVELOPE:
             envelope = _envelope(_unpack(body))
         elif kind == PART_UPDATE:
-            updates.append(_update(_unpack(body)))
+            updates.append(_rumour(body))
         elif kind == PART_DIGEST:
             digests.append(_digest(_unpack(body)))
         elif kind == PART_UPDATES:
@@ -295,6 +307,12 @@ def _update(fields: list[Any]) -> Update:
     elif key & STATUS_MASK == ALIVE:
         raise WireError("malformed", "alive, but where?")
     return make_update(name, key, _text(by, NAME_BYTES_MAX) or name, identity)
+
+
+@lru_cache(RUMOURS_KEPT)
+def _rumour(body: bytes) -> Update:
+    """Return the update of a part. Others tell it over and over: to each, the same object."""
+    return _update(_unpack(body))
 
 
 def _digest(fields: list[Any]) -> Digest:

@@ -6,11 +6,15 @@ Checker "codec". Takes packets that really flew, so every kind and shape occurs.
 import random
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
+
+import msgpack
 
 from gossip.keyring import Keyring
 from gossip.messages import Packet
 from gossip.wire import WireError, decode, encode
 from sim.gossip.pool import Pool
+from sim.gossip_world import PORT
 from sim.seeds import Violation
 
 SAMPLE = 12
@@ -42,9 +46,39 @@ def check_codec(pool: Pool, rng: random.Random) -> None:
             _refused("cut off", data[: rng.randrange(len(data))], _as(LABEL, keyring))
         sealed = encode(packet, label=LABEL, keyring=old)
         _refused("no key", sealed, _as(LABEL, None))
+        _check_secrecy(packet, sealed, old)
+        _equal(packet, _from_the_future(packet, rng), None)
         _equal(packet, sealed, both)
         # who sends under a key that another has not yet, is not understood
         _refused("a key not installed", encode(packet, label=LABEL, keyring=both), _as(LABEL, old))
+        retired = Keyring([new.keys[0], old.keys[0]])
+        retired.remove(old.keys[0])
+        _refused("a key that was removed", sealed, _as(LABEL, retired))
+
+
+def _check_secrecy(packet: Packet, sealed: bytes, keyring: Keyring) -> None:
+    """A sealed packet shows no address, and the same packet is never sealed alike."""
+    clear = encode(packet, label=LABEL)
+    port = str(PORT).encode()
+    if port in clear and port in sealed:
+        raise Violation("codec", f"{packet!r:.200} can be read without the key")
+    if encode(packet, label=LABEL, keyring=keyring)[-len(clear) :] == sealed[-len(clear) :]:
+        raise Violation("codec", "one packet is sealed alike twice: the nonce is not new")
+
+
+def _from_the_future(packet: Packet, rng: random.Random) -> bytes:
+    """The packet as a newer member says it: with a part that nobody knows yet, and with one
+    element more at the end of the envelope.
+    """
+    data = encode(packet, label=LABEL)
+    header, payload = data[: 5 + len(LABEL)], data[9 + len(LABEL) :]
+    envelope: bytes = msgpack.packb(
+        [packet.kind, packet.sequence, packet.sender, packet.target, "new"]
+    )
+    known = payload[4 + payload[3] :]  # its envelope is shorter than 128 bytes here
+    novelty = bytes((200, 5)) + rng.randbytes(5)
+    payload = bytes((9, payload[1] + 1, 1, len(envelope))) + envelope + novelty + known
+    return header + crc32(payload, crc32(header)).to_bytes(4, "big") + payload
 
 
 def _as(label: str, keyring: Keyring | None) -> Callable[[bytes], Packet]:

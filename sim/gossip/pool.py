@@ -12,14 +12,22 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from gossip.messages import PING, Packet
+from gossip.messages import PING, Identity, Packet
 from gossip.settings import Settings
 from gossip.views import Counters, MemberEvent
 from sim.gossip_member import OnEvent
 from sim.gossip_world import GossipWorld
 from sim.network import LinkModel, Station
 
+OnArrival = Callable[[Any], None]
+
 KEPT_FLIGHTS: Final = 256
+STRANGER: Final = "stranger"  # name and role of one that nobody admits
+
+
+def admit(identity: Identity) -> str:
+    """Refuse strangers, as the members' owners do."""
+    return "a stranger" if identity.meta.get("role") == STRANGER else ""
 
 
 class Flight(NamedTuple):
@@ -53,7 +61,11 @@ class Pool(GossipWorld):
             on_event=self._tell,
         )
         self.on_event: OnEvent = lambda now_us, observer, event: None
+        # packets that pass as objects, when they arrive; and streams, by their addresses
+        self.on_packet: Callable[[Station, Station, Packet], None] = lambda *packet: None
+        self.on_stream: Callable[[str, str], None] = lambda *stream: None
         self.fates: dict[str, Fate] = {}
+        self.may_leave: set[str] = set()  # who said farewell, or was forced to leave
         self.faults: Counter[str] = Counter()
         self.hardships = 0
         self.hardship_end_us = 0
@@ -61,6 +73,8 @@ class Pool(GossipWorld):
         # every datagram passes there; a subclass of each member's host would be the alternative
         self._hand_over = self.network.hand_over
         self.network.hand_over = self._observe  # type: ignore[method-assign]
+        self._stream = self.network.stream
+        self.network.stream = self._observe_stream  # type: ignore[method-assign]
         self.flights: deque[Flight] = deque(maxlen=KEPT_FLIGHTS)
         # counted where packets arrive, and pass as objects:
         self.pinged_us: dict[tuple[str, str], int] = {}  # (asker, target) by name -> last
@@ -77,7 +91,16 @@ class Pool(GossipWorld):
     def is_perfect(self) -> bool:
         """Whether each packet arrives exactly once, and as an object."""
         link = self.network.lan
-        return not link.loss and not link.duplication and not self._around.is_wire
+        return not link.loss and not link.duplication and not self.is_wire
+
+    @property
+    def is_wire(self) -> bool:
+        return self._around.is_wire
+
+    def name_at(self, address: str) -> str:
+        """Return who runs at an address, or ""."""
+        member = self._around.by_address.get(address)
+        return "" if member is None else member.host
 
     def _observe(self, flight: tuple[Station, Station, Any]) -> None:
         """Keep and count what arrives, then let it arrive."""
@@ -87,7 +110,14 @@ class Pool(GossipWorld):
             self.rumours += len(body.updates)
             if body.kind == PING:
                 self.pinged_us[body.sender, body.target] = self.now_us
+            self.on_packet(flight[0], flight[1], body)
         self._hand_over(flight)
+
+    def _observe_stream(
+        self, source: str, target: str, deliver: OnArrival, refused: OnArrival, body: Any
+    ) -> None:
+        self.on_stream(source, target)
+        self._stream(source, target, deliver, refused, body)
 
     def repeat(self, flight: "Flight") -> None:
         """Let a packet arrive once more, however old it is."""
@@ -98,7 +128,7 @@ class Pool(GossipWorld):
 
     def begin(self, name: str, *, joins: str = "", **options: Any) -> None:
         """Start a member and let it join another."""
-        self.add(name, **options)
+        self.add(name, admit=admit, **options)
         self.fates[name] = Fate(name, self.address(name), self.now_us)
         if joins:
             self.join(name, joins)
@@ -114,7 +144,7 @@ class Pool(GossipWorld):
     def again(self, name: str, *, address: str = "", known: list[tuple[str, str]]) -> None:
         """Start a member that had ended, as the same name."""
         address = address or self.fates[name].address
-        self.add(name, address=address, known=known, meta={"role": "client"})
+        self.add(name, address=address, known=known, meta={"role": "client"}, admit=admit)
         self.fates[name] = Fate(name, address, self.now_us)
 
     def new_address(self) -> str:
@@ -135,6 +165,7 @@ class Pool(GossipWorld):
         fate = self.fates[name]
         fate.state, fate.since_us = "left", self.now_us
         self.faults["left"] += 1
+        self.may_leave.add(name)
         self.do(name, lambda machine, now_us: machine.leave(now_us))
 
     def up(self) -> list[str]:

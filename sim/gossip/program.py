@@ -16,6 +16,7 @@ from sim.gossip_world import S
 from sim.seeds import Outcome, Program, Violation
 
 MEMBERS: Final = (4, 12)
+PACKET_BYTES: Final = 1_400
 AGREE_S: Final = 240  # after everything is mended, LAN; the WAN's clocks are five times slower
 
 SITUATIONS: Final = (
@@ -99,6 +100,11 @@ def _play(story: Story, theme: str, members: int, *, has_faults: bool) -> None:
     watch.run(40 * scale)
     if pool.network.lan.loss < 0.2:
         watch.check_quiet()
+    if pool.network.lan.loss <= 0.01:
+        watch.check_healthy()
+    watch.check_forgotten()
+    if pool.largest_bytes > PACKET_BYTES:
+        watch.fail("packet", f"a datagram of {pool.largest_bytes} bytes")
     check_codec(pool, rng)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gossip.messages import DEAD, GOSSIP, LEFT, SUSPECT, Packet, make_update
-from sim.gossip.pool import Plight, Pool
+from sim.gossip.pool import STRANGER, Plight, Pool
 from sim.gossip.watch import Watch
 
 
@@ -36,6 +36,17 @@ class Story:
         self.sequences[origin] = self.sequences.get(origin, 0) + 1
         term = self.terms.setdefault(origin, 1)
         self.watch.publish(self.someone(), origin, term, self.sequences[origin])
+
+    def accuse(self, victim: str, accuser: str, hearer: str, status: int, *, leap: int = 0) -> None:
+        """Let a member hear a lie about another, of an incarnation so much off the true one."""
+        view = self.pool.machine(victim).member(victim)
+        assert view is not None
+        claim = make_update(victim, max(1, view.incarnation + leap) << 2 | status, accuser)
+        self.pool.faults["accused"] += 1
+        self.watch.traffic.spared.add(victim)
+        if status == DEAD:
+            self.pool.may_leave.add(victim)  # of one held dead, anybody may say so
+        self.pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
 
     def kill(self, name: str, fault: str = "killed") -> list[tuple[str, str]]:
         self.pool.faults[fault] += 1
@@ -71,6 +82,7 @@ def quiet(story: Story) -> None:
     if story.pool.is_perfect:
         watch.check_rounds()
         watch.check_retransmits(story.someone())
+        watch.traffic.check_rounds_width()
         story.situations["a rumour's copies counted"] += 1
     name = story.someone()
     story.pool.farewell(name)
@@ -189,18 +201,58 @@ def slow(story: Story) -> None:
         watch.run(rng.choice((1, 10)))
 
 
+def dozing(story: Story) -> None:
+    """One is stopped for seconds, or longer than a suspicion lasts that it has of another: what
+    it missed is its own fault, and lies in its queue.
+    """
+    watch, rng, pool = story.watch, story.rng, story.pool
+    for _ in range(2):
+        watch.run(20)
+        name, other, accuser = story.some(3)
+        is_long = rng.random() < 0.5
+        if is_long:
+            story.accuse(other, accuser, name, SUSPECT)
+            watch.run(rng.choice((0.05, 0.25)))
+        plight = pool.paused(name)
+        watch.run(30 if is_long else rng.choice((2, 4, 7)))
+        watch.woken = "" if pool.network.lan.loss else name
+        plight.end()
+        watch.run(0.9)
+        watch.woken = ""
+        watch.agree(90)
+
+
+def intruders(story: Story) -> None:
+    """A second process claims the name of one that lives, and a stranger wants to join."""
+    watch, rng, pool = story.watch, story.rng, story.pool
+    owner = story.someone()
+    view = pool.machine(owner).member(owner)
+    assert view is not None
+    pool.faults["name claimed twice"] += 1
+    pool.add(owner, host="impostor", meta={"role": "impostor"})
+    pool.join("impostor", story.someone(owner))
+    pool.faults["stranger"] += 1
+    pool.add(STRANGER, meta={"role": STRANGER})
+    pool.join(STRANGER, *story.some(2))
+    for _ in range(rng.choice((20, 60))):
+        watch.run(1)
+        for host in pool.up():
+            found = pool.machine(host).member(owner)
+            if found is None or found.address != view.address:
+                watch.fail("impostor", f"{host} has {owner} at {found and found.address}")
+            elif found.incarnation > view.incarnation + 50:
+                watch.fail("impostor", f"{owner} and its impostor outbid each other")
+    pool.kill("impostor")
+    pool.kill(STRANGER)
+
+
 def accusers(story: Story) -> None:
     """Members are accused, by anybody and of anything: who lives refutes, and stays."""
     watch, rng, pool = story.watch, story.rng, story.pool
     for _ in range(rng.randint(5, 10)):
         victim, accuser, hearer = story.some(3)
-        view = pool.machine(victim).member(victim)
-        assert view is not None
         status = rng.choice((SUSPECT, SUSPECT, DEAD, LEFT))
-        incarnation = max(1, view.incarnation + rng.choice((0, 0, 0, 1, -1)))
-        claim = make_update(victim, incarnation << 2 | status, accuser)
-        pool.faults["accused"] += 1
-        pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
+        story.accuse(victim, accuser, hearer, status, leap=rng.choice((0, 0, 0, 1, -1)))
         watch.run(rng.choice((0.1, 1, 8)))
         if rng.random() < 0.3:
             pool.change_meta(story.someone(), str(pool.now_us))
@@ -236,6 +288,8 @@ def digests(story: Story) -> None:
     """Records of several origins: leaders change, old ones go on talking, readers restart."""
     watch, rng, pool = story.watch, story.rng, story.pool
     origins = ("dc-a", "dc-b", "dc-c")
+    began_us, lives = pool.now_us, 0
+    watch.traffic.records.clear()
     for _ in range(rng.randint(8, 16)):
         origin = rng.choice(origins)
         chance = rng.random()
@@ -255,7 +309,9 @@ def digests(story: Story) -> None:
             watch.run(5)  # or the publisher takes the record with it
             name = story.someone()
             story.restart(name, story.kill(name))
+            lives += 1
         watch.run(rng.choice((0.5, 3, 8)))
+    watch.traffic.check_budget(began_us, lives)
     watch.check_digests_arrived(90)
     story.situations["records at every reader"] += 1
 
@@ -283,6 +339,7 @@ def farewells(story: Story) -> None:
     story.kill(name)
     watch.run(75)
     asked = story.someone()
+    pool.may_leave.add(name)
     if pool.do(asked, lambda machine, now_us: machine.force_leave(name, now_us)):
         pool.faults["forced to leave"] += 1
         watch.run(10)
@@ -291,11 +348,13 @@ def farewells(story: Story) -> None:
 THEMES: dict[str, Theme] = {
     "quiet": quiet, "deaths": deaths, "flapping": flapping, "pairs": pairs,
     "partition": partition, "isolation": isolation, "slow": slow, "accusers": accusers,
-    "echoes": echoes, "digests": digests, "farewells": farewells,
+    "echoes": echoes, "digests": digests, "farewells": farewells, "dozing": dozing,
+    "intruders": intruders,
 }  # fmt: skip
 
 FAULTS = (
     "killed", "killed together", "restarted", "moved", "flapped", "pair cut",
     "datagrams blocked", "split", "one way lost", "isolated", "paused", "slow", "accused",
     "packet repeated", "leader changed", "deposed leader published", "left", "forced to leave",
+    "name claimed twice", "stranger",
 )  # fmt: skip

@@ -3,15 +3,22 @@
     incarnation   a member's view of another never goes back, nor its own
     false-death   nobody who is live and in reach is declared dead while all is calm
     detection     who died is known dead by all within a bound
-    farewell      who left is never taken for dead
+    farewell      who left is never taken for dead, and nobody else says that one left
+    tombstone     the dead are remembered as long as GOSSIP.md says, and then forgotten
+    health        nobody doubts its own timing for long when all is well (Lifeguard IV-A)
     agreement     when all is mended, all live members believe just those alive, soon
     digest        the newest (term, sequence) wins at every reader and never goes back
     digest-age    a record's age is the truth, less the time on the wire
     memory        queues and timers stay small, and rumours die out
     refutation    who lives and is accused outbids it, and stays  (theme "accusers")
+    woken         who was stopped accuses nobody for what it missed  (theme "dozing")
+    impostor      who claims the name of one that lives stays out  (theme "intruders")
+    admission     whom the owners refuse is known to nobody  (ditto)
     needless      nobody is suspected whom others can reach  (theme "pairs")
     rounds        everybody is probed by everybody within two rounds  (theme "quiet")
     retransmit    a rumour is sent as often as GOSSIP.md says, no more and no less  (ditto)
+
+What they do, packet by packet, is judged by sim.gossip.traffic.
 
 "Calm" means that nobody has been slow, stopped or out of reach for `CALM_US`: a member in
 such a state may accuse the innocent, and only Lifeguard makes that rare.
@@ -23,12 +30,14 @@ from collections import Counter
 from gossip.machine import GossipMachine
 from gossip.settings import Settings
 from gossip.views import DigestView, EventKind, MemberEvent, Status
-from sim.gossip.pool import Pool
+from sim.gossip.pool import STRANGER, Pool
+from sim.gossip.traffic import Traffic
 from sim.gossip_world import S
 from sim.seeds import Violation
 
 SAMPLE_US = 1 * S
 SLACK_US = 2 * S
+REAP_INTERVAL_US = 60 * S
 
 
 def suspicion_max_us(settings: Settings, members: int) -> int:
@@ -54,6 +63,7 @@ def detection_us(settings: Settings, members: int) -> int:
 class Watch:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self.traffic = Traffic(pool)
         self.events: Counter[EventKind] = Counter()
         self.is_needless_checked = False
         self._largest = len(pool.fates)
@@ -68,6 +78,8 @@ class Watch:
         self._read: dict[tuple[int, str], tuple[int, int]] = {}
         self._watched_dead: dict[str, int] = {}  # who died -> until when all must know
         self._mistaken: dict[str, dict[str, None]] = {}  # who left -> by whom taken for dead
+        self.woken = ""  # who was stopped, and may accuse nobody for what it missed
+        self._gone_us: dict[tuple[str, str], int] = {}  # (observer, who is gone) -> since when
         pool.on_event = self._on_event
 
     # -- what is said -----------------------------------------------------------------
@@ -93,12 +105,18 @@ class Watch:
         pool.events.append((now_us, observer, event))
         del pool.events[:-200]
         self.events[event.kind] += 1
-        if event.kind is EventKind.REAPED:
-            self._seen.pop((self._lives.get(observer, 0), name), None)
+        self.traffic.on_event(now_us, observer, event)
+        self._check_tombstone(now_us, observer, event)
         if event.kind is EventKind.SUSPECTED and self.is_needless_checked:
             self.fail("needless", f"{observer} suspects {name}, whom others reach")
+        if observer == self.woken and event.kind in (EventKind.SUSPECTED, EventKind.FAILED):
+            self.fail("woken", f"{observer}, just woken, takes {name} for {event.kind}")
+        if event.kind is EventKind.LEFT and name not in pool.may_leave:
+            self.fail("farewell", f"{observer} believes that {name} left, which never said so")
+        if name == STRANGER and observer in pool.fates:
+            self.fail("admission", f"{observer} admits {name}")
         fate = pool.fates.get(name)
-        if event.kind is not EventKind.FAILED or fate is None:
+        if event.kind is not EventKind.FAILED or fate is None or observer not in pool.fates:
             return
         calm_us = pool.calm_for_us()
         settled_us = min(calm_us, now_us - fate.since_us)
@@ -111,6 +129,19 @@ class Watch:
             mistaken[observer] = None
             if len(mistaken) > 1:
                 self.fail("farewell", f"{', '.join(mistaken)} take {name} for dead, which left")
+
+    def _check_tombstone(self, now_us: int, observer: str, event: MemberEvent) -> None:
+        key = (observer, event.member.name)
+        if event.kind in (EventKind.FAILED, EventKind.LEFT):
+            self._gone_us.setdefault(key, now_us)
+            return
+        gone_us = self._gone_us.pop(key, None)
+        if event.kind is not EventKind.REAPED:
+            return
+        self._seen.pop((self._lives.get(observer, 0), key[1]), None)
+        if gone_us is not None and now_us - gone_us < self.pool.settings.tombstone_us:
+            took_s = (now_us - gone_us) / S
+            self.fail("tombstone", f"{observer} forgets {key[1]} {took_s:.0f} s after it was gone")
 
     def _calm_us(self) -> int:
         settings = self.pool.settings
@@ -260,6 +291,23 @@ class Watch:
             queued = self.pool.machine(host).rumours_queued
             if queued:
                 self.fail("memory", f"{host} still tells {queued} rumours of nothing new")
+
+    def check_forgotten(self) -> None:
+        """Whose tombstone is over is remembered by nobody; it is looked for once a minute."""
+        pool = self.pool
+        over_us = pool.now_us - pool.settings.tombstone_us - REAP_INTERVAL_US - SLACK_US
+        for (host, name), gone_us in self._gone_us.items():
+            if gone_us < over_us and pool.fates[host].state == "up":
+                view = pool.machine(host).member(name)
+                if view is not None and view.status in (Status.DEAD, Status.LEFT):
+                    self.fail("tombstone", f"{host} still remembers {name}")
+
+    def check_healthy(self) -> None:
+        """Who answers and is answered does not doubt itself."""
+        for host in self.pool.up():
+            score = self.pool.machine(host).health_score
+            if score:
+                self.fail("health", f"{host} has a health of {score} with nothing wrong")
 
     def check_retransmits(self, subject: str) -> None:
         """One change in a quiet pool is sent 4 * ceil(log10(n + 1)) times by each member."""

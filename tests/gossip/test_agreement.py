@@ -80,8 +80,13 @@ class Tale:
     def accuse(self, victim: str, accuser: str, hearer: str, status: int) -> None:
         view = self.pool.machine(victim).member(victim)
         claim = make_update(victim, view.incarnation << 2 | status, accuser)
-        # who believes such a word is not mistaken: the calm begins anew
-        self.pool.hardship_end_us = self.pool.now_us
+        if status >= DEAD:
+            # of one held dead, a farewell is believed: it may have been forced to leave
+            self.pool.may_leave.add(victim)
+        if status == DEAD:
+            # SWIM lets a member's word of a death pass: who believes it is not mistaken
+            self.watch.traffic.spared.add(victim)
+            self.pool.hardship_end_us = self.pool.now_us
         self.pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ from gossip.messages import (
     ALIVE,
     DEAD,
     GOSSIP,
+    LEFT,
     NACK,
     PING,
     PING_REQUEST,
@@ -73,6 +74,43 @@ def test_no_ack_by_the_end_of_the_period_is_a_suspicion():
     assert lone.belief(ping.target)[0] == "suspect"
 
 
+def test_a_dead_member_is_first_pinged_after_a_period_and_a_half():
+    """SWIM 3.1 and 5: whatever the size, the first member pings it after an expected e / (e - 1)
+    periods, 1.58. (Less the half by which our members' periods are out of step.)
+    """
+    world = GossipWorld(seed=4)
+    names = world.form_at_once(48)
+    killed_us, pinged_us = {}, {}
+    hand_over = world.network.hand_over
+
+    def watch(flight):
+        packet = flight[2]
+        if packet.kind == PING and packet.target in killed_us:
+            pinged_us.setdefault(packet.target, world.now_us)
+        hand_over(flight)
+
+    world.network.hand_over = watch
+    for name in names[8:40]:
+        world.run(0.7)
+        killed_us[name] = world.now_us
+        world.kill(name)
+    world.run(10)
+    waits_s = [(pinged_us[name] - killed_us[name]) / S for name in killed_us]
+    assert 0.7 < sum(waits_s) / len(waits_s) < 1.7
+
+
+def test_the_dead_are_off_the_list():
+    """SWIM 3.2: who failed or left is deleted from the membership list: nobody pings it, asks
+    others about it, or asks it about others.
+    """
+    lone = Lone(*PEERS)
+    lone.hear(claim("c", DEAD), claim("d", LEFT, by="d"))
+    asked = {address for address, _ in lone.tick_until_sent(PING_REQUEST)}
+    outputs = lone.run(20)
+    targets = {p.target for o in outputs for _, p in o.packets if p.kind == PING}
+    assert not {"c", "d"} & targets and not {"c:1", "d:1"} & asked
+
+
 @pytest.mark.parametrize("kind", [PING, ACK, PING_REQUEST])
 def test_updates_ride_on_the_failure_detectors_packets(kind):
     """SWIM 4.1: updates are piggybacked on ping, ping-req and ack; no packets of their own
@@ -96,6 +134,27 @@ def test_an_update_is_sent_lambda_log_n_times():
         rumours.resize(members)
         rumours.add(alive("x"))
         assert sum(bool(rumours.take(1_000, 9)) for _ in range(100)) == limit
+
+
+def test_an_update_spreads_as_an_epidemic():
+    """SWIM 4.1 and 5: it reaches all in a number of rounds that grows with log n only; with a
+    fan-out of 3, each round multiplies those who know it by less than 4.
+    """
+    for members in (16, 64, 256):
+        rounds = rounds_until_all_know(members)
+        assert math.log(members, 4) - 1 < rounds < 2 * math.log(members, 4) + 3
+
+
+def rounds_until_all_know(members: int) -> float:
+    world = GossipWorld(seed=members)
+    first, *others = world.form_at_once(members)
+    world.do(first, lambda machine, now_us: machine.set_meta({"role": "new"}, now_us))
+
+    def all_know() -> bool:
+        views = (world.machine(name).member(first) for name in others)
+        return all(view.meta == {"role": "new"} for view in views)
+
+    return world.run_until(all_know, 5) * S / LAN.gossip_interval_us
 
 
 def test_the_least_told_updates_are_preferred():

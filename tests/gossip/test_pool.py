@@ -40,8 +40,8 @@ def test_a_restarted_member_is_back_soon(address):
     world.join("m0005", "m0000")
     took_s = world.run_until(world.is_agreed, 120)
     assert world.machine("m0000").member("m0005").meta == {"life": "second"}
-    # Who still suspects the old address when the new one is told waits for a push-pull.
-    assert took_s < (90 if address else 5)
+    # Who suspects the old address alone when the new one is told waits until that is over.
+    assert took_s < (30 if address else 5)
 
 
 def test_a_second_live_owner_of_a_name_stays_out():

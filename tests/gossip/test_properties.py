@@ -1,5 +1,6 @@
 """Claims in any order and any number lead to the same belief."""
 
+import msgspec
 from gossip_lone import Lone, alive, claim
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,29 @@ def test_order_and_duplication_do_not_matter(both):
         two.hear(update)
     assert [one.belief(p) for p in PEERS] == [two.belief(p) for p in PEERS]
     assert one.machine._local.table.summary() == two.machine._local.table.summary()
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.one_of(claims(), st.sampled_from(["c", "d"])), max_size=8, unique_by=str).flatmap(
+        lambda steps: st.lists(st.sampled_from(steps), max_size=24) if steps else st.just([])
+    )
+)
+def test_what_was_heard_before_is_skipped_only_where_it_would_change_nothing(steps):
+    """A machine that knows rumours again by their identity, beside one that gets a copy of
+    each; a name alone is a member forgotten, after which all is news again.
+    """
+    one, two = Lone(*PEERS), Lone(*PEERS)
+    for step in steps:
+        for lone in (one, two):
+            if isinstance(step, str):
+                lone.machine.prune(step)
+            else:
+                lone.hear(step if lone is one else msgspec.structs.replace(step))
+    assert one.machine.members() == two.machine.members()
+    assert one.machine.counters == two.machine.counters
+    queued = [(u.name, u.key, u.by) for u in one.machine._local.rumours.current.values()]
+    assert queued == [(u.name, u.key, u.by) for u in two.machine._local.rumours.current.values()]
 
 
 @settings(max_examples=150)

@@ -36,7 +36,7 @@ def test_equal_seeds_give_equal_outcomes():
 
 
 def test_every_theme_is_drawn_and_undisturbed_seeds_inject_nothing():
-    assert len(THEMES) == 11
+    assert len(THEMES) == 13
     calm = program.run_seed(5, argparse.Namespace(has_faults=False))
     assert not calm.violations and not +calm.faults
 
