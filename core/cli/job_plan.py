@@ -23,6 +23,7 @@ _VICTIMS_SHOWN = 10
 @click.argument("path", type=click.Path())
 @file_options
 @option("-diff/-no-diff", "wants_diff", default=True, help="Show the difference (default true)")
+@option("-json-output", "is_json", is_flag=True, help="Write the API's answer, and no text")
 @option("-policy-override", is_flag=True, hidden=True)
 @option("-verbose", is_flag=True, help="Whole ids, unchanged fields, all that is preempted")
 def plan(
@@ -34,6 +35,7 @@ def plan(
     as_json: bool,
     is_strict: bool,
     wants_diff: bool,
+    is_json: bool,
     policy_override: bool,
     verbose: bool,
 ) -> int:
@@ -51,6 +53,9 @@ def plan(
         f"/v1/job/{segment(job_id)}/plan", {"Job": file.job, "Diff": wants_diff}, **query
     )
     out = session.out
+    if is_json:
+        out.json(answer)
+        return exit_code(answer)
     if wants_diff and answer.get("Diff"):
         for line in diff_lines(out, answer["Diff"], verbose=verbose):
             out.line(line)
@@ -83,7 +88,7 @@ def _show_dry_run(out: Output, answer: dict[str, Any], *, verbose: bool) -> None
     else:
         out.line(out.style("- All tasks successfully allocated.", "green"))
     if verdicts := verdicts_of(answer):
-        header, rows = verdict_rows(verdicts)
+        header, rows = verdict_rows(verdicts, verbose=verbose)
         out.line("- Datacenters:")
         for line in layout([header, *rows]):
             out.line(f"    {line}")

@@ -76,8 +76,13 @@ def score_rows(metric: Metric) -> tuple[list[str], list[list[str]]]:
     return ["Node", *names, "final score"], rows
 
 
-def verdict_rows(verdicts: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of what each datacenter says of a job (Serai's own)."""
+def verdict_rows(
+    verdicts: list[dict[str, Any]], *, verbose: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of what each datacenter says of a job (Serai's own).
+
+    With `verbose` also how many instances of each group would fit there now.
+    """
     rows = []
     for verdict in verdicts:
         age_ms = verdict.get("DigestAgeMS")
@@ -89,10 +94,20 @@ def verdict_rows(verdicts: list[dict[str, Any]]) -> tuple[list[str], list[list[s
                 verdict.get("Verdict", ""),
                 "" if score is None else f"{score:.2f}",
                 "own state" if age_ms is None else f"{age_ms / 1000:.1f}s",
+                *([_takes(verdict)] if verbose else []),
                 verdict.get("Reason", ""),
             ]
         )
-    return ["Region", "Datacenter", "Verdict", "Score", "Digest Age", "Reason"], rows
+    room = ["Room For"] if verbose else []
+    return ["Region", "Datacenter", "Verdict", "Score", "Digest Age", *room, "Reason"], rows
+
+
+def _takes(verdict: dict[str, Any]) -> str:
+    said = []
+    for group, room in sorted((verdict.get("Takes") or {}).items()):
+        low, high = room.get("AtLeast", 0), room.get("AtMost", 0)
+        said.append(f"{low} {group}" if low == high else f"{low} to {high} {group}")
+    return ", ".join(said)
 
 
 def verdicts_of(answer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from core.model.job import Affinity, FederationPolicy, Job, Spread
 from core.model.node import Node
 from core.scheduler.constraints import is_constraint_met
 
+ANY_REGION: Final = "*"
 FRESH_US: Final = 10_000_000  # so old a digest is as good as new
 STALE_US: Final = 90_000_000
 _STALE_SCORE: Final = 0.2
@@ -91,6 +92,26 @@ def judge_all(
             )
         candidates.append(Candidate(site, found))
     return candidates
+
+
+def within_reach(job: Job, candidates: list[Candidate], home_region: str) -> list[Candidate]:
+    """Return the candidates with those barred whose region the job does not allow.
+
+    Args:
+        home_region: Of a job that names none: that of who was asked.
+    """
+    if job.region == ANY_REGION:
+        return candidates
+    spillover = job.federation.spillover if job.federation is not None else None
+    allowed = [job.region or home_region, *((spillover.regions if spillover else None) or [])]
+    reached = []
+    for site, found in candidates:
+        is_allowed = ANY_REGION in allowed or site.digest.region in allowed
+        if not is_allowed and (found.is_possible or found.verdict is Verdict.FULL):
+            text = f"{found.reason}, but the job does not allow this region"
+            found = msgspec.structs.replace(found, verdict=Verdict.NOT_ALLOWED, reason=text)
+        reached.append(Candidate(site, found))
+    return reached
 
 
 def order(candidates: list[Candidate], rng: random.Random) -> list[Candidate]:
@@ -218,4 +239,7 @@ def _idleness(digest: Digest) -> float:
     return (1 - 0.5 * max(queue, waiting)) * (1 - 0.5 * merged_rate(digest))
 
 
-__all__ = ["Candidate", "Site", "is_met", "judge_all", "order", "own_property"]
+__all__ = [
+    "ANY_REGION", "Candidate", "Site", "is_met", "judge_all", "order", "own_property",
+    "within_reach",
+]  # fmt: skip

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from core.federation import splitting
 from core.federation.ask import Verdict, asks_of, room_of
 from core.federation.causes import Event, Kind, events_of, last_of, plain_events
-from core.federation.choice import Candidate, order
+from core.federation.choice import ANY_REGION, Candidate, order, within_reach
 from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.verdicts import as_answer, with_verdicts
@@ -25,7 +26,6 @@ from core.model.query import Answer, Query
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
 
-ANY_REGION: Final = "*"
 WAITING_PLACES: Final = 3
 BOUNCES_MAX: Final = 3
 BIG_SHARE: Final = 0.05
@@ -46,13 +46,14 @@ class Placing:
         self._job = job
         self._then = then
         self._uid = f"{self._host.rng.getrandbits(128):032x}"
-        self._candidates = coordinator.judge(job)
+        self._candidates = within_reach(job, coordinator.judge(job), self._host.region)
         self._reasons: dict[str, str] = {}
         self._silent: list[str] = []  # datacenters that were asked and did not answer
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
         self._trail = list(query.trail)  # grows by what every candidate said
         self._room = room_of(asks_of(job))
         self._bounces = 0
+        self._has_choice = False  # whether there is more than one datacenter to go to
 
     def start(self) -> None:
         job = self._job
@@ -66,6 +67,7 @@ class Placing:
             self._queue = [(c, True) for c in self._waiting_places(inside)]
             self._next()
             return
+        self._has_choice = True
         self._queue = [(candidate, False) for candidate in self._own_first(inside)]
         for region in self._spillover():
             outside = [c for c in self._in_regions([region]) if c not in inside]
@@ -102,7 +104,23 @@ class Placing:
     def _waiting_places(self, inside: list[Candidate]) -> list[Candidate]:
         places = frozenset(Verdict) - {Verdict.TOO_BIG, Verdict.NOT_ALLOWED}
         able = [c for c in inside if c.judgement.verdict in places]
+        if not able and splitting.is_divisible(self._job) and self._fits_together(inside):
+            parts = self._coordinator.judge(splitting.one_of_each(self._job))
+            able = [c for c in parts if c.judgement.verdict in places and self._is_among(c, inside)]
         return sorted(able, key=lambda c: (not self._is_own(c), -c.judgement.score))
+
+    def _is_among(self, candidate: Candidate, others: list[Candidate]) -> bool:
+        ids = {one.site.digest.datacenter_id for one in others}
+        return candidate.site.digest.datacenter_id in ids
+
+    def _fits_together(self, inside: list[Candidate]) -> bool:
+        """Whether all these datacenters could hold the job between them, were they empty."""
+        able = [c.site.digest.total for c in inside if c.judgement.verdict is Verdict.TOO_BIG]
+        return (
+            len(able) > 1
+            and sum(total.cpu for total in able) >= self._room.cpu
+            and sum(total.memory for total in able) >= self._room.memory
+        )
 
     def _is_own(self, candidate: Candidate) -> bool:
         return candidate.site.digest.datacenter_id == self._host.datacenter_id
@@ -141,6 +159,8 @@ class Placing:
             self._note(Kind.REFUSED, last_of(self._query.trail), reason=reason)
             self._refused(candidate, reason)
             return
+        if may_queue:
+            self._note_wait()
         query = msgspec.structs.replace(self._query, trail=self._trail)
         self._coordinator.become_home(
             query, self._job, self._uid, "", lambda answer: self._finish(answer, candidate)
@@ -158,6 +178,8 @@ class Placing:
             digest_age_ms=(candidate.site.age_us or 0) // 1000,
             may_queue=may_queue,
         )
+        if may_queue:
+            self._note_wait()
         query = msgspec.structs.replace(
             self._query, region=digest.region, hops=self._query.hops + 1, trail=[*self._trail]
         )
@@ -237,6 +259,18 @@ class Placing:
         self._trail += plain_events([event])
         return event
 
+    def _note_wait(self) -> None:
+        """Nobody has room now: note why, datacenter by datacenter, for who asks later."""
+        if not self._has_choice:
+            return
+        reasons = [
+            f"{one.site.digest.region}/{one.site.digest.datacenter}: "
+            + self._reasons.get(one.site.digest.datacenter_id, one.judgement.reason)
+            for one in self._candidates
+        ]
+        count = sum(ask.count for ask in asks_of(self._job))
+        self._note(Kind.BLOCKED, last_of(self._query.trail), count=count, reason="; ".join(reasons))
+
     def _refused(self, candidate: Candidate, reason: str) -> None:
         self._reasons[candidate.site.digest.datacenter_id] = reason
         self._next()
@@ -267,10 +301,6 @@ class Placing:
         for candidate in self._candidates:
             digest = candidate.site.digest
             reason = self._reasons.get(digest.datacenter_id, candidate.judgement.reason)
-            asked = self._job.region in (ANY_REGION, None) or digest.region == self._host.region
-            if not asked and digest.region not in self._spillover():
-                if candidate.judgement.is_possible:
-                    reason += ", but the job does not allow this region"
             lines.append(f"  {digest.region}/{digest.datacenter}: {reason}")
         if self._silent:
             self._then(Refused(self._try_again("nobody else takes it:\n" + "\n".join(lines))))

@@ -63,6 +63,11 @@ class Reservations:
             until_us=self._host.now.mono_us + for_us,
         )
 
+    def holds(self, uid: str) -> bool:
+        """Whether all of a job was found to fit here a moment ago."""
+        self._tidy()
+        return uid in self._promises
+
     def release(self, uid: str) -> None:
         self._promises.pop(uid, None)
 

@@ -16,14 +16,15 @@ def with_verdicts(
 ) -> Answer:
     """Return the answer with `SeraiVerdicts` added: one row per datacenter.
 
-    `DigestAgeMS` is how old the data behind the verdict is; our own is live, hence 0.
+    `DigestAgeMS` is how old the data behind the verdict is; None is our own, which is live.
+    `Takes` says of each group how many instances fit there now, each group alone.
     """
     if answer.is_error or not isinstance(answer.body, dict | msgspec.Struct):
         return answer
     body = answer.body if isinstance(answer.body, dict) else msgspec.to_builtins(answer.body)
     rows = []
     for candidate in candidates:
-        digest = candidate.site.digest
+        digest, age_us = candidate.site.digest, candidate.site.age_us
         refused = (reasons or {}).get(digest.datacenter_id)
         rows.append(
             {
@@ -33,7 +34,11 @@ def with_verdicts(
                 "Verdict": "refused" if refused else candidate.judgement.verdict.value,
                 "Reason": refused or candidate.judgement.reason,
                 "Score": candidate.judgement.score,
-                "DigestAgeMS": (candidate.site.age_us or 0) // 1000,
+                "DigestAgeMS": None if age_us is None else age_us // 1000,
+                "Takes": {
+                    group: {"AtLeast": one.at_least, "AtMost": one.at_most}
+                    for group, one in candidate.judgement.takes.items()
+                },
                 "Chosen": digest.datacenter_id == home,
             }
         )
