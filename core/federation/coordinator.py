@@ -25,10 +25,11 @@ import msgspec
 
 from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, last_of, plain_events
-from core.federation.choice import Candidate, Site, judge_all
+from core.federation.choice import Candidate, Site, judge_all, within_reach
 from core.federation.dividing import Dividing
 from core.federation.extending import Extending
 from core.federation.floors import SpanRegion, is_spanned
+from core.federation.home_log import datacenters_of
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.known import Known
 from core.federation.lists import GATHERED, ROUTED_IDS, who_lists
@@ -38,15 +39,25 @@ from core.federation.placing import ANY_REGION, Placing
 from core.federation.receiving import Receiving
 from core.federation.sending import Sending
 from core.federation.verdicts import as_answer, with_verdicts
-from core.federation.where import Answered, Here, Refused, There, Where
+from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
 from core.model.child import parent_name
 from core.model.host import Peer
 from core.model.ids import datacenter_of
 from core.model.job import Job
 from core.model.query import Answer, Query
 from core.state.commands import Command
+from core.state.jobs import JobRecord
 
 SPAN_LOOK_US: Final = 5_000_000
+
+
+# What is known of a job where its allocations are.
+TOLD_BY_PARTS: Final = frozenset(
+    {
+        "Job.Allocations", "Job.Summary", "Job.Evaluations", "Job.Deployments",
+        "Job.LatestDeployment", "Job.Services",
+    }
+)  # fmt: skip
 
 
 class Coordinator:
@@ -88,7 +99,7 @@ class Coordinator:
         """Find the home of a job by its name; a child lives where its parent does."""
         record = self.host.state.jobs.get(query.namespace, job_id)
         if record is not None:
-            then(There(record.home) if record.home else Here())
+            then(self._at_known_job(query, record))
             return
 
         def found(home: str, error: str) -> None:
@@ -102,6 +113,18 @@ class Coordinator:
                 then(Here())
 
         self.naming.find_home(query.namespace, parent_name(job_id) or job_id, found)
+
+    def _at_known_job(self, query: Query, record: JobRecord) -> Where:
+        """A share's job is its home's; what its allocations tell, all of its datacenters do."""
+        if query.is_part:
+            return Here()
+        if record.home:
+            return There(record.home)
+        if query.method in TOLD_BY_PARTS:
+            parts = datacenters_of(self.host.state, record.namespace, record.id)
+            if len(parts) > 1:
+                return Everywhere(parts)
+        return Here()
 
     # --- a job file: register and plan --------------------------------------------------------
 
@@ -133,7 +156,7 @@ class Coordinator:
 
     def _at_home(self, query: Query, job: Job, then: Callable[[Where], None]) -> None:
         """Plan a known job here, and say what every datacenter would make of it."""
-        candidates = self.judge(job)
+        candidates = within_reach(job, self.judge(job), self.host.region)
 
         def respond(answer: Answer) -> None:
             then(Answered(with_verdicts(answer, candidates, self.host.datacenter_id)))
@@ -148,7 +171,7 @@ class Coordinator:
         if not is_plan and region in ("", self.host.region):
             then(There(home))
             return
-        candidates = self.judge(job) if is_plan else []
+        candidates = within_reach(job, self.judge(job), self.host.region) if is_plan else []
 
         def respond(answer: Answer) -> None:
             then(Answered(with_verdicts(answer, candidates, home) if is_plan else answer))

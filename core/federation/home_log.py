@@ -76,6 +76,12 @@ def datacenters_of(state: "State", namespace: str, job_id: str) -> tuple[str, ..
     return (state.datacenter_id, *(one for one in others if one != state.datacenter_id))
 
 
+def claimed_record(state: "State", record: JobRecord) -> JobRecord:
+    """Return the job whose claim covers this one: a child's parent's, for it lives there."""
+    parent = state.jobs.get(record.namespace, record.job.parent_id or "")
+    return record if parent is None else parent
+
+
 def wanted_of(record: JobRecord | None) -> Indices:
     """Return every index that a job asks for; none when it is stopped or gone."""
     if record is None or record.is_stopped or record.job.is_template:
@@ -208,6 +214,7 @@ def put_parts(state: "State", command: PutParts, context: "Context") -> CommandR
 
 def _own_epoch(state: "State", record: JobRecord, context: "Context") -> int:
     """Return the epoch of a job whose home is the authority; the claim is made if need be."""
+    record = claimed_record(state, record)
     if not state.is_authority or record.job.region not in (None, "*", state.region):
         return 0
     claimed = extend_claim(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.federation import digest as digests
+from core.federation import splitting
 from core.federation.ask import Judgement, Verdict, asks_of, judge
 from core.federation.causes import Kind, last_of
 from core.federation.host import Done, FederationHost
@@ -44,6 +45,8 @@ class Offers:
             is_queued: It may wait here for room; only what could never hold it refuses.
         """
         own = self.own_judgement(job)
+        if is_queued and own.verdict is Verdict.TOO_BIG and splitting.is_divisible(job):
+            own = self.own_judgement(splitting.one_of_each(job))  # the rest goes elsewhere
         if own.verdict in _BY_THE_NODES:
             return own.reason
         if is_queued:

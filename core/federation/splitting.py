@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import msgspec
+
 from core.federation import homes, ranges
 from core.federation.held import is_everywhere
 from core.federation.homes import Home
@@ -64,6 +66,12 @@ def is_divisible(job: Job) -> bool:
     if is_everywhere(job):
         return True
     return sum(1 if group.count is None else group.count for group in job.task_groups or []) > 1
+
+
+def one_of_each(job: Job) -> Job:
+    """Return the job with one instance of each group: the least that a part of it may be."""
+    groups = [msgspec.structs.replace(group, count=1) for group in job.task_groups or []]
+    return msgspec.structs.replace(job, task_groups=groups)
 
 
 def spreads(job: Job) -> list[Spread]:

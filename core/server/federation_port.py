@@ -17,8 +17,10 @@ from typing import Any, Protocol
 from core.federation.choice import Site
 from core.federation.where import Where
 from core.model.host import Peer
+from core.model.job import Job
 from core.model.query import Query
 from core.server.trails import Trails
+from core.state.commands import Command
 from core.state.result import Change
 
 
@@ -32,6 +34,9 @@ class Federation(Protocol):
 
     def sites(self) -> list[Site]:
         """Return every datacenter as its newest digest shows it, our own live."""
+
+    def division(self, job: Job) -> list[Command]:
+        """Return what commits a new job's parts in other datacenters with its registration."""
 
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""

@@ -151,7 +151,8 @@ def registered(
         }
         return Answer(body=body, index=applied.index)
 
-    return Proposal([command], answer)
+    parts = request.server.federation.division(command.job) if known is None else []
+    return Proposal([command, *parts], answer)
 
 
 def _evaluation(

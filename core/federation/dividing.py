@@ -1,0 +1,455 @@
+"""What the leader of a home does: divide its jobs, send the shares, take the reports.
+
+Everything is derived from the homes and jobs in the log, so a new leader goes on where the
+last one stopped: it looks at each home, compares what is with what should be, and proposes
+the difference. Nothing waits for a particular message.
+
+    on_applied      jobs, homes, allocations and evaluations that changed are looked at again
+    look            splitting.divide says what should be; PutParts commits it
+
+core.federation.sending brings the shares to the datacenters and their word back.
+
+A job that lives whole here is looked at while an evaluation of it is blocked; every system
+job while there are datacenters it does not run in.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from core.federation import ranges, splitting
+from core.federation.causes import Kind, cause, chain_of
+from core.federation.choice import Candidate, own_property
+from core.federation.held import is_everywhere
+from core.federation.home_log import (
+    PutParts,
+    current,
+    homes_of,
+    is_due,
+    new_home,
+    planned_home,
+)
+from core.federation.homes import Home
+from core.federation.outbox import Key
+from core.federation.share_log import for_record
+from core.federation.splitting import Division
+from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
+from core.model.ids import new_id
+from core.model.job import Job
+from core.state.commands import Command
+from core.state.jobs import JobRecord
+
+if TYPE_CHECKING:
+    from core.federation.coordinator import Coordinator
+
+LOOK_US: Final = 1_000_000  # jobs whose time may have come
+ROUND_US: Final = 15_000_000  # every home
+BLOCKED_MOST: Final = 100  # jobs without a home that are looked at in one round
+ANY_REGION: Final = "*"
+
+
+class Dividing:
+    """One per coordinator. Works while this server leads."""
+
+    def __init__(self, coordinator: "Coordinator") -> None:
+        self._coordinator = coordinator
+        self._host = coordinator.host
+        self._sending = coordinator.sending
+        self._due: dict[str, None] = {}  # uids to look at
+        self._deciding: dict[str, None] = {}  # uids with a decision under way
+        self._epochs: dict[str, int] = {}  # of claims made here, until a home has them
+        self._everywhere: dict[str, None] = {}  # uids of system jobs
+        self._is_active = False
+        self._is_woken = False
+        self._rounds = 0
+
+    # --- the server's rhythm --------------------------------------------------------------
+
+    def on_leadership(self, is_leader: bool) -> None:
+        for memory in (self._due, self._deciding, self._everywhere):
+            memory.clear()
+        was_active, self._is_active = self._is_active, is_leader
+        if not is_leader:
+            return
+        state = self._host.state
+        for home in homes_of(state).values():
+            self._due[home.uid] = None
+        for record in state.jobs:
+            self._note_job(record)
+        self._wake()
+        if not was_active:
+            self._rounds += 1
+            self._tick(self._rounds)
+
+    def on_applied(self, changes: Sequence[Any]) -> None:
+        if not self._is_active:
+            return
+        state = self._host.state
+        for change in changes:
+            if change.table == "jobs":
+                record = state.jobs.get(change.namespace, change.key)
+                if record is not None:
+                    self._note_job(record)
+                for home in self._homes_named(change.namespace, change.key):
+                    self._due[home.uid] = None
+            elif change.table == "homes":
+                for home in self._homes_named(change.namespace, change.key):
+                    self._due[home.uid] = None
+            elif change.table == "allocs" and change.rows is not None and len(homes_of(state)):
+                for ordinal in dict.fromkeys(state.allocs.job_ordinals(change.rows).tolist()):
+                    record = state.jobs.record(ordinal)
+                    if record is not None and record.uid in homes_of(state):
+                        self._due[record.uid] = None
+        if self._due:
+            self._wake()
+
+    def _homes_named(self, namespace: str, job_id: str) -> list[Home]:
+        """Return the homes of a name: of the job that has it, and of purged ones."""
+        table = homes_of(self._host.state)
+        if not len(table):
+            return []
+        return [h for h in table.values() if (h.namespace, h.job_id) == (namespace, job_id)]
+
+    def _note_job(self, record: JobRecord) -> None:
+        if is_everywhere(record.job) and not record.home and not record.is_stopped:
+            self._everywhere[record.uid] = None
+        else:
+            self._everywhere.pop(record.uid, None)
+
+    def _wake(self) -> None:
+        """Look and send at the end of this turn: what was applied together is one look."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._host.after(0, self._work)
+
+    def _work(self) -> None:
+        self._is_woken = False
+        if not self._is_active or not self._host.is_serving:
+            return
+        due, self._due = self._due, {}
+        for uid in due:
+            self._look(uid)
+        self._sending.send()
+
+    def _tick(self, number: int) -> None:
+        """The slow rhythm: what only time brings about."""
+        if not self._is_active or number != self._rounds:
+            return
+        self._host.after(LOOK_US, lambda: self._tick(number))
+        if not self._host.is_serving:
+            return
+        now_us, state = self._host.now.mono_us, self._host.state
+        is_round = now_us // ROUND_US != (now_us - LOOK_US) // ROUND_US
+        for home in homes_of(state).values():
+            is_waiting = bool(home.free) or any(
+                part.blocked or part.copies for part in home.parts.values()
+            )
+            if is_round or is_waiting or home.is_surge:
+                self._due[home.uid] = None
+        self._look_at_blocked()
+        if is_round:
+            self._due |= self._everywhere
+            self._sending.sync_all()
+        self._work()
+
+    def _look_at_blocked(self) -> None:
+        """Jobs without a home that wait for room here may find it elsewhere."""
+        state = self._host.state
+        if len(self._host.datacenters()) < 2:
+            return
+        looked = 0
+        for evaluation in state.evals.open():
+            if evaluation.status is not EvalStatus.BLOCKED:
+                continue
+            record = state.jobs.get(evaluation.namespace, evaluation.job_id)
+            if record is not None and not record.home and record.uid not in homes_of(state):
+                self._due[record.uid] = None
+                looked += 1
+                if looked == BLOCKED_MOST:
+                    return
+
+    # --- deciding -------------------------------------------------------------------------
+
+    def division(self, job: Job) -> list[Command]:
+        """Return what commits a new job's division together with its registration.
+
+        Empty when it lives whole here. Sites in other regions need their claims first: what
+        is meant for them stays free for a moment.
+        """
+        host = self._host
+        if not self._is_active or not splitting.is_divisible(job) or not job.uid:
+            return []
+        if len(host.datacenters()) < 2 or self._coordinator.offers.reservations.holds(job.uid):
+            if not (splitting.spreads(job) or is_everywhere(job)):
+                return []
+        home = planned_home(host.state, job)
+        sites = self._sites(home, job)
+        own = host.datacenter_id
+        if all(site.datacenter_id == own for site in sites):
+            return []
+        division = splitting.divide(home, job, own, sites, host.now.wall_us)
+        if all(dc == own for dc in division.allowed):
+            return []
+        known = host.datacenters()
+        at_once = {dc for dc in division.allowed if known.get(dc, ("",))[0] == home.region}
+        kept = {dc: allowed for dc, allowed in division.allowed.items() if dc in {*at_once, own}}
+        epoch = self._epochs.pop(job.uid, 0)
+        if not epoch and not host.state.is_authority:
+            return []  # decided as soon as the authority has told the epoch
+        command = PutParts(
+            namespace=home.namespace, job_id=home.job_id, uid=job.uid, expected=0, epoch=epoch,
+            allowed={own: {}, **kept},
+        )  # fmt: skip
+        return [command, self._split_cause(home, division)]
+
+    def _look(self, uid: str) -> None:
+        """Compare what is with what should be, and propose the difference."""
+        state, host = self._host.state, self._host
+        record, known = state.jobs.by_uid(uid), homes_of(state).get(uid)
+        if known is not None:
+            self._sending.deliver(known)
+        if uid in self._deciding:
+            return
+        if known is None:
+            if record is None or record.is_stopped or record.home or record.is_purged:
+                return
+            if not splitting.is_divisible(record.job) and not self._may_leave(record.job):
+                return
+            home = new_home(state, record, 0)
+        else:
+            home = known
+        home = current(state, home)
+        job = record.job if record is not None else None
+        division = Division()
+        if job is not None and self._has_choice(home, job):
+            sites = self._sites(home, job)
+            now_us = max(host.now.wall_us, state.log_time_us)
+            division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
+        if known is None and all(dc == host.datacenter_id for dc in division.allowed):
+            return
+        if division.is_empty and (known is None or not is_due(state, known)):
+            return
+        self._decide(home, known, division)
+
+    def _has_choice(self, home: Home, job: Job) -> bool:
+        """Whether anything is to be decided; most looks only see that all is well."""
+        if not home.wanted:
+            return False
+        if home.free or home.is_surge or is_everywhere(job):
+            return True
+        known = self._host.datacenters()
+        return any(
+            part.blocked or part.copies or known.get(dc, ("",))[0] not in ("", home.region)
+            for dc, part in home.parts.items()
+        )
+
+    def _may_leave(self, job: Job) -> bool:
+        """Whether a single instance may go elsewhere: only by the job's own word."""
+        return not job.is_template and job.federation is not None and bool(job.federation.spillover)
+
+    def _decide(self, home: Home, known: Home | None, division: Division) -> None:
+        uid = home.uid
+        self._deciding[uid] = None
+        regions = self._regions_of(home, division)
+        new = [region for region in regions if region not in (home.region, *home.regions)]
+        is_own_name = self._host.state.is_authority and home.region in ("*", self._host.region)
+        if known is None and not is_own_name:
+            new = new or [self._host.region]  # for the epoch
+        if not new:
+            self._propose(home, known, division, 0, ())
+            return
+
+        def claimed(epoch: int, gained: tuple[str, ...], error: str) -> None:
+            if not self._is_active:
+                return
+            if error:
+                self._deciding.pop(uid, None)
+                self._host.log(
+                    "warning", "a job can't go to another region now", job=home.job_id,
+                    regions=" ".join(new), reason=error,
+                )  # fmt: skip
+                self._avoid_regions(home, division, new)
+                return
+            self._propose(home, known, division, epoch, gained)
+
+        self._coordinator.extending.extend(home, new, claimed)
+
+    def _regions_of(self, home: Home, division: Division) -> list[str]:
+        known = self._host.datacenters()
+        targets = [*division.allowed, *(to for _, to, _ in division.copies)]
+        regions = [known[dc][0] for dc in targets if dc in known and dc != self._host.datacenter_id]
+        return [region for region in dict.fromkeys(regions) if region]
+
+    def _avoid_regions(self, home: Home, division: Division, regions: list[str]) -> None:
+        known = self._host.datacenters()
+        for dc in division.allowed:
+            if known.get(dc, ("",))[0] in regions:
+                self._sending.avoid(Key(home.uid, dc))
+
+    def _propose(
+        self,
+        home: Home,
+        known: Home | None,
+        division: Division,
+        epoch: int,
+        regions: tuple[str, ...],
+    ) -> None:
+        uid = home.uid
+        record = self._host.state.jobs.by_uid(uid)
+        command = PutParts(
+            namespace=home.namespace,
+            job_id=home.job_id,
+            uid=uid,
+            expected=known.index if known is not None else 0,
+            epoch=epoch,
+            allowed=division.allowed,
+            copies=tuple(division.copies),
+            regions=regions,
+            evaluation=self._evaluation(record.job) if record is not None else None,
+        )
+        commands: list[Command] = [command]
+        if known is None:
+            commands.append(self._split_cause(home, division))
+        else:
+            commands += self._causes(home, division)
+
+        def done(value: Any, error: str) -> None:
+            self._deciding.pop(uid, None)
+            if self._is_active and (error or "Stale" in (value or {})):
+                self._due[uid] = None  # with the next tick: what made it stale is applied
+
+        self._host.propose(commands, done)
+
+    def _evaluation(self, job: Job) -> Evaluation:
+        host = self._host
+        now_ns = host.now.wall_us * 1000
+        return Evaluation(
+            id=new_id(host.rng, host.datacenter_id),
+            priority=job.priority or 50,
+            type=job.type or "service",
+            triggered_by=EvalTrigger.SCALING,
+            namespace=job.namespace or "default",
+            job_id=job.id or "",
+            create_time_ns=now_ns,
+            modify_time_ns=now_ns,
+        )
+
+    # --- sites ----------------------------------------------------------------------------
+
+    def _sites(self, home: Home, job: Job) -> list[splitting.Site]:
+        """Return where the job may run, best first, with the room that is known of."""
+        host = self._host
+        placed = {dc: ranges.size(part.allowed) for dc, part in home.parts.items()}
+        candidates = self._coordinator.judge(job, placed)
+        own = host.datacenter_id
+        ordered = [c for c in candidates if c.site.digest.datacenter_id == own]
+        others = [c for c in candidates if c.site.digest.datacenter_id != own]
+        others.sort(key=lambda c: (not c.judgement.is_possible, -c.judgement.score))
+        if job.region == ANY_REGION or splitting.spreads(job):
+            ordered = sorted([*ordered, *others], key=lambda c: -c.judgement.score)
+        else:
+            ordered += others
+        sites = []
+        for candidate in ordered:
+            rank = self._rank(home, job, candidate.site.digest.region)
+            if rank is not None:
+                site = self._site(home, job, candidate, rank)
+                if site is not None:
+                    sites.append(site)
+        return sites
+
+    def _rank(self, home: Home, job: Job, region: str) -> int | None:
+        """Return the place of a region in the job's order; None = it may not run there."""
+        if home.region in (ANY_REGION, region):
+            return 0
+        policy = job.federation
+        if policy is None or policy.spillover is None or is_everywhere(job):
+            return None
+        regions = list(policy.spillover.regions or [])
+        for place, wanted in enumerate(regions, start=1):
+            if wanted == region or (wanted == ANY_REGION and region not in regions):
+                return place
+        return None
+
+    def _site(self, home: Home, job: Job, candidate: Candidate, rank: int) -> splitting.Site | None:
+        host, digest = self._host, candidate.site.digest
+        dc, judgement = digest.datacenter_id, candidate.judgement
+        part = home.parts.get(dc)
+        if judgement.is_barred and part is None:
+            return None
+        if dc == host.datacenter_id:
+            room = self._own_room(home, job)
+        else:
+            room = {
+                group: max(takes.at_least, int(takes.likely))
+                for group, takes in judgement.takes.items()
+            }
+        silent_us = self._sending.silent_us(dc)
+        is_open = not (judgement.is_barred or silent_us)
+        wanted = splitting.spreads(job)
+        return splitting.Site(
+            datacenter_id=dc,
+            rank=rank,
+            room=room,
+            value=(own_property(wanted[0].attribute, digest) or dc) if wanted else "",
+            is_open=is_open and not self._sending.is_avoided(Key(home.uid, dc)),
+            silent_us=max(silent_us, candidate.site.age_us or 0),
+        )
+
+    def _own_room(self, home: Home, job: Job) -> dict[str, int]:
+        """Return how many more of each group fit here, by the scheduler itself."""
+        mine = home.part(self._host.datacenter_id).allowed
+        asked = ranges.merged(mine, home.free)
+        if is_everywhere(job) or not asked:
+            return {}
+        fit = self._coordinator.offers.reservations.fit(job, for_record(job, asked), uid=home.uid)
+        return {
+            one.group: max(0, one.placed - ranges.count(mine.get(one.group, ())))
+            for one in fit.groups
+        }
+
+    # --- claims, causes -------------------------------------------------------------------
+
+    def note_epoch(self, uid: str, epoch: int) -> None:
+        """Remember the epoch of a claim that was just made for a job to be registered here."""
+        self._epochs[uid] = epoch
+        while len(self._epochs) > 1_000:
+            del self._epochs[next(iter(self._epochs))]
+
+    def _place(self, dc: str) -> str:
+        return "/".join(self._host.datacenters().get(dc, ("", dc)))
+
+    def _split_cause(self, home: Home, division: Division) -> Command:
+        counts = ", ".join(
+            f"{self._place(dc)} {ranges.size(allowed)}"
+            for dc, allowed in sorted(division.allowed.items())
+            if allowed
+        )
+        return cause(
+            Kind.SPLIT, home.namespace, home.job_id, home.uid, after=self._after(home),
+            counts=counts,
+        )  # fmt: skip
+
+    def _causes(self, home: Home, division: Division) -> list[Command]:
+        made: list[Command] = []
+        after = self._after(home)
+        name = (home.namespace, home.job_id, home.uid)
+        for why, dc, count in division.moves:
+            place = self._place(dc)
+            if why == "spilled":
+                made.append(cause(Kind.SPILLED, *name, after=after, to=place, count=count))
+            elif why == "reclaimed":
+                made.append(cause(Kind.RECLAIMED, *name, after=after, source=place, count=count))
+            elif why == "placed" and dc != self._host.datacenter_id:
+                indices = ranges.shown(division.allowed.get(dc, {}))
+                made.append(
+                    cause(Kind.SHARED, *name, after=after, to=place, count=count, indices=indices)
+                )
+        for cut_off, to, copied in division.copies:
+            places = {"to": self._place(to), "source": self._place(cut_off)}
+            count = ranges.size(copied)
+            made.append(cause(Kind.SURGED, *name, after=after, count=count, **places))
+        return made
+
+    def _after(self, home: Home) -> list[str]:
+        events = chain_of(self._host.state, home.namespace, home.job_id).events
+        return [events[-1].id] if events else []

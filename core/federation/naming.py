@@ -1,0 +1,257 @@
+"""Whose a name is: claims asked for, made and given up; a datacenter becomes a job's home.
+
+    1. the name is taken where it must be: by the authority of the region whose name it is,
+       then by that of the home's own region if that is another one
+    2. the job is committed at the home
+    3. what goes wrong between gives the names up again (`Claim.Close`, until it is heard)
+
+Two homes for one name are impossible because a claim is made in one log, by compare and set
+(core.federation.claims). Old claims are audited: only the home's own word closes one.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.federation.authority import AuthorityWatch, best_authority
+from core.federation.causes import Kind, events_of, last_of, plain_events
+from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
+from core.federation.home_log import homes_of
+from core.federation.host import CALL_TIMEOUT_US, Done
+from core.model.job import Job
+from core.model.query import Answer, Query
+
+if TYPE_CHECKING:
+    from core.federation.coordinator import Coordinator
+
+CLOSE_RETRY_US: Final = 5_000_000
+AUDIT_INTERVAL_US: Final = 60_000_000
+AUDIT_AGE_US: Final = 600_000_000  # younger ones may be of registrations under way
+AUDIT_BATCH: Final = 500
+
+
+class Naming:
+    """One per coordinator."""
+
+    def __init__(self, coordinator: "Coordinator") -> None:
+        self.host = coordinator.host
+        self._coordinator = coordinator
+        self._is_auditing = False
+        self._watch = AuthorityWatch(coordinator.host)
+
+    def handlers(self) -> dict[str, Any]:
+        return {
+            "Claim.Get": self._on_claim_get,
+            "Claim.Create": self._on_claim_create,
+            "Claim.Close": self._on_claim_close,
+            "Home.Holds": self._on_home_holds,
+        }
+
+    def on_leadership(self, is_leader: bool) -> None:
+        """A leader looks after the claims in its log."""
+        self._watch.on_leadership(is_leader)
+        if is_leader and not self._is_auditing:
+            self._is_auditing = True
+            self.host.after(AUDIT_INTERVAL_US, self._audit)
+
+    def find_home(self, namespace: str, job_id: str, found: Callable[[str, str], None]) -> None:
+        """Call `found(home, error)`; home is "" when the name is free."""
+        host = self.host
+        claim = find_claim(host.state, namespace, job_id)
+        if claim is not None:
+            found(claim.home, "")
+            return
+        authority = self.authority()
+        if authority in ("", host.datacenter_id):
+            found("", "")
+            return
+
+        def done(body: Any, error: str) -> None:
+            if error:
+                name = host.datacenters().get(authority, ("", authority))[1]
+                found(
+                    "",
+                    f"the authority of region {host.region} (datacenter {name}) can't be asked"
+                    f" who owns job {job_id!r}: {error}. Jobs that are known here work on",
+                )
+            else:
+                found(str((body or {}).get("Home", "")), "")
+
+        body = {"Namespace": namespace, "JobID": job_id}
+        host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
+
+    def authority(self, region: str = "") -> str:
+        """Return the datacenter id of a region's authority, "" when none is known."""
+        host = self.host
+        region = region or host.region
+        if region == host.region and host.state.is_authority:
+            return host.datacenter_id
+        best = best_authority([site.digest for site in host.sites()], region)
+        return best.datacenter_id if best is not None else ""
+
+    def become_home(
+        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
+    ) -> None:
+        """Take the name where it must be taken, then commit the job here.
+
+        Args:
+            claimant: Region whose authority owns the name; "" = our own.
+        """
+        host = self.host
+        namespace, job_id = job.namespace or "default", job.id or ""
+        authorities = []
+        for region in dict.fromkeys((claimant or host.region, host.region)):
+            authority = self.authority(region)
+            if not authority:
+                respond(
+                    Answer(status=503, error=f"no authority of region {region} is known yet:"
+                           " new names can't be registered now; try again shortly")
+                )  # fmt: skip
+                return
+            if authority == host.datacenter_id and self._watch.is_yielding:
+                respond(Answer(status=503, error="the region's authority is moving to another"
+                               " datacenter: try again shortly"))  # fmt: skip
+                return
+            authorities.append((authority, "" if region == claimant else claimant))
+        body = query.body if isinstance(query.body, dict) else {}
+        stated = {
+            "SeraiUID": uid,
+            "Region": job.region if job.region == "*" else claimant or host.region,
+        }
+        named = {**body, "Job": {**body.get("Job", {}), **stated}}
+        local = msgspec.structs.replace(
+            query, region=host.region, datacenter=host.datacenter_id, body=named
+        )
+        wanted = [pair for pair in authorities if pair[0] != host.datacenter_id]
+
+        trail = list(query.trail)
+
+        def register() -> None:
+            host.answer_here(msgspec.structs.replace(local, trail=trail), finished)
+
+        def finished(answer: Answer) -> None:
+            if answer.is_error:
+                for authority, _ in wanted:
+                    self._close(authority, namespace, job_id, uid)
+            respond(answer)
+
+        def claim(position: int) -> None:
+            if position == len(wanted):
+                register()
+                return
+            authority, origin = wanted[position]
+            body = {
+                "Namespace": namespace, "JobID": job_id, "UID": uid,
+                "Home": host.datacenter_id, "Origin": origin, "After": last_of(trail),
+            }  # fmt: skip
+
+            def done(body: Any, error: str) -> None:
+                if not error:
+                    if not origin:
+                        self._coordinator.dividing.note_epoch(uid, int(body["Epoch"]))
+                    trail.extend(plain_events(events_of([(body or {}).get("Event")])))
+                    claim(position + 1)
+                    return
+                for other, _ in wanted[:position]:
+                    self._close(other, namespace, job_id, uid)
+                status = 409 if "is taken" in error or "given up" in error else 503
+                respond(Answer(status=status, error=error))
+
+            host.ask(authority, "Claim.Create", body, CALL_TIMEOUT_US, done)
+
+        claim(0)
+
+    def _close(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
+        """Give a claim up, again and again until the authority has heard it."""
+        body = {"Namespace": namespace, "JobID": job_id, "UID": uid}
+
+        def done(_: Any, error: str) -> None:
+            if error and self.host.is_serving:
+                self.host.after(
+                    CLOSE_RETRY_US, lambda: self._close(authority, namespace, job_id, uid)
+                )
+
+        self.host.ask(authority, "Claim.Close", body, CALL_TIMEOUT_US, done)
+
+    # --- calls --------------------------------------------------------------------------------
+
+    def _on_claim_get(self, body: Any, reply: Done) -> None:
+        host = self.host
+        namespace, job_id = body["Namespace"], body["JobID"]
+        claim = find_claim(host.state, namespace, job_id)
+        home = claim.home if claim is not None else ""
+        if not home and host.state.jobs.get(namespace, job_id) is not None:
+            home = host.datacenter_id
+        if not home and not host.state.is_authority:
+            reply(None, f"datacenter {host.datacenter} is not the region's authority any more")
+            return
+        reply({"Home": home}, "")
+
+    def _on_claim_create(self, body: Any, reply: Done) -> None:
+        command = CreateClaim(
+            namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
+            home=body["Home"], origin=body.get("Origin", ""),
+        )  # fmt: skip
+        host = self.host
+        home = "/".join(host.datacenters().get(command.home, ("", command.home)))
+
+        def claimed(value: Any, error: str) -> None:
+            if not error:
+                event = host.clock.event(
+                    Kind.CLAIMED, command.uid, after=body.get("After") or (), home=home,
+                    epoch=value["Epoch"],
+                )  # fmt: skip
+                value = {**value, "Event": msgspec.to_builtins(event)}
+            reply(value, error)
+
+        host.propose([command], claimed)
+
+    def _on_claim_close(self, body: Any, reply: Done) -> None:
+        command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
+        self.host.propose([command], reply)
+
+    # --- audit --------------------------------------------------------------------------------
+
+    def _audit(self) -> None:
+        """Ask the homes of old claims whether the jobs are still theirs.
+
+        A purge at the home gives the name free here; so does a registration that failed
+        after its claim was made. Only the home's own word closes a claim, never silence.
+        """
+        host = self.host
+        if not host.is_serving:
+            self._is_auditing = False
+            return
+        host.after(AUDIT_INTERVAL_US, self._audit)
+        by_home: dict[str, list[Claim]] = {}
+        for claim in open_claims(host.state):
+            if host.now.wall_us - claim.created_us > AUDIT_AGE_US:
+                by_home.setdefault(claim.home, []).append(claim)
+        for home, claims in by_home.items():
+            self._audit_home(home, claims[:AUDIT_BATCH])
+
+    def _audit_home(self, home: str, claims: list[Claim]) -> None:
+        def done(body: Any, error: str) -> None:
+            if error or not isinstance(body, dict) or not self.host.is_serving:
+                return
+            held = set(body.get("Held", ()))
+            for claim in claims:
+                if claim.uid not in held:
+                    close = CloseClaim(
+                        namespace=claim.namespace, job_id=claim.job_id, uid=claim.uid
+                    )
+                    self.host.propose([close], lambda _body, _error: None)
+
+        body = {"Jobs": [[claim.namespace, claim.job_id, claim.uid] for claim in claims]}
+        self.host.ask(home, "Home.Holds", body, CALL_TIMEOUT_US, done)
+
+    def _on_home_holds(self, body: Any, reply: Done) -> None:
+        """Say which of these jobs have their home here: {"Held": [uid]}."""
+        held = []
+        for namespace, job_id, uid in body["Jobs"]:
+            record = self.host.state.jobs.get(namespace, job_id)
+            is_held = record is not None and record.uid == uid and not record.home
+            if is_held or uid in homes_of(self.host.state):
+                held.append(uid)
+        reply({"Held": held}, "")

@@ -1,0 +1,252 @@
+"""Shares on their way: what the leader of a home sends, and the word that comes back.
+
+send    each share that is not held exactly as allowed, by the outbox
+take    answers and reports; a refusal keeps the datacenter from being asked again for a
+        while
+sync    all shares of a datacenter at once, after a change of leader or a silence
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.federation import ranges
+from core.federation.ask import asks_of
+from core.federation.causes import Event, Kind, RecordCause, events_of
+from core.federation.digest import Room
+from core.federation.home_log import TakeReport, homes_of
+from core.federation.homes import Home, Report, acknowledge
+from core.federation.host import CALL_TIMEOUT_US, Done
+from core.federation.outbox import Key, Outbox
+from core.federation.shares import share_of
+from core.model.job import Job
+from core.state.commands import Command
+
+if TYPE_CHECKING:
+    from core.federation.coordinator import Coordinator
+
+LOOK_US: Final = 1_000_000
+SYNC_US: Final = 300_000_000
+AVOID_US: Final = 5_000_000  # after a refusal; doubled by each further one
+AVOID_MOST_US: Final = 300_000_000
+
+
+class Sending:
+    """One per coordinator. Works while this server leads."""
+
+    def __init__(self, coordinator: "Coordinator") -> None:
+        self._coordinator = coordinator
+        self._host = coordinator.host
+        self._outbox = Outbox(coordinator.host.rng, coordinator.retries)
+        self._avoided: dict[Key, tuple[int, int]] = {}  # until, how often it refused
+        self._silent_since_us: dict[str, int] = {}  # datacenters that did not answer
+        self._synced_us: dict[str, int] = {}  # when each datacenter was told of all its shares
+        self._is_active = False
+        self._timer_us = 0  # when `_send_later` comes next; 0 = it does not
+
+    def handlers(self) -> dict[str, Any]:
+        return {"Share.Report": self._on_report}
+
+    def on_leadership(self, is_leader: bool) -> None:
+        self._outbox.clear()
+        self._avoided.clear()
+        self._silent_since_us.clear()
+        self._synced_us.clear()
+        self._timer_us = 0
+        self._is_active = is_leader
+
+    @property
+    def unsettled(self) -> int:
+        """Return how many shares are not held as they are allowed."""
+        return len(self._outbox)
+
+    def silent_us(self, dc: str) -> int:
+        """Return for how long a datacenter has not answered; 0 = it did, or was not asked."""
+        since_us = self._silent_since_us.get(dc)
+        return 0 if since_us is None else max(1, self._host.now.mono_us - since_us)
+
+    def is_avoided(self, key: Key) -> bool:
+        """Whether a datacenter refused a job's share a moment ago."""
+        return self._avoided.get(key, (0, 0))[0] > self._host.now.mono_us
+
+    def avoid(self, key: Key) -> None:
+        _, times = self._avoided.get(key, (0, 0))
+        wait_us = min(AVOID_MOST_US, AVOID_US << min(times, 10))
+        self._avoided[key] = self._host.now.mono_us + wait_us, times + 1
+
+    # --- sending --------------------------------------------------------------------------
+
+    def deliver(self, home: Home) -> None:
+        """Want each datacenter of a home to hold exactly what it is allowed."""
+        for dc, part in home.parts.items():
+            key = Key(home.uid, dc)
+            if dc == self._host.datacenter_id:
+                continue
+            if part.is_settled:
+                self._outbox.settle(key)
+            else:
+                self._outbox.put(key, part.index, self._host.now.mono_us)
+
+    def send(self) -> None:
+        """Send what is due now, and come back for the next."""
+        host = self._host
+        for key in self._outbox.due(host.now.mono_us):
+            self._send_one(key)
+        deadline_us = self._outbox.deadline_us
+        is_sooner = not self._timer_us or (deadline_us or 0) < self._timer_us
+        if deadline_us is not None and is_sooner:
+            self._timer_us = deadline_us
+            wait_us = max(1_000, deadline_us - host.now.mono_us)
+            host.after(wait_us, lambda: self._send_later(deadline_us))
+
+    def _send_later(self, due_us: int) -> None:
+        if self._is_active and self._timer_us == due_us:
+            self._timer_us = 0
+            if self._host.is_serving:
+                self.send()
+
+    def _send_one(self, key: Key) -> None:
+        host, state = self._host, self._host.state
+        home = homes_of(state).get(key.uid)
+        if home is None or key.datacenter_id not in home.parts:
+            self._outbox.settle(key)
+            return
+        record = state.jobs.by_uid(key.uid)
+        job = record.job if record is not None and not record.is_purged else None
+        share = share_of(home, key.datacenter_id, host.datacenter_id, job)
+        part = home.parts[key.datacenter_id]
+        room = Room()
+        if job is not None and part.acked != part.index:
+            room = _room(job, ranges.without(part.allowed, part.running))
+            self._coordinator.known.sent(key.datacenter_id, room, host.now.mono_us)
+
+        def done(body: Any, error: str) -> None:
+            if not self._is_active:
+                return
+            self._outbox.returned(key, host.now.mono_us)
+            self._heard(key.datacenter_id, error)
+            if not error:
+                self._on_answer(key, body, room)
+            self.send()
+
+        host.ask(key.datacenter_id, "Share.Put", {"Share": share}, CALL_TIMEOUT_US, done)
+
+    def _heard(self, dc: str, error: str) -> None:
+        """Note whether a datacenter answers; after a silence it is told all its shares."""
+        now_us = self._host.now.mono_us
+        if error:
+            self._silent_since_us.setdefault(dc, now_us)
+        elif self._silent_since_us.pop(dc, None) is not None:
+            self._outbox.hurry(dc, now_us)
+            self._synced_us.pop(dc, None)
+            self._sync(dc)
+
+    def _on_answer(self, key: Key, body: Any, room: Room) -> None:
+        report = report_in(body)
+        if report is None or report.datacenter_id != key.datacenter_id:
+            return
+        took = not report.reason
+        self._coordinator.known.answered(
+            key.datacenter_id, took=took, now_us=self._host.now.mono_us, room=room,
+            digest=body.get("Digest") or b"", reason=report.reason,
+        )  # fmt: skip
+        self._take(report)
+
+    # --- reports --------------------------------------------------------------------------
+
+    def _on_report(self, body: Any, reply: Done) -> None:
+        """Take a datacenter's word: {"Known": whether the job's home is here}."""
+        report = report_in(body)
+        if report is None:
+            reply(None, "Share.Report: the body is not valid")
+            return
+        known = homes_of(self._host.state).get(report.uid)
+        reply({"Known": known is not None}, "")
+        self._heard(report.datacenter_id, "")
+        if known is not None:
+            self._take(report)
+        else:
+            self._sync(report.datacenter_id)
+
+    def _take(self, report: Report) -> None:
+        home = homes_of(self._host.state).get(report.uid)
+        if home is None:
+            return
+        after = acknowledge(home, report, self._host.state.log_time_us)
+        if after is home:
+            self.deliver(home)
+            return
+        part, key = home.parts[report.datacenter_id], Key(report.uid, report.datacenter_id)
+        refused = ranges.without(part.allowed, report.accepts)
+        commands: list[Command] = [TakeReport(report=msgspec.structs.replace(report, events=[]))]
+        events = list(events_of(report.events))
+        if refused and report.reason:
+            self.avoid(key)
+            self._host.count_bounce()
+            if not events:
+                by = "/".join(self._host.datacenters().get(report.datacenter_id, ("?", "?")))
+                said = {"by": by, "reason": report.reason, "count": ranges.size(refused)}
+                events = [Event(kind=Kind.REFUSED, uid=report.uid, facts=said)]
+        elif part.acked != part.index:
+            self._avoided.pop(key, None)
+        if events:
+            commands.append(
+                RecordCause(namespace=home.namespace, job_id=home.job_id, events=events)
+            )
+        self._host.propose(commands, lambda _value, _error: None)
+
+    # --- full sync ------------------------------------------------------------------------
+
+    def sync_all(self) -> None:
+        """Tell every datacenter of all its shares, now and then."""
+        found: dict[str, None] = {}
+        for home in homes_of(self._host.state).values():
+            found |= dict.fromkeys(home.parts)
+        for dc in found:
+            last_us = self._synced_us.get(dc)
+            if last_us is None or self._host.now.mono_us - last_us >= SYNC_US:
+                self._sync(dc)
+
+    def _sync(self, dc: str) -> None:
+        """Tell a datacenter all its shares as of now: what it has beyond them is gone."""
+        host, state = self._host, self._host.state
+        if dc == host.datacenter_id or not host.is_serving:
+            return
+        last_us = self._synced_us.get(dc)
+        if last_us is not None and host.now.mono_us - last_us < LOOK_US:
+            return
+        self._synced_us[dc] = host.now.mono_us
+        listed = {home.uid: home.epoch for home in homes_of(state).values() if dc in home.parts}
+
+        def done(body: Any, error: str) -> None:
+            if not self._is_active:
+                return
+            if error or not isinstance(body, dict):
+                self._synced_us.pop(dc, None)
+                return
+            for one in body.get("Reports") or []:
+                report = report_in({"Report": one})
+                if report is not None and report.datacenter_id == dc:
+                    self._take(report)
+
+        body = {"Home": host.datacenter_id, "Index": state.index, "Listed": listed}
+        host.ask(dc, "Share.Sync", body, CALL_TIMEOUT_US, done)
+
+
+def report_in(body: Any) -> Report | None:
+    """Return the report of a call's body; None when there is none."""
+    found = body.get("Report") if isinstance(body, dict) else None
+    if isinstance(found, Report):
+        return found
+    try:
+        return msgspec.convert(found, Report)
+    except msgspec.ValidationError:
+        return None
+
+
+def _room(job: Job, indices: ranges.Indices) -> Room:
+    """Return what these instances of a job take."""
+    total = Room()
+    for ask in asks_of(job):
+        total = total.plus(ask.each, ranges.count(indices.get(ask.group, ())))
+    return total
