@@ -1,0 +1,363 @@
+"""Real states of small datacenters, one step at a time: what the exploration is made of.
+
+A `Site` is one datacenter. Its states are numbered; a step is computed once with the shipped
+commands and the shipped planner, and looked up after that. Two states have one number when
+all that these commands read in them is equal.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from core.federation import ranges
+from core.federation.home_log import PutParts, TakeReport, current, homes_of
+from core.federation.homes import Home, Report
+from core.federation.ranges import Indices
+from core.federation.share_log import PutShare, SyncShares, report_of, watermarks_of
+from core.federation.shares import Share, share_of
+from core.model.allocation import ClientStatus, Desired
+from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
+from core.model.ids import derived_id
+from core.model.job import Job
+from core.model.node import Node
+from core.scheduler import prepare
+from core.state.allocs import HELD
+from core.state.commands import (
+    AllocUpdate,
+    ApplyPlans,
+    Bootstrap,
+    Entry,
+    RegisterJob,
+    RegisterNode,
+    UpdateAllocations,
+)
+from core.state.entry import encode_entry
+from core.state.result import Applied
+from core.state.state import State
+
+SPACING: Final = 1_000  # between the indexes of decisions: equal histories, equal numbers
+WALL_US: Final = 1_800_000_000_000_000
+GROUP: Final = "web"
+
+Division = tuple[frozenset[int], ...]  # instances by datacenter, the home first
+
+
+class Messages:
+    """Whatever is sent, by number; equal messages have one number."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Any] = []
+        self.to: list[str] = []
+        self._numbers: dict[tuple[str, bytes], int] = {}
+
+    def number(self, to: str, body: Any) -> int:
+        key = to, msgspec.msgpack.encode([type(body).__name__, body])
+        known = self._numbers.get(key)
+        if known is None:
+            known = self._numbers[key] = len(self.bodies)
+            self.bodies.append(body)
+            self.to.append(to)
+        return known
+
+
+class Told(NamedTuple):
+    """What the home has of another datacenter's part."""
+
+    allowed: frozenset[int]
+    is_settled: bool
+
+
+class View(NamedTuple):
+    """What one numbered state shows."""
+
+    authorised: frozenset[int]  # instances that its log lets it run
+    running: frozenset[int]  # that its nodes run
+    ending: tuple[int, ...]  # of these, those that shall end
+    messages: tuple[int, ...]  # what it has to say now
+    parts: tuple[tuple[str, Told], ...] = ()  # of the home: by datacenter id
+    free: frozenset[int] = frozenset()  # of the home: what it may give
+    own: frozenset[int] = frozenset()  # of the home: what it lets itself run
+
+
+class Site:
+    """One datacenter with one job. Sub-classes say which steps there are."""
+
+    def __init__(self, datacenter_id: str, messages: Messages, node: Node, uid: str) -> None:
+        self.id, self.messages, self.uid = datacenter_id, messages, uid
+        self.views: list[View] = []
+        self.computed = 0  # steps that were carried out for real
+        self._images: list[list[bytes]] = []
+        self._numbers: dict[bytes, int] = {}
+        self._steps: dict[tuple[int, Any], int] = {}
+        self._spare: tuple[int, State] | None = None  # a copy that a refused step left as it was
+        state = State()
+        first = Bootstrap(
+            datacenter_id=datacenter_id, region="r", datacenter=datacenter_id, is_authority=False
+        )
+        self.commit(state, [first, RegisterNode(node=node)])
+        self.first = self.enter(state)
+
+    # --- numbering ----------------------------------------------------------------------
+
+    def enter(self, state: State) -> int:
+        """Return the number of a state, a new one when none is equal to it."""
+        key = self._key(state)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.views)
+            self._images.append(list(state.image().chunks()))
+            self.views.append(self._view(state))
+        return number
+
+    def step(self, number: int, action: Any, carry_out: Callable[[State], bool]) -> int:
+        """Return the number of the state after a step; the same when it changes nothing."""
+        after = self._steps.get((number, action))
+        if after is None:
+            self.computed += 1
+            state = self._copy(number)
+            index = state.index
+            if carry_out(state):
+                after = self.enter(state)
+            else:
+                after, state.index = number, index
+                self._spare = number, state
+            self._steps[number, action] = after
+        return after
+
+    def _copy(self, number: int) -> State:
+        spare, self._spare = self._spare, None
+        if spare is not None and spare[0] == number:
+            return spare[1]
+        return State.restore(self._images[number])
+
+    def _key(self, state: State) -> bytes:
+        record = state.jobs.by_uid(self.uid)
+        columns = state.allocs.columns
+        rows = state.allocs.rows_of_job(record.ordinal) if record is not None else []
+        held = sorted(
+            (int(columns.index[row]), int(columns.desired[row]))
+            for row in rows
+            if HELD[columns.client[row]]
+        )
+        shown = None
+        if record is not None:
+            shown = [record.indices, record.job.version, record.job.stop, record.is_purged]
+        tables = [[*state.table(name).items()] for name in ("homes", "watermarks", "synced_homes")]
+        return msgspec.msgpack.encode([tables, held, shown], order="deterministic")
+
+    def _view(self, state: State) -> View:
+        record = state.jobs.by_uid(self.uid)
+        if record is None:
+            return View(frozenset(), frozenset(), (), self._to_say(state))
+        count = sum(group.count or 0 for group in record.job.task_groups or [])
+        authorised = frozenset(
+            index
+            for found in record.share().values()
+            for low, high in found
+            for index in range(low, min(high, count))
+            if not record.is_stopped
+        )
+        columns = state.allocs.columns
+        rows = state.allocs.rows_of_job(record.ordinal)
+        rows = rows[HELD[columns.client[rows]]]
+        ending = rows[columns.desired[rows] != Desired.RUN]
+        return View(
+            authorised,
+            frozenset(columns.index[rows].tolist()),
+            tuple(sorted(columns.index[ending].tolist())),
+            self._to_say(state),
+        )
+
+    def _to_say(self, state: State) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    # --- the log ------------------------------------------------------------------------
+
+    def commit(self, state: State, commands: list[Any], index: int = 0) -> Applied:
+        entry = Entry(wall_us=WALL_US, commands=commands)
+        return state.apply(index or state.index + 1, encode_entry(entry))
+
+    def evaluation(self, job_id: str) -> Evaluation:
+        return Evaluation(
+            id=derived_id("evaluation", self.id), priority=50, type="service",
+            triggered_by=EvalTrigger.JOB_REGISTER, namespace="default", job_id=job_id,
+            status=EvalStatus.PENDING,
+        )  # fmt: skip
+
+    def plan(self, state: State) -> None:
+        """Have the shipped planner do what the job asks for, at once."""
+        evaluation = state.evals.get(derived_id("evaluation", self.id))
+        if evaluation is None or evaluation.status != EvalStatus.PENDING:
+            return
+        problem = prepare(state, [evaluation], now_us=WALL_US, rng=random.Random(0))
+        self.commit(state, [ApplyPlans(plans=problem.solve().plans)])
+
+    def end(self, number: int, instance: int) -> int:
+        """A process that shall end does, and its node says so."""
+
+        def carry_out(state: State) -> bool:
+            record = state.jobs.by_uid(self.uid)
+            assert record is not None
+            allocs = state.allocs
+            updates = [
+                AllocUpdate(alloc_id=allocs.id_of(row), client_status=ClientStatus.COMPLETE)
+                for row in allocs.rows_of_job(record.ordinal).tolist()
+                if allocs.columns.index[row] == instance
+                and HELD[allocs.columns.client[row]]
+                and allocs.columns.desired[row] != Desired.RUN
+            ]
+            self.commit(state, [UpdateAllocations(updates=updates)])
+            return True
+
+        return self.step(number, ("end", instance), carry_out)
+
+
+class HomeSite(Site):
+    """The home: it decides, and takes reports."""
+
+    def __init__(
+        self, datacenter_id: str, others: tuple[str, ...], messages: Messages, node: Node, job: Job
+    ) -> None:
+        self.others = others
+        super().__init__(datacenter_id, messages, node, job.uid or "")
+        state = State.restore(self._images[self.first])
+        register = RegisterJob(job=job, evaluation=self.evaluation(job.id or ""))
+        self.commit(state, [register])
+        self.plan(state)
+        self.first = self.enter(state)
+
+    def home(self, state: State) -> Home | None:
+        return homes_of(state).get(self.uid)
+
+    def _to_say(self, state: State) -> tuple[int, ...]:
+        """Every share as it is now."""
+        home = self.home(state)
+        record = state.jobs.by_uid(self.uid)
+        if home is None or record is None:
+            return ()
+        return tuple(
+            self.messages.number(other, share_of(home, other, self.id, record.job))
+            for other in self.others
+            if home.part(other).index
+        )
+
+    def _view(self, state: State) -> View:
+        view, home = super()._view(state), self.home(state)
+        if home is None:
+            return view._replace(own=view.authorised)
+        home = current(state, home)
+        parts = tuple(
+            (other, Told(_plain(home.part(other).allowed), home.part(other).is_settled))
+            for other in self.others
+            if home.part(other).index
+        )
+        own = _plain(home.part(self.id).allowed)
+        return view._replace(parts=parts, free=_plain(home.free), own=own)
+
+    def divisions(self, number: int, choice: tuple[str, ...]) -> tuple[Division, Division]:
+        """Return how the instances 0, 1, ... go to the datacenters named in `choice`.
+
+        First with care: what is free is given, the rest taken back. Then boldly, all at once,
+        though others may hold some; that must be refused.
+        """
+        view = self.views[number]
+        told = dict(view.parts)
+        careful, bold = [], []
+        for datacenter_id in (self.id, *self.others):
+            wanted = frozenset(i for i, who in enumerate(choice) if who == datacenter_id)
+            has = view.own if datacenter_id == self.id else frozenset()
+            if datacenter_id in told:
+                has = told[datacenter_id].allowed
+            careful.append(wanted & (has | view.free))
+            bold.append(wanted)
+        return tuple(careful), tuple(bold)
+
+    def decide(self, number: int, decision: int, division: Division) -> int:
+        """Propose a division; the same number when it was refused."""
+
+        def carry_out(state: State) -> bool:
+            record = state.jobs.by_uid(self.uid)
+            assert record is not None
+            home = self.home(state)
+            allowed = {
+                datacenter_id: ranges.indices({GROUP: [(i, i + 1) for i in wanted]})
+                for datacenter_id, wanted in zip((self.id, *self.others), division, strict=True)
+            }
+            command = PutParts(
+                namespace="default", job_id=record.id, uid=self.uid, epoch=1,
+                expected=home.index if home is not None else 0, allowed=allowed,
+                evaluation=self.evaluation(record.id),
+            )  # fmt: skip
+            applied = self.commit(state, [command], (decision + 1) * SPACING)
+            if "Stale" in applied.results[0].value:
+                return False
+            self.plan(state)
+            return True
+
+        return self.step(number, ("decide", decision, division), carry_out)
+
+    def take(self, number: int, message: int) -> int:
+        """A report arrives."""
+        report: Report = self.messages.bodies[message]
+
+        def carry_out(state: State) -> bool:
+            before = self.home(state)
+            self.commit(state, [TakeReport(report=report)])
+            return self.home(state) != before
+
+        return self.step(number, ("report", message), carry_out)
+
+    def sync_for(self, number: int, other: str) -> int:
+        """Return the number of the message that lists all shares of a datacenter."""
+        state = State.restore(self._images[number])
+        home = self.home(state)
+        listed = {}
+        if home is not None and not (home.part(other).is_settled and not home.part(other).holds):
+            listed = {home.uid: home.epoch}
+        index = home.index if home is not None else 0
+        return self.messages.number(other, SyncShares(home=self.id, index=index, listed=listed))
+
+
+def _plain(indices: Indices) -> frozenset[int]:
+    return frozenset(ranges.each(indices.get(GROUP, ())))
+
+
+class ShareSite(Site):
+    """A datacenter that runs a part."""
+
+    def __init__(
+        self, datacenter_id: str, home: str, messages: Messages, node: Node, job: Job
+    ) -> None:
+        self.home = home
+        super().__init__(datacenter_id, messages, node, job.uid or "")
+
+    def _to_say(self, state: State) -> tuple[int, ...]:
+        report = report_of(state, self.uid)
+        return () if report is None else (self.messages.number(self.home, report),)
+
+    def take(self, number: int, message: int, *, has_room: bool) -> int:
+        """A share arrives, or a full sync."""
+        body: Share | SyncShares = self.messages.bodies[message]
+
+        def carry_out(state: State) -> bool:
+            if isinstance(body, SyncShares):
+                mark = watermarks_of(state).get(self.uid)
+                name = mark.job_id if mark is not None else ""
+                due = [self.evaluation(name)] if name else []
+                self.commit(state, [msgspec.structs.replace(body, evaluations=due)])
+                self.plan(state)
+                return True
+            room = body.indices if has_room else {}
+            command = PutShare(
+                share=body, room=room, reason="" if has_room else "no room",
+                evaluation=self.evaluation(body.job_id),
+            )  # fmt: skip
+            applied = self.commit(state, [command])
+            if not applied.results[0].value["IsApplied"]:
+                return False
+            self.plan(state)
+            return True
+
+        return self.step(number, ("take", message, has_room), carry_out)
