@@ -48,6 +48,7 @@ class Placing:
         self._uid = f"{self._host.rng.getrandbits(128):032x}"
         self._candidates = within_reach(job, coordinator.judge(job), self._host.region)
         self._reasons: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}  # those that were not asked any more
         self._silent: list[str] = []  # datacenters that were asked and did not answer
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
         self._trail = list(query.trail)  # grows by what every candidate said
@@ -69,7 +70,9 @@ class Placing:
             return
         self._has_choice = True
         self._queue = [(candidate, False) for candidate in self._own_first(inside)]
-        for region in self._spillover():
+        # What fits in its own region stays there: the home divides it, only the rest leaves.
+        is_divided = splitting.is_divisible(job) and any(map(_takes_some, inside))
+        for region in self._spillover() if not is_divided else ():
             outside = [c for c in self._in_regions([region]) if c not in inside]
             self._queue += [
                 (candidate, False)
@@ -104,7 +107,7 @@ class Placing:
     def _waiting_places(self, inside: list[Candidate]) -> list[Candidate]:
         places = frozenset(Verdict) - {Verdict.TOO_BIG, Verdict.NOT_ALLOWED}
         able = [c for c in inside if c.judgement.verdict in places]
-        if not able and splitting.is_divisible(self._job) and self._fits_together(inside):
+        if not able and splitting.is_divisible(self._job) and self._fits_together():
             parts = self._coordinator.judge(splitting.one_of_each(self._job))
             able = [c for c in parts if c.judgement.verdict in places and self._is_among(c, inside)]
         return sorted(able, key=lambda c: (not self._is_own(c), -c.judgement.score))
@@ -113,9 +116,10 @@ class Placing:
         ids = {one.site.digest.datacenter_id for one in others}
         return candidate.site.digest.datacenter_id in ids
 
-    def _fits_together(self, inside: list[Candidate]) -> bool:
-        """Whether all these datacenters could hold the job between them, were they empty."""
-        able = [c.site.digest.total for c in inside if c.judgement.verdict is Verdict.TOO_BIG]
+    def _fits_together(self) -> bool:
+        """Whether all datacenters in reach could hold the job between them, were they empty."""
+        barred = (Verdict.NOT_ALLOWED, Verdict.NO_NODES, Verdict.UNKNOWN)
+        able = [c.site.digest.total for c in self._candidates if c.judgement.verdict not in barred]
         return (
             len(able) > 1
             and sum(total.cpu for total in able) >= self._room.cpu
@@ -150,7 +154,7 @@ class Placing:
             return True
         if self._bounces < BOUNCES_MAX and self._coordinator.retries.may_retry(asked, now_us):
             return True
-        self._reasons.setdefault(asked, f"not asked: {self._bounces} others refused")
+        self._skipped[asked] = f"not asked: {self._bounces} others refused"
         return False
 
     def _register_here(self, candidate: Candidate, may_queue: bool) -> None:
@@ -265,7 +269,11 @@ class Placing:
             return
         reasons = [
             f"{one.site.digest.region}/{one.site.digest.datacenter}: "
-            + self._reasons.get(one.site.digest.datacenter_id, one.judgement.reason)
+            + (
+                self._reasons.get(one.site.digest.datacenter_id)
+                or self._skipped.get(one.site.digest.datacenter_id)
+                or one.judgement.reason
+            )
             for one in self._candidates
         ]
         count = sum(ask.count for ask in asks_of(self._job))
@@ -292,7 +300,8 @@ class Placing:
             # The one that did not answer may have taken the name for this very call.
             self._then(Refused(self._try_again(answer.error)))
             return
-        self._then(Answered(with_verdicts(answer, self._candidates, home, self._reasons)))
+        told = with_verdicts(answer, self._candidates, home, self._reasons, self._skipped)
+        self._then(Answered(told))
 
     def _refuse(self) -> None:
         """Nobody could ever hold it, or not all could be asked: say why, one by one."""
@@ -319,3 +328,8 @@ class Placing:
     def _try_again(self, why: str) -> Answer:
         text = f"job {self._job.id!r}: {' and '.join(self._silent)} did not answer"
         return Answer(status=503, error=f"{text}, try again shortly; {why}")
+
+
+def _takes_some(candidate: Candidate) -> bool:
+    judgement = candidate.judgement
+    return not judgement.is_barred and any(one.likely >= 1 for one in judgement.takes.values())

@@ -13,8 +13,14 @@ def with_verdicts(
     candidates: list[Candidate],
     home: str,
     reasons: dict[str, str] | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> Answer:
     """Return the answer with `SeraiVerdicts` added: one row per datacenter.
+
+    Args:
+        home: Datacenter that was chosen.
+        reasons: Of those that refused.
+        skipped: Why others were not asked.
 
     `DigestAgeMS` is how old the data behind the verdict is; None is our own, which is live.
     `Takes` says of each group how many instances fit there now, each group alone.
@@ -32,7 +38,9 @@ def with_verdicts(
                 "Datacenter": digest.datacenter,
                 "DatacenterID": digest.datacenter_id,
                 "Verdict": "refused" if refused else candidate.judgement.verdict.value,
-                "Reason": refused or candidate.judgement.reason,
+                "Reason": refused
+                or (skipped or {}).get(digest.datacenter_id)
+                or candidate.judgement.reason,
                 "Score": candidate.judgement.score,
                 "DigestAgeMS": None if age_us is None else age_us // 1000,
                 "Takes": {
