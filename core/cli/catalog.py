@@ -95,6 +95,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "job stop": Entry("core.cli.job_actions:stop", "Stop a job"),
     "job tag apply": Entry("core.cli.job_tag:apply", "Tag a version of a job"),
     "job tag unset": Entry("core.cli.job_tag:unset", "Take a tag off a job"),
+    "job why": Entry("core.cli.job_why:why", "Tell what happened to a job, and why"),
     "job validate": Entry("core.cli.job_validate:validate", "Check job files"),
     "json2hcl": Entry("core.cli.convert:json2hcl", "Make HCL of any JSON object"),
     "monitor": Entry("core.cli.server:monitor", "Follow an agent's log"),

@@ -11,6 +11,7 @@ from core.cli.monitor import Monitor
 from core.cli.output import short
 from core.cli.resolve import DEPLOYMENT, resolve, resolve_id, resolve_job
 from core.cli.session import Session, api_command
+from core.cli.several import newest_first, places, read_list, several_flags
 from core.cli.views import deployed_table, deployment_pairs
 
 
@@ -19,28 +20,41 @@ from core.cli.views import deployed_table, deployment_pairs
 @option("-json", "as_json", is_flag=True, help="Write the API's JSON")
 @option("-t", "template", metavar="template", help="Write through a Go template")
 @option("-verbose", is_flag=True, help="Whole ids")
+@several_flags
 def list_(
-    session: Session, expression: str | None, as_json: bool, template: str | None, verbose: bool
+    session: Session,
+    *,
+    expression: str | None,
+    as_json: bool,
+    template: str | None,
+    verbose: bool,
+    datacenter: str | None,
+    stale: bool,
 ) -> int:
     """List deployments."""
-    found = session.api.get("/v1/deployments", filter=expression) or []
+    reply = read_list(
+        session, "/v1/deployments", datacenter=datacenter, stale=stale, filter=expression
+    )
+    found = reply.body or []
     if session.out.render(found, as_json=as_json, template=template):
         return 0
     if not found:
         session.out.line("No deployments found")
         return 0
+    columns, cells = places(session, found)
     rows = [
         [
             short(one["ID"], verbose=verbose),
+            *cells(one),
             one.get("Namespace", ""),
             one["JobID"],
             one.get("JobVersion", 0),
             one["Status"],
             one.get("StatusDescription", ""),
         ]
-        for one in sorted(found, key=lambda d: -d.get("CreateIndex", 0))
+        for one in sorted(found, key=newest_first)
     ]
-    header = ("ID", "Namespace", "Job ID", "Job Version", "Status", "Description")
+    header = ("ID", *columns, "Namespace", "Job ID", "Job Version", "Status", "Description")
     session.out.table(header, rows)
     return 0
 

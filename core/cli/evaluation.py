@@ -11,11 +11,12 @@ from core.cli.output import clock, short
 from core.cli.placement import group_failures, show_placements
 from core.cli.resolve import EVALUATION, resolve, resolve_id
 from core.cli.session import Session, api_command
+from core.cli.several import newest_first, places, read_list, several_flags
 from core.cli.views import alloc_table
 
 Record = dict[str, Any]
 _LIST_HEADER = (
-    "ID", "Priority", "Triggered By", "Job ID", "Namespace", "Node ID", "Status",
+    "Priority", "Triggered By", "Job ID", "Namespace", "Node ID", "Status",
     "Placement Failures",
 )  # fmt: skip
 
@@ -29,6 +30,7 @@ _LIST_HEADER = (
 @option("-status", "status_", help="Only in this status")
 @option("-t", "template", metavar="template", help="Write through a Go template")
 @option("-verbose", is_flag=True, help="Whole ids")
+@several_flags
 def list_(
     session: Session,
     *,
@@ -40,10 +42,15 @@ def list_(
     status_: str | None,
     template: str | None,
     verbose: bool,
+    datacenter: str | None,
+    stale: bool,
 ) -> int:
     """List evaluations."""
-    reply = session.api.read(
+    reply = read_list(
+        session,
         "/v1/evaluations",
+        datacenter=datacenter,
+        stale=stale,
         filter=expression,
         job=job,
         status=status_,
@@ -56,9 +63,11 @@ def list_(
     if not found:
         session.out.line("No evals found")
         return 0
+    columns, cells = places(session, found)
     rows = [
         [
             short(one["ID"], verbose=verbose),
+            *cells(one),
             one["Priority"],
             one["TriggeredBy"],
             one["JobID"],
@@ -67,9 +76,9 @@ def list_(
             one["Status"],
             _failures(one),
         ]
-        for one in sorted(found, key=lambda e: -e.get("CreateIndex", 0))
+        for one in sorted(found, key=newest_first)
     ]
-    session.out.table(_LIST_HEADER, rows)
+    session.out.table(("ID", *columns, *_LIST_HEADER), rows)
     if token := reply.headers.get("x-nomad-nexttoken"):
         session.out.note(f"More evaluations: -page-token={token}")
     return 0

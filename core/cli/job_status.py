@@ -5,11 +5,14 @@ from typing import Any
 
 import click
 
+from core.cli.client import Reply
+from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import Output, clock, duration, short
 from core.cli.placement import group_failures
 from core.cli.resolve import JobRef, resolve_job
 from core.cli.session import Session, api_command
+from core.cli.several import places, read_list, several_flags
 from core.cli.views import alloc_table, deployed_table
 from core.model.child import DISPATCH, PERIODIC
 
@@ -28,6 +31,7 @@ _SUMMARY = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost", "Unkn
 @option("-short", "is_short", is_flag=True, help="Only the head")
 @option("-t", "template", metavar="template", help="Write through a Go template")
 @option("-verbose", is_flag=True, help="Whole ids and times, and the evaluations")
+@several_flags
 def status(
     session: Session,
     *,
@@ -41,11 +45,19 @@ def status(
     is_short: bool,
     template: str | None,
     verbose: bool,
+    datacenter: str | None,
+    stale: bool,
 ) -> int:
     """Show all jobs, or the one that JOB (an id or its beginning) names."""
     if job is None:
-        _list(session, expression, per_page, page_token, as_json=as_json, template=template)
+        reply = read_list(
+            session, "/v1/jobs", datacenter=datacenter, stale=stale, filter=expression,
+            per_page=per_page, next_token=page_token,
+        )  # fmt: skip
+        _list(session, reply, as_json=as_json, template=template)
         return 0
+    if datacenter is not None:
+        raise CliError("-datacenter chooses among the jobs of a list: leave the job out")
     ref = resolve_job(session, job)
     record = session.api.get(ref.route, **ref.query)
     if as_json or template is not None:
@@ -59,18 +71,7 @@ def status(
     return 0
 
 
-def _list(
-    session: Session,
-    expression: str | None,
-    per_page: int | None,
-    page_token: str | None,
-    *,
-    as_json: bool,
-    template: str | None,
-) -> None:
-    reply = session.api.read(
-        "/v1/jobs", filter=expression, per_page=per_page, next_token=page_token
-    )
+def _list(session: Session, reply: Reply, *, as_json: bool, template: str | None) -> None:
     jobs = reply.body or []
     out = session.out
     if out.render(jobs, as_json=as_json, template=template):
@@ -78,16 +79,19 @@ def _list(
     if not jobs:
         out.line("No running jobs")
         return
-    job_table(out, jobs, with_namespace=session.namespace == "*")
+    job_table(session, jobs)
     if token := reply.headers.get("x-nomad-nexttoken"):
         out.note(f"More jobs: -page-token={token}")
 
 
-def job_table(out: Output, jobs: list[Record], *, with_namespace: bool) -> None:
+def job_table(session: Session, jobs: list[Record]) -> None:
     """Write jobs by id."""
-    header = ["ID", *(["Namespace"] * with_namespace), "Type", "Priority", "Status", "Submit Date"]
+    with_namespace = session.namespace == "*"
+    columns, cells = places(session, jobs)
+    header = ["ID", *(["Namespace"] * with_namespace), *columns]
+    header += ["Type", "Priority", "Status", "Submit Date"]
     rows = []
-    for job in sorted(jobs, key=lambda j: (j["ID"], j.get("Namespace", ""))):
+    for job in sorted(jobs, key=lambda j: (j["ID"], j.get("Namespace", ""), cells(j))):
         kind = job["Type"]
         kind += "/periodic" * bool(job.get("Periodic"))
         kind += "/parameterized" * bool(job.get("ParameterizedJob"))
@@ -95,13 +99,14 @@ def job_table(out: Output, jobs: list[Record], *, with_namespace: bool) -> None:
             [
                 job["ID"],
                 *([job.get("Namespace", "")] * with_namespace),
+                *cells(job),
                 kind,
                 job["Priority"],
                 job["Status"] + " (stopped)" * bool(job.get("Stop")),
                 clock(job.get("SubmitTime") or 0),
             ]
         )
-    out.table(header, rows)
+    session.out.table(header, rows)
 
 
 def show_job(

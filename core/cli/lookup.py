@@ -39,7 +39,7 @@ def status(
         if not jobs:
             session.out.line("No running jobs")
             return 0
-        job_status.job_table(session.out, jobs, with_namespace=session.namespace == "*")
+        job_status.job_table(session, jobs)
         return 0
     context, full = _search(session, identifier)
     if context == "jobs":

@@ -5,10 +5,12 @@ from typing import Any
 import click
 
 from core.cli.client import ApiError
+from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import NONE, Output, clock, duration, mebibytes, parse_time_ns, short
 from core.cli.resolve import NODE, resolve, self_node_id
 from core.cli.session import Session, api_command
+from core.cli.several import ANY_REGION, read_list, several_flags
 from core.cli.views import alloc_table
 
 Record = dict[str, Any]
@@ -29,6 +31,7 @@ _ENDED = {"complete", "failed", "lost"}
 @option("-stats", is_flag=True, help="Show what the host uses now")
 @option("-t", "template", metavar="template", help="Write through a Go template")
 @option("-verbose", is_flag=True, help="Whole ids, and the attributes")
+@several_flags
 def status(
     session: Session,
     *,
@@ -45,14 +48,17 @@ def status(
     stats: bool,
     template: str | None,
     verbose: bool,
+    datacenter: str | None,
+    stale: bool,
 ) -> int:
     """Show all nodes, or the one that NODE (an id or its beginning) names."""
     if is_self:
         node = self_node_id(session)
     if node is None:
-        reply = session.api.read(
-            "/v1/nodes", filter=expression, per_page=per_page, next_token=page_token, os=with_os
-        )
+        reply = read_list(
+            session, "/v1/nodes", datacenter=datacenter, stale=stale, filter=expression,
+            per_page=per_page, next_token=page_token, os=with_os,
+        )  # fmt: skip
         nodes = reply.body or []
         if session.out.render(nodes, as_json=as_json, template=template):
             return 0
@@ -64,6 +70,8 @@ def status(
         if token := reply.headers.get("x-nomad-nexttoken"):
             session.out.note(f"More nodes: -page-token={token}")
         return 0
+    if datacenter is not None:
+        raise CliError("-datacenter chooses among the nodes of a list: leave the node out")
     record = resolve(session, NODE, node)
     if not session.out.render(record, as_json=as_json, template=template):
         show_node(session, record, is_short=is_short, stats=stats, verbose=verbose)
@@ -77,13 +85,16 @@ def _list(
         session.out.line("No nodes registered")
         return
     header = ["ID", "Node Pool", "DC", "Name", "Class"]
+    if with_region := session.region == ANY_REGION:
+        header.insert(2, "Region")
     header += ["Address", "Version"] * verbose + ["OS"] * with_os
     header += ["Drain", "Eligibility", "Status"] + ["Running Allocs"] * count_allocs
     rows = []
-    for node in sorted(nodes, key=lambda n: (n["Datacenter"], n["Name"])):
+    for node in sorted(nodes, key=lambda n: (n.get("Region", ""), n["Datacenter"], n["Name"])):
         row = [
             short(node["ID"], verbose=verbose),
             node.get("NodePool", ""),
+            *([node.get("Region", NONE)] * with_region),
             node["Datacenter"],
             node["Name"],
             node.get("NodeClass") or NONE,

@@ -104,10 +104,11 @@ def find_by_prefix(session: Session, kind: Kind, typed: str) -> list[Record]:
 
 
 class JobRef(NamedTuple):
-    """Which job: its id and namespace ("" = the default one)."""
+    """Which job: its id, its namespace ("" = the default one) and region ("" = as asked)."""
 
     id: str
     namespace: str
+    region: str = ""
 
     @property
     def route(self) -> str:
@@ -115,8 +116,9 @@ class JobRef(NamedTuple):
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters that name the namespace, for any call about this job."""
-        return {"namespace": self.namespace} if self.namespace else {}
+        """The parameters that name namespace and region, for any call about this job."""
+        named = {"namespace": self.namespace, "region": self.region}
+        return {name: value for name, value in named.items() if value}
 
 
 def resolve_job(session: Session, typed: str) -> JobRef:
@@ -125,9 +127,11 @@ def resolve_job(session: Session, typed: str) -> JobRef:
     Raises:
         CliError: None matches, or several; then the message lists them.
     """
-    # The exact name first: it is found wherever the job's home is, a prefix is not.
+    # The exact name first: it is found wherever the job's home is, a prefix is not. But of
+    # all regions it may name several jobs.
     whole = JobRef(typed, session.namespace)
-    if session.api.find(whole.route, **whole.query) is not None:
+    in_any_region = session.region == "*"
+    if not in_any_region and session.api.find(whole.route, **whole.query) is not None:
         return whole
     found = session.api.get("/v1/jobs", prefix=typed) or []
     exact = [job for job in found if job["ID"] == typed]
@@ -135,9 +139,12 @@ def resolve_job(session: Session, typed: str) -> JobRef:
     if not matches:
         raise CliError(f'no job with the id or prefix "{typed}"')
     if len(matches) > 1:
-        rows = [(j["ID"], j.get("Namespace", ""), j["Type"], j["Status"]) for j in matches]
-        raise _ambiguous("job", typed, ("ID", "Namespace", "Type", "Status"), rows)
-    return JobRef(matches[0]["ID"], matches[0].get("Namespace") or session.namespace)
+        header = ["ID", "Namespace", *(["Region"] * in_any_region), "Type", "Status"]
+        rows = [[str(one.get(name, "")) for name in header] for one in matches]
+        raise _ambiguous("job", typed, header, rows)
+    one = matches[0]
+    region = one.get("Region", "") if in_any_region else ""
+    return JobRef(one["ID"], one.get("Namespace") or session.namespace, region)
 
 
 def self_node_id(session: Session) -> str:

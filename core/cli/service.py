@@ -7,28 +7,36 @@ from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import short
 from core.cli.session import Session, api_command
+from core.cli.several import read_list, several_flags
 
 
 @api_command()
 @option("-json", "as_json", is_flag=True, help="Write the API's JSON")
 @option("-t", "template", metavar="template", help="Write through a Go template")
-def list_(session: Session, *, as_json: bool, template: str | None) -> int:
+@several_flags
+def list_(
+    session: Session, *, as_json: bool, template: str | None, datacenter: str | None, stale: bool
+) -> int:
     """List the services and their tags."""
-    found = session.api.get("/v1/services") or []
+    reply = read_list(session, "/v1/services", datacenter=datacenter, stale=stale)
+    found = reply.body or []
     out = session.out
     if out.render(found, as_json=as_json, template=template):
         return 0
     rows = []
     with_namespace = session.namespace == "*"
+    with_places = any("Datacenters" in one for space in found for one in space["Services"])
     for space in found:
         for service in space["Services"]:
             tags = ",".join(service.get("Tags") or [])
             head = [service["ServiceName"], *([space["Namespace"]] * with_namespace)]
-            rows.append([*head, f"[{tags}]"])
+            where = [",".join(service.get("Datacenters") or [])] * with_places
+            rows.append([*head, *where, f"[{tags}]"])
     if not rows:
         out.line("No service registrations found")
         return 0
-    out.table(["Service Name", *(["Namespace"] * with_namespace), "Tags"], sorted(rows))
+    header = ["Service Name", *(["Namespace"] * with_namespace), *(["Datacenters"] * with_places)]
+    out.table([*header, "Tags"], sorted(rows))
     return 0
 
 

@@ -121,16 +121,22 @@ def _joined_maps(bodies: list[Any]) -> dict[str, Any]:
 
 
 def _joined_services(rows: list[Any]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, dict[str, None]]] = {}
+    """Join the services of namespaces: a service is one, wherever it is registered."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         names = found.setdefault(row["Namespace"], {})
         for service in row["Services"]:
-            names.setdefault(service["ServiceName"], {}).update(dict.fromkeys(service["Tags"]))
+            names.setdefault(service["ServiceName"], []).append(service)
     return [
         {
             "Namespace": namespace,
             "Services": [
-                {"ServiceName": name, "Tags": sorted(tags)} for name, tags in sorted(names.items())
+                {
+                    "ServiceName": name,
+                    "Tags": sorted({tag for one in parts for tag in one["Tags"]}),
+                    "Datacenters": sorted({dc for one in parts for dc in one["Datacenters"]}),
+                }
+                for name, parts in sorted(names.items())
             ],
         }
         for namespace, names in sorted(found.items())

@@ -28,6 +28,7 @@ class FakeApi:
         self.answers = answers
         self.asked: list[Asked] = []
         self.index = 0
+        self.headers: dict[str, str] = {}  # sent with every answer
 
     def find(self, method: str, path: str) -> Asked:
         """Return the last such request."""
@@ -80,6 +81,8 @@ def serve(answers: dict[str, Answer]) -> Iterator[FakeApi]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Nomad-Index", str(api.index))
+            for name, value in api.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
 

@@ -31,11 +31,15 @@ def service_list(request: Request) -> Answer:
         if on_namespace(request, one.namespace) and (accepts is None or accepts(plain(one))):
             tags = found.setdefault(one.namespace, {}).setdefault(one.service_name, {})
             tags.update(dict.fromkeys(one.tags or []))
+    where: dict[str, Any] = {}
+    if request.query.is_part:
+        where["Datacenters"] = [f"{request.state.region}/{request.state.datacenter}"]
     body = [
         {
             "Namespace": namespace,
             "Services": [
-                {"ServiceName": name, "Tags": sorted(names[name])} for name in sorted(names)
+                {"ServiceName": name, "Tags": sorted(names[name]), **where}
+                for name in sorted(names)
             ],
         }
         for namespace, names in sorted(found.items())

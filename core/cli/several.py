@@ -1,0 +1,58 @@
+"""Lists that several datacenters answer together: whom to ask, and who did not answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from core.cli.client import Reply
+from core.cli.flags import option
+from core.cli.output import NONE
+from core.cli.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+Record = dict[str, Any]
+ANY_REGION = "*"
+MISSING = "x-serai-missing-datacenters"
+
+
+def several_flags(command: F) -> F:
+    """Declare -datacenter and -stale: of whom, and what if some can't be asked."""
+    add_stale = option(
+        "-stale", is_flag=True, help="Also if datacenters do not answer: they are named"
+    )
+    return option("-datacenter", help="Only of this datacenter; with -region=* of any region")(
+        add_stale(command)
+    )
+
+
+def read_list(
+    session: Session, path: str, *, datacenter: str | None, stale: bool, **params: Any
+) -> Reply:
+    """GET a list; datacenters that are missing from it are named on stderr.
+
+    Raises:
+        ApiError: One did not answer, and `stale` is not set; the text names it.
+    """
+    reply = session.api.read(path, datacenter=datacenter, stale=stale or None, **params)
+    if missing := reply.headers.get(MISSING):
+        session.out.warn(f"the list is without: {missing.replace(',', ', ')}")
+    return reply
+
+
+def places(
+    session: Session, rows: Sequence[Record]
+) -> tuple[list[str], Callable[[Record], list[str]]]:
+    """Return the columns that say where each row is, and a row's cells in them.
+
+    In one datacenter's list there are none, and no region unless all are asked.
+    """
+    names = ["Region"] if session.region == ANY_REGION else []
+    if any("Datacenter" in row for row in rows):
+        names.append("Datacenter")
+    if not any(name in row for row in rows for name in names):
+        names = []
+    return names, lambda row: [row.get(name) or NONE for name in names]
+
+
+def newest_first(row: Record) -> tuple[int, int]:
+    """Return the key that orders records by age; indices compare only within one log."""
+    return -(row.get("CreateTime") or 0), -row.get("CreateIndex", 0)
