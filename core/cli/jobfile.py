@@ -71,7 +71,7 @@ def read_job(
 
     from core.jobspec import JobFileError, SourceError, parse_job
 
-    values = dict(_split_variable(item) for item in variables)
+    values = dict(split_variable(item) for item in variables)
     texts = [(file, read_text(file)) for file in var_files]
     try:
         parsed = parse_job(
@@ -121,7 +121,7 @@ def show_warnings(out: Output, warnings: Sequence[str]) -> None:
         out.warn(warning)
 
 
-def _split_variable(item: str) -> tuple[str, str]:
+def split_variable(item: str) -> tuple[str, str]:
     name, equals, value = item.partition("=")
     if not equals or not name:
         raise CliError(f'-var takes name=value, not "{item}"')

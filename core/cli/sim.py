@@ -1,110 +1,202 @@
 """`serai sim run | fuzz | replay`: the simulator from the command line."""
 
-import os
+import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from core.cli.errors import CliError
 from core.cli.flags import command, option
+from core.cli.scenario_file import load_scenario
 
 if TYPE_CHECKING:
-    from sim.run import Summary
+    from sim.run import Progress, Run, Summary
 
-PROGRESS_EVERY_S = 0.5
+METRICS_EVERY_S = 2.0
+METRICS_SHARE = 0.05  # of the time at most goes into rendering them
+SHOWN_LINES = 20  # of violations, refusals, ...
+
+Listener = Callable[["Progress"], None]
 
 
 @command()
 @click.argument("scenario")
 @option("-seed", type=int, help="Seed of the run; the scenario's own otherwise")
-@option("-until", metavar="duration", help="Stop at this virtual time, e.g. 2m")
+@option("-until", metavar="duration", help="Stop at this virtual time, e.g. 2m or 24h")
+@option("-var", "variables", multiple=True, metavar="name=value", help="A variable")
+@option("-out", metavar="folder", help="Write report.html, summary.json and series.csv there")
 @option("-trace", "trace_path", metavar="file", help="Write every delivered event there")
+@option(
+    "-metrics",
+    metavar="folder|addr",
+    help="Write the agents' Prometheus metrics to this folder, or serve them at host:port",
+)
+@option("-wire", is_flag=True, help="Send real bytes between agents; same outcome, slower")
 @option("-json", "as_json", is_flag=True, help="Print the summary as JSON")
 def run(
-    *, scenario: str, seed: int | None, until: str | None, trace_path: str | None, as_json: bool
+    *,
+    scenario: str,
+    seed: int | None,
+    until: str | None,
+    variables: Sequence[str],
+    out: str | None,
+    trace_path: str | None,
+    metrics: str | None,
+    wire: bool,
+    as_json: bool,
 ) -> int:
     """Run a scenario on virtual time: the machines of real agents, simulated network and disks.
 
-    Exits 1 when an invariant or a goal of the scenario does not hold. The same seed gives
-    the same trace hash.
+    Exits 1 when an invariant or a goal of the scenario does not hold, and prints the command
+    that repeats it. The same seed gives the same trace hash.
     """
-    from core.jobspec.diagnostics import SourceError
-    from core.jobspec.durations import parse_duration_ns
-    from sim.faults import FaultError
     from sim.run import Run
-    from sim.scenario import read_scenario
 
-    try:
-        with open(scenario, encoding="utf-8") as file:
-            text = file.read()
-        plan = read_scenario(text, scenario, os.path.dirname(os.path.abspath(scenario)))
-        if until is not None:
-            plan.until_us = parse_duration_ns(until) // 1000
-        trace_file = open(trace_path, "wb") if trace_path else None  # noqa: SIM115
-        try:
-            progress = None if as_json or not sys.stderr.isatty() else _progress(plan.duration_us)
-            summary = Run(plan, seed, trace_file).play(progress)
-        finally:
-            if trace_file is not None:
-                trace_file.close()
-    except OSError as error:
-        raise CliError(f"{error.filename}: {error.strerror}") from error
-    except (SourceError, FaultError, ValueError) as error:
-        raise CliError(str(error)) from error
+    plan = load_scenario(scenario, variables)
+    if until is not None:
+        plan.until_us = _duration_us(until)
+    with _failures_told(), ExitStack() as stack:
+        trace_file = stack.enter_context(open(trace_path, "wb")) if trace_path else None
+        played = Run(plan, seed, trace_file, is_wire=wire)
+        listeners: list[Listener] = []
+        if metrics is not None:
+            listeners.append(_metrics(stack, played, metrics))
+        if sys.stderr.isatty() and not as_json:
+            from core.cli.sim_progress import LiveProgress
+
+            title = f"{plan.name}, seed {played.seed}"
+            listeners.append(stack.enter_context(LiveProgress(title)))
+        summary = played.play(lambda now: [listen(now) for listen in listeners].clear())
+        command_line = _command(scenario, summary.seed, until, variables)
+        if out is not None:
+            from sim.report import write_report
+
+            write_report(out, played, summary, command_line)
     if as_json:
         import msgspec
 
         print(msgspec.json.encode(summary).decode())
     else:
-        _print(summary, scenario)
+        _print(summary, command_line, out)
     return 0 if summary.is_ok else 1
 
 
-def _progress(duration_us: int) -> Any:
-    last = [0.0, time.monotonic()]
+def _duration_us(text: str) -> int:
+    from core.jobspec.durations import parse_duration_ns
 
-    def show(sim_s: float, events: int) -> None:
-        now = time.monotonic()
-        if now - last[0] < PROGRESS_EVERY_S and sim_s < duration_us / 1e6:
-            return
-        speed = sim_s / max(now - last[1], 1e-9)
-        last[0] = now
-        end = "\n" if sim_s >= duration_us / 1e6 else ""
-        sys.stderr.write(
-            f"\r{sim_s:8.1f} s of {duration_us / 1e6:g} s  {speed:6.1f}x real time  "
-            f"{events:,} events{end}"
-        )
-        sys.stderr.flush()
-
-    return show
+    try:
+        us = parse_duration_ns(text) // 1000
+    except ValueError as error:
+        raise CliError(f"-until: {error}") from None
+    if us <= 0:
+        raise CliError("-until takes a time after the start, such as 2m")
+    return us
 
 
-def _print(summary: "Summary", scenario: str) -> None:
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Turn what is wrong with a scenario, or with a path, into words for the user."""
+    from core.jobspec.diagnostics import SourceError
+    from sim.faults import FaultError
+
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CliError(f"{where}{error.strerror or error}") from error
+    except FaultError as error:
+        raise CliError(f"{error} {error.hint}".rstrip()) from error
+    except (SourceError, ValueError) as error:
+        raise CliError(str(error)) from error
+
+
+def _metrics(stack: ExitStack, run: "Run", target: str) -> Listener:
+    """Return what keeps the metrics up to date, in a folder or at an address."""
+    from sim.metrics import MetricsFile, MetricsServer
+
+    host, colon, port = target.rpartition(":")
+    kept: MetricsFile | MetricsServer
+    if colon and port.isdigit() and "/" not in target:
+        if int(port) > 65_535:
+            raise CliError(f"-metrics {target}: a port is at most 65535")
+        kept = MetricsServer(run.world, host or "127.0.0.1", int(port))
+        sys.stderr.write(f"metrics are at http://{kept.address}/metrics while this runs\n")
+    else:
+        kept = MetricsFile(run.world, target)
+    stack.callback(kept.close)
+    due_s = 0.0
+
+    def update(_: "Progress") -> None:
+        nonlocal due_s
+        began_s = time.monotonic()
+        if began_s >= due_s:
+            kept.update()
+            ended_s = time.monotonic()
+            due_s = ended_s + max(METRICS_EVERY_S, (ended_s - began_s) / METRICS_SHARE)
+
+    return update
+
+
+def _command(scenario: str, seed: int, until: str | None, variables: Sequence[str]) -> str:
+    """Return the command that repeats a run."""
+    words = ["serai", "sim", "run", "-seed", str(seed)]
+    words += ["-until", until] if until else []
+    for item in variables:
+        words += ["-var", item]
+    return shlex.join([*words, scenario])
+
+
+def _print(summary: "Summary", command_line: str, out: str | None) -> None:
     print(f"scenario    {summary.scenario}, seed {summary.seed}")
-    print(f"agents      {summary.agents} ({summary.nodes} nodes)")
+    print(f"agents      {summary.agents:,} ({summary.nodes:,} nodes)")
     speed = summary.sim_s / max(summary.wall_s, 1e-9)
     print(f"time        {summary.sim_s:g} s simulated in {summary.wall_s:g} s ({speed:.1f}x)")
     print(f"events      {summary.events:,}")
-    faults = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.faults.items()))
+    faults = ", ".join(f"{kind} {count:,}" for kind, count in sorted(summary.faults.items()))
     print(f"faults      {faults or 'none'}")
-    print(f"jobs        {summary.jobs_acknowledged} requests acknowledged")
-    for name, reason in sorted(summary.jobs_refused.items()):
-        print(f"  refused   {name}: {reason}")
-    print(f"tasks       {summary.tasks_started} started")
-    for name, count in sorted(summary.checked.items()):
-        print(f"checked     {name}: {count:,} times")
+    asked = f"{summary.jobs_submitted:,} jobs submitted"
+    print(f"workload    {asked}, {summary.jobs_acknowledged:,} calls acknowledged")
+    _print_some("refused", [f"{k}: {v}" for k, v in sorted(summary.jobs_refused.items())])
+    _print_some("denied", [f"{k}: {v}" for k, v in sorted(summary.operator_refused.items())])
+    placed = f"{summary.placements:,} allocations placed"
+    print(f"placed      {placed}, {summary.instances_running:,} instances run")
+    if summary.detection_s:
+        print(f"noticed     {_times(summary.detection_s)} after a node was lost")
+    if summary.heal_s:
+        print(f"healed      {_times(summary.heal_s)} after a fault was mended")
+    for name, count in summary.checked.items():
+        if count:
+            print(f"checked     {name}: {count:,} times")
+    for name in summary.unchecked:
+        print(f"UNCHECKED   {name}: there was nothing to look at")
     for goal in summary.goals:
         mark = "met   " if goal.is_met else "MISSED"
         print(f"goal        {mark} {goal.text} (found: {goal.measured})")
-    for text in summary.violations:
-        print(f"VIOLATION   {text}")
-    for text in summary.halts:
-        print(f"HALTED      {text}")
+    _print_some("VIOLATION", summary.violations)
+    _print_some("HALTED", summary.halts)
     print(f"trace hash  {summary.trace_hash}")
+    if out is not None:
+        print(f"report      {out}/report.html")
     if not summary.is_ok:
-        print(f"repeat with: serai sim run {scenario} -seed {summary.seed}")
+        print(f"repeat with: {command_line}")
+
+
+def _print_some(word: str, lines: Sequence[str]) -> None:
+    for line in lines[:SHOWN_LINES]:
+        print(f"{word:11} {line}")
+    if len(lines) > SHOWN_LINES:
+        print(f"{word:11} and {len(lines) - SHOWN_LINES:,} more")
+
+
+def _times(values_s: Sequence[float]) -> str:
+    ordered = sorted(values_s)
+    return (
+        f"{ordered[len(ordered) // 2]:g} s (median of {len(ordered):,}), at most {ordered[-1]:g} s"
+    )
 
 
 @command()
@@ -117,17 +209,12 @@ def fuzz(*, scenario: str, seeds: int, first: int) -> int:
     All faults are mended before the scenario's settle time begins. Exits 1 when an
     invariant or a goal does not hold for any seed.
     """
-    from core.jobspec.diagnostics import SourceError
-    from sim.faults import FaultError
     from sim.fuzz import describe
     from sim.fuzz import fuzz as run_seeds
-    from sim.scenario import read_scenario
 
     failed = []
-    try:
-        with open(scenario, encoding="utf-8") as file:
-            text = file.read()
-        plan = read_scenario(text, scenario, os.path.dirname(os.path.abspath(scenario)))
+    plan = load_scenario(scenario)
+    with _failures_told():
         for trial in run_seeds(plan, range(first, first + seeds)):
             hash_ = trial.summary.trace_hash[:12]
             mark = "ok" if trial.is_ok else "FAILED"
@@ -140,10 +227,6 @@ def fuzz(*, scenario: str, seeds: int, first: int) -> int:
             for problem in trial.problems():
                 print(f"    {problem}")
             print(f"    repeat with: serai sim fuzz {scenario} -from {trial.seed} -seeds 1")
-    except OSError as error:
-        raise CliError(f"{error.filename}: {error.strerror}") from error
-    except (SourceError, FaultError, ValueError) as error:
-        raise CliError(str(error)) from error
     print(f"{seeds - len(failed)} of {seeds} seeds hold")
     return 1 if failed else 0
 
