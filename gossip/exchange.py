@@ -6,7 +6,8 @@ a third packet the rows that the other lacks. A quiet pool of 10,000 so pays 2 K
 round instead of a megabyte.
 
 Rounds grow rarer with the pool, except for a member that just learned something by one:
-where one rumour was lost, more were, as when many join at once.
+where one rumour was lost, more were. Who has just joined makes some in quick succession,
+for others may have joined at the same moment and be in nobody's table yet.
 
 A member that believes itself alone tries the addresses it ever knew, for ever: those who
 failed, those it joined by, those of its last life, and the last 64 it has reaped.
@@ -35,6 +36,7 @@ from gossip.messages import (
     make_update,
 )
 from gossip.table import SUMMARY_BYTES, differing_buckets
+from gossip.timers import FOREVER_US
 
 REMEMBERED_MAX = 64
 ALONE_TRIES = 3
@@ -45,6 +47,7 @@ class Exchanger:
     __slots__ = (
         "_digests",
         "_due_us",
+        "_eager_us",
         "_local",
         "_membership",
         "_open",
@@ -64,6 +67,8 @@ class Exchanger:
         self._digests = digests
         self._open: dict[int, str] = {}  # exchange id -> address
         self._due_us = 0
+        # the longest wait until the round after the next: short after joining, then doubled
+        self._eager_us = FOREVER_US
         self._reconnect_due_us = 0
         # address -> name, "" while nobody there has answered; the oldest first
         self._remembered: dict[str, str] = {}
@@ -96,7 +101,7 @@ class Exchanger:
         if due_us != self._due_us:
             return
         local = self._local
-        self._arm_round(now_us, self._interval_us())
+        self._arm_round(now_us, self._wait_us())
         for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
             self._ask(local.table.identity(peer).address, now_us)
 
@@ -146,6 +151,18 @@ class Exchanger:
         interval_us = self._local.settings.exchange_interval_us
         active = self._local.table.active
         return interval_us * (1 + max(0, math.ceil(math.log2(max(1, active)) - 5)))
+
+    def _wait_us(self) -> int:
+        """Return how long to wait for the next round."""
+        interval_us, eager_us = self._interval_us(), self._eager_us
+        if eager_us >= interval_us:
+            return interval_us
+        self._eager_us = 2 * eager_us
+        return self._shaken_us(eager_us)
+
+    def _shaken_us(self, wait_us: int) -> int:
+        """Return from 0.5 to 1 of a wait: those who joined together must not ask together."""
+        return int(wait_us * (0.5 + 0.5 * self._local.rng.random()))
 
     def _ask(self, address: str, now_us: int) -> None:
         local = self._local
@@ -242,12 +259,11 @@ class Exchanger:
         self._membership.absorb_rows(packet.updates, packet.sender, now_us)
         self._digests.absorb(packet.digests, now_us)
         if table.summary() != before:
-            # From 0.5 to 1 interval of a small pool; after joining much sooner, for others
-            # may have joined at the same moment and be in nobody's table yet.
-            interval_us = self._local.settings.exchange_interval_us
             if was_alone:
-                interval_us //= 8
-            soon_us = int(interval_us * (0.5 + 0.5 * self._local.rng.random()))
+                self._eager_us = self._local.settings.exchange_interval_us // 16
+                soon_us = self._wait_us()
+            else:
+                soon_us = self._shaken_us(self._local.settings.exchange_interval_us)
             if now_us + soon_us < self._due_us:
                 self._arm_round(now_us, soon_us)
 

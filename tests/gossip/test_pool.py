@@ -6,7 +6,7 @@ import random
 import pytest
 
 from gossip.machine import GossipMachine
-from gossip.settings import WAN, Settings
+from gossip.settings import LAN, WAN, Settings
 from sim.gossip_world import PORT, GossipWorld, S
 
 
@@ -18,6 +18,18 @@ def test_a_pool_forms_and_stays_quiet_under_loss():
     world.run(120)
     assert world.is_agreed()
     assert not [e for _, _, e in world.events if e.kind == "failed"]
+
+
+@pytest.mark.parametrize(("settings", "within_s"), [(LAN, 6), (WAN, 10)])
+def test_many_that_join_at_once_know_each_other_soon(settings, within_s):
+    """One in thousands of rumours misses a member, and the regular push-pull takes minutes."""
+    for seed in range(3):
+        world = GossipWorld(seed=seed, settings=settings, loss=0.01)
+        for number in range(64):
+            world.add(f"m{number:04}")
+            if number:
+                world.join(f"m{number:04}", "m0000")
+        world.run_until(world.is_agreed, within_s)
 
 
 def test_the_dead_are_found_within_the_time_of_the_design():
