@@ -8,8 +8,8 @@ lines; the trace hash is that file's sha256.
 """
 
 import hashlib
-from binascii import crc32
 from typing import BinaryIO, Final
+from zlib import crc32
 
 import msgspec
 

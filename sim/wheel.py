@@ -1,6 +1,6 @@
 """The event wheel: what happens when, in a total order.
 
-Near events lie in slots of 1 ms, unsorted, and a slot is sorted by (time, sequence)
+Near events lie in slots of 1/8 ms, unsorted, and a slot is sorted by (time, sequence)
 when it is opened: appending costs a fraction of a heap's push, and most events are near.
 Far ones wait in a heap and move to the wheel when their turn approaches. An event that
 falls into the slot being worked off is inserted at its place.
@@ -11,8 +11,9 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Any, Final
 
-SLOT_US: Final = 1_000
-SLOTS: Final = 4_096
+# Shorter than the way to a neighbour, so that hardly anything falls into the open slot.
+SLOT_US: Final = 128
+SLOTS: Final = 32_768
 
 # (time, sequence, function, argument): sequence is unique, so nothing else is compared.
 _Item = tuple[int, int, Callable[[Any], None], Any]
