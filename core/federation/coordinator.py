@@ -25,7 +25,7 @@ import msgspec
 
 from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, last_of, plain_events
-from core.federation.choice import Candidate, Site, judge_all, within_reach
+from core.federation.choice import ANY_REGION, Candidate, Site, judge_all, within_reach
 from core.federation.dividing import Dividing
 from core.federation.extending import Extending
 from core.federation.floors import SpanRegion, is_spanned
@@ -35,7 +35,7 @@ from core.federation.known import Known
 from core.federation.lists import GATHERED, ROUTED_IDS, who_lists
 from core.federation.naming import Naming
 from core.federation.offers import Offers
-from core.federation.placing import ANY_REGION, Placing
+from core.federation.placing import Placing
 from core.federation.receiving import Receiving
 from core.federation.sending import Sending
 from core.federation.verdicts import as_answer, with_verdicts
@@ -55,7 +55,16 @@ SPAN_LOOK_US: Final = 5_000_000
 TOLD_BY_PARTS: Final = frozenset(
     {
         "Job.Allocations", "Job.Summary", "Job.Evaluations", "Job.Deployments",
-        "Job.LatestDeployment", "Job.Services",
+        "Job.LatestDeployment", "Job.Services", "Job.ScaleStatus",
+    }
+)  # fmt: skip
+
+
+# What changes a job: only by the region whose name it is.
+CHANGES: Final = frozenset(
+    {
+        "Job.Register", "Job.Deregister", "Job.Evaluate", "Job.Revert", "Job.Stable",
+        "Job.Scale", "Job.Dispatch", "Job.PeriodicForce", "Job.TagVersion", "Job.UntagVersion",
     }
 )  # fmt: skip
 
@@ -102,11 +111,13 @@ class Coordinator:
             then(self._at_known_job(query, record))
             return
 
-        def found(home: str, error: str) -> None:
+        def found(home: str, origin: str, error: str) -> None:
             # Without the authority's word an unknown job is unknown here: the endpoint's 404
             # would be a guess, so the error says what could not be asked.
             if error:
                 then(Refused(Answer(status=503, error=error)))
+            elif self._is_anothers(query, origin):
+                then(_of_region(job_id, origin))
             elif home and home != self.host.datacenter_id:
                 then(There(home))
             else:
@@ -118,6 +129,8 @@ class Coordinator:
         """A share's job is its home's; what its allocations tell, all of its datacenters do."""
         if query.is_part:
             return Here()
+        if self._is_anothers(query, record.job.region or ""):
+            return _of_region(record.id, record.job.region or "")
         if record.home:
             return There(record.home)
         if query.method in TOLD_BY_PARTS:
@@ -125,6 +138,14 @@ class Coordinator:
             if len(parts) > 1:
                 return Everywhere(parts)
         return Here()
+
+    def _is_anothers(self, query: Query, region: str) -> bool:
+        """Whether somebody of this region would change a job that belongs to another one.
+
+        What comes from elsewhere was judged where it was asked, by the region it named.
+        """
+        is_own = region in ("", ANY_REGION, self.host.region)
+        return not is_own and query.method in CHANGES and not query.hops
 
     # --- a job file: register and plan --------------------------------------------------------
 
@@ -140,13 +161,18 @@ class Coordinator:
         namespace, job_id = job.namespace or "default", job.id or ""
         is_plan = query.method == "Job.Plan"
         record = host.state.jobs.get(namespace, job_id)
+        if record is not None and self._is_anothers(query, record.job.region or ""):
+            then(_of_region(job_id, record.job.region or ""))
+            return
         if record is not None and not record.home:
             self._at_home(query, job, then) if is_plan else then(Here())
             return
 
-        def found(home: str, error: str) -> None:
+        def found(home: str, origin: str, error: str) -> None:
             if error:
                 then(Refused(Answer(status=503, error=error)))
+            elif self._is_anothers(query, origin):
+                then(_of_region(job_id, origin))
             elif home and home != host.datacenter_id:
                 self._pass_to_home(home, query, job, then)
             else:
@@ -278,3 +304,8 @@ class Coordinator:
         if sum(region == host.region for region, _ in host.datacenters().values()) > 1:
             host.propose([SpanRegion()], lambda _body, _error: None)
         host.after(SPAN_LOOK_US, self._look_around)
+
+
+def _of_region(job_id: str, region: str) -> Refused:
+    text = f"job {job_id!r} belongs to region {region}, which runs it here: change it there"
+    return Refused(Answer(status=409, error=f"{text} (-region {region})"))

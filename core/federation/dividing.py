@@ -57,7 +57,7 @@ class Dividing:
         self._due: dict[str, None] = {}  # uids to look at
         self._deciding: dict[str, None] = {}  # uids with a decision under way
         self._epochs: dict[str, int] = {}  # of claims made here, until a home has them
-        self._everywhere: dict[str, None] = {}  # uids of system jobs
+        self._watched: dict[str, None] = {}  # uids of jobs without a home that may want one
         self._is_active = False
         self._is_woken = False
         self._rounds = 0
@@ -65,7 +65,7 @@ class Dividing:
     # --- the server's rhythm --------------------------------------------------------------
 
     def on_leadership(self, is_leader: bool) -> None:
-        for memory in (self._due, self._deciding, self._everywhere):
+        for memory in (self._due, self._deciding, self._watched):
             memory.clear()
         was_active, self._is_active = self._is_active, is_leader
         if not is_leader:
@@ -110,10 +110,13 @@ class Dividing:
         return [h for h in table.values() if (h.namespace, h.job_id) == (namespace, job_id)]
 
     def _note_job(self, record: JobRecord) -> None:
-        if is_everywhere(record.job) and not record.home and not record.is_stopped:
-            self._everywhere[record.uid] = None
+        """System jobs run wherever a datacenter appears; who spilled over whole may go back."""
+        is_guest = record.job.region not in (None, ANY_REGION, self._host.region)
+        is_ours = not record.home and not record.is_stopped
+        if is_ours and (is_guest or is_everywhere(record.job)):
+            self._watched[record.uid] = None
         else:
-            self._everywhere.pop(record.uid, None)
+            self._watched.pop(record.uid, None)
 
     def _wake(self) -> None:
         """Look and send at the end of this turn: what was applied together is one look."""
@@ -147,7 +150,7 @@ class Dividing:
                 self._due[home.uid] = None
         self._look_at_blocked()
         if is_round:
-            self._due |= self._everywhere
+            self._due |= self._watched
             self._sending.sync_all()
         self._work()
 
@@ -398,7 +401,7 @@ class Dividing:
     def _own_room(self, home: Home, job: Job) -> dict[str, int]:
         """Return how many more of each group fit here, by the scheduler itself."""
         mine = home.part(self._host.datacenter_id).allowed
-        asked = ranges.merged(mine, home.free)
+        asked = ranges.merged(mine, home.wanted)
         if is_everywhere(job) or not asked:
             return {}
         fit = self._coordinator.offers.reservations.fit(job, for_record(job, asked), uid=home.uid)

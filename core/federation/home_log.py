@@ -175,6 +175,7 @@ def new_home(state: "State", record: JobRecord, epoch: int) -> Home:
         region=record.job.region or state.region,
         version=record.version,
         parts={state.datacenter_id: own},
+        moved_us=state.log_time_us,
     )
 
 

@@ -31,6 +31,9 @@ AUDIT_AGE_US: Final = 600_000_000  # younger ones may be of registrations under 
 AUDIT_BATCH: Final = 500
 
 
+Found = Callable[[str, str, str], None]  # home, origin (region; "" = our own), error
+
+
 class Naming:
     """One per coordinator."""
 
@@ -55,16 +58,16 @@ class Naming:
             self._is_auditing = True
             self.host.after(AUDIT_INTERVAL_US, self._audit)
 
-    def find_home(self, namespace: str, job_id: str, found: Callable[[str, str], None]) -> None:
-        """Call `found(home, error)`; home is "" when the name is free."""
+    def find_home(self, namespace: str, job_id: str, found: Found) -> None:
+        """Call `found(home, origin, error)`; home is "" when the name is free."""
         host = self.host
         claim = find_claim(host.state, namespace, job_id)
         if claim is not None:
-            found(claim.home, "")
+            found(claim.home, claim.origin, "")
             return
         authority = self.authority()
         if authority in ("", host.datacenter_id):
-            found("", "")
+            found("", "", "")
             return
 
         def done(body: Any, error: str) -> None:
@@ -72,11 +75,13 @@ class Naming:
                 name = host.datacenters().get(authority, ("", authority))[1]
                 found(
                     "",
+                    "",
                     f"the authority of region {host.region} (datacenter {name}) can't be asked"
                     f" who owns job {job_id!r}: {error}. Jobs that are known here work on",
                 )
             else:
-                found(str((body or {}).get("Home", "")), "")
+                body = body or {}
+                found(str(body.get("Home", "")), str(body.get("Origin", "")), "")
 
         body = {"Namespace": namespace, "JobID": job_id}
         host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
@@ -186,7 +191,8 @@ class Naming:
         if not home and not host.state.is_authority:
             reply(None, f"datacenter {host.datacenter} is not the region's authority any more")
             return
-        reply({"Home": home}, "")
+        origin = claim.origin if claim is not None else ""
+        reply({"Home": home, "Origin": origin}, "")
 
     def _on_claim_create(self, body: Any, reply: Done) -> None:
         command = CreateClaim(

@@ -1,5 +1,6 @@
 """One job over several datacenters, on the shipped servers in virtual time."""
 
+from itertools import chain
 from typing import Any
 
 from clients import FakeClient, job
@@ -8,6 +9,7 @@ from harness import World
 from core.federation import ranges
 from core.federation.home_log import find_home, homes_of
 from core.federation.share_log import watermarks_of
+from core.model.allocation import ClientStatus
 
 ROOM = 40  # instances of clients.job that one node holds
 
@@ -40,24 +42,24 @@ def register(world: World, count: int, number: int = 0, **changes: Any) -> None:
     assert not answer.is_error, answer
 
 
+def running_at(server: Any) -> list[int]:
+    """Return the indices of `web` that run in a server's datacenter, in order."""
+    state = server.state
+    record = state.jobs.get("default", "web")
+    rows = state.allocs.rows() if record is None else state.allocs.rows_of_job(record.ordinal)
+    rows = rows[state.allocs.columns.client[rows] == ClientStatus.RUNNING]
+    if record is None:  # purged: its allocations remain for a while
+        rows = rows[[state.allocs.job_record(int(row)).id == "web" for row in rows.tolist()]]
+    return sorted(state.allocs.columns.index[rows].tolist())
+
+
 def running(world: World) -> list[list[int]]:
-    """Return the indices of `web` that run in each datacenter, in order."""
-    found = []
-    for server in world.servers():
-        rows = server.state.allocs.rows()
-        columns = server.state.allocs.columns
-        live = [row for row in rows.tolist() if columns.client[row] == 1]
-        found.append(sorted(int(columns.index[row]) for row in live))
-    return found
+    return [running_at(server) for server in world.servers()]
 
 
 def until_running(world: World, count: int) -> list[list[int]]:
-    """Wait until each of `count` indices runs exactly once."""
-
-    def is_so() -> bool:
-        return sorted(sum(running(world), [])) == list(range(count))
-
-    world.until(is_so, 120)
+    """Wait until each of `count` indices runs exactly once; return them by datacenter."""
+    world.until(lambda: sorted(chain(*running(world))) == list(range(count)), 120)
     return running(world)
 
 
@@ -111,3 +113,50 @@ def test_a_stop_reaches_every_part_and_a_purge_leaves_nothing() -> None:
     world.until(lambda: not len(homes_of(one.state)), 60)
     assert two.state.jobs.get("default", "web") is None
     assert all(mark.is_gone for mark in watermarks_of(two.state).values())
+
+
+# --- over regions -------------------------------------------------------------------------
+
+SPILLS = {"Federation": {"Partition": "hold", "Spillover": {"Regions": ["us"], "After": 5 * 10**9}}}
+
+
+def two_regions() -> World:
+    return federation(("eu", "eu-1"), ("us", "us-1"))
+
+
+def test_what_a_region_has_no_room_for_runs_in_the_next_one() -> None:
+    world = two_regions()
+    register(world, 60, **SPILLS)
+    assert [len(part) for part in until_running(world, 60)] == [ROOM, 60 - ROOM]
+    register(world, 30, **SPILLS)
+    world.until(lambda: [len(part) for part in running(world)] == [30, 0], 60)
+
+
+def test_spilled_work_comes_back_when_there_is_room_again() -> None:
+    world = two_regions()
+    body = {"Job": job("other", count=30)}
+    assert not world.ask(world.servers()[0], "Job.Register", body=body).is_error
+    world.run(5)
+    register(world, 20, **SPILLS)
+    assert [len(part) for part in until_running(world, 20)] == [10, 10]
+    eu, us = world.servers()
+    stop = world.ask(eu, "Job.Deregister", params={"job_id": "other"})
+    assert not stop.is_error
+    world.run(20)
+    assert len(running_at(us)) == 10, "not before the cooldown"
+    world.run(60)
+    assert len(running_at(us)) == 8, "a tenth of the job at a time"
+    world.until(lambda: (len(running_at(eu)), len(running_at(us))) == (20, 0), 400)
+
+
+def test_a_name_that_has_a_part_in_a_region_is_taken_there() -> None:
+    world = two_regions()
+    register(world, 60, **SPILLS)
+    until_running(world, 60)
+    us = world.servers()[1]
+    answer = world.ask(us, "Job.Register", body={"Job": job("web", count=1)})
+    assert answer.status == 409 and "eu" in answer.error, answer
+    answer = world.ask(us, "Job.Deregister", params={"job_id": "web"})
+    assert answer.status == 409 and "eu" in answer.error, answer
+    world.run(5)
+    assert [len(part) for part in running(world)] == [ROOM, 20]
