@@ -131,7 +131,7 @@ def told_here(state: "State", namespace: str, job_id: str) -> Told:
         events=list(chain.events),
         dropped=chain.dropped,
     )
-    if record is None:
+    if record is None or record.home:  # a part of a job tells no more than its chain
         return told
     by_time = {(job.submit_time_ns or 0) // 1000: job for job in (record.job, *record.older)}
     recorded = []

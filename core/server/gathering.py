@@ -87,7 +87,7 @@ class Watches:
             watch.is_asking = False
             outbox = self._server.outbox
             took_us = self._server.now.mono_us - asked_us
-            if answer.is_error:
+            if answer.is_error and answer.status != 404:  # what is not there has an index
                 outbox.after(WATCH_PAUSE_US, lambda: self._wake(key, watch))
             elif answer.index != watch.index:
                 self._wake(key, watch)
@@ -164,7 +164,7 @@ class _Gathered:
             self._respond(answer)
             return
         vector = tuple(
-            sorted((dc, 0 if one.is_error else one.index) for dc, one in answers.items())
+            sorted((dc, 0 if one.status >= 500 else one.index) for dc, one in answers.items())
         )
         if self._seen == vector and self._server.now.mono_us < self._give_up_us:
             self._wait(vector)
@@ -211,6 +211,11 @@ class _Gathered:
         return ask
 
     def _join(self, answers: dict[str, Answer]) -> Answer:
+        # Not everybody has to know of it: of a pool, of a job whose parts are elsewhere.
+        unknown = [one for one in answers.values() if one.status == 404]
+        if len(unknown) == len(answers):
+            return unknown[0]
+        answers = {dc: one for dc, one in answers.items() if one.status != 404}
         for answer in answers.values():
             if 400 <= answer.status < 500:
                 return answer  # the caller's mistake is the same everywhere

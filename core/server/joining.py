@@ -6,9 +6,11 @@ where the next one begins is (key, datacenter): two logs may hold the same key, 
 in two regions, and a page may end between them. As a token: `KEY~DATACENTER_ID`.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from core.model.query import Answer, Query
+from core.server.listing import plain
 
 _MARK: Final = "~"
 _ID_LENGTH: Final = 12
@@ -60,10 +62,10 @@ def joined(answers: dict[str, Answer], query: Query) -> Answer:
         last_contact_ms=max((one.last_contact_ms for one in given), default=0),
     )
     bodies = [one.body for one in given]
-    if all(isinstance(body, dict) for body in bodies):
+    if join := _JOINERS.get(query.method):
+        answer.body = join([plain(body) for body in bodies if body is not None])
+    elif all(isinstance(body, dict) for body in bodies):
         answer.body = _joined_maps(bodies)
-    elif query.method == "Service.List":
-        answer.body = _joined_services([row for body in bodies for row in (body or [])])
     else:
         answer.body, answer.next_token = _merged_rows(answers, query)
     return answer
@@ -120,10 +122,10 @@ def _joined_maps(bodies: list[Any]) -> dict[str, Any]:
     return joined_map
 
 
-def _joined_services(rows: list[Any]) -> list[dict[str, Any]]:
+def _joined_services(bodies: list[Any]) -> list[dict[str, Any]]:
     """Join the services of namespaces: a service is one, wherever it is registered."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in rows:
+    for row in (row for body in bodies for row in body):
         names = found.setdefault(row["Namespace"], {})
         for service in row["Services"]:
             names.setdefault(service["ServiceName"], []).append(service)
@@ -141,3 +143,45 @@ def _joined_services(rows: list[Any]) -> list[dict[str, Any]]:
         }
         for namespace, names in sorted(found.items())
     ]
+
+
+# --- one job in several datacenters: the home's answer comes first --------------------------
+
+
+def _joined_summary(bodies: list[Any]) -> Any:
+    """Add up what became of a job's allocations; all else is the home's word."""
+    home = bodies[0]
+    groups = _joined_maps([body["Summary"] for body in bodies])
+    return {**home, "Summary": groups}
+
+
+def _joined_scale(bodies: list[Any]) -> Any:
+    """Add up what runs of each group; what is desired, and the events, the home knows."""
+    home = bodies[0]
+    groups = {}
+    for name, group in home["TaskGroups"].items():
+        parts = [body["TaskGroups"].get(name) or {} for body in bodies]
+        numbers = {key: sum(part.get(key, 0) for part in parts) for key in _SCALED}
+        groups[name] = {**group, **numbers}
+    return {**home, "TaskGroups": groups}
+
+
+def _first(bodies: list[Any]) -> Any:
+    return bodies[0] if bodies else None
+
+
+def _newest_first(bodies: list[Any]) -> list[Any]:
+    """Join what happened; indices compare only within one log, so time orders it."""
+    rows = [row for body in bodies for row in body]
+    return sorted(rows, key=lambda row: (-row["CreateTime"], row["ID"]))
+
+
+_SCALED: Final = ("Placed", "Running", "Healthy", "Unhealthy")
+_JOINERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
+    "Service.List": _joined_services,
+    "Job.Summary": _joined_summary,
+    "Job.ScaleStatus": _joined_scale,
+    "Job.LatestDeployment": _first,
+    "Job.Evaluations": _newest_first,
+    "Job.Deployments": _newest_first,
+}

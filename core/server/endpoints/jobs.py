@@ -22,12 +22,15 @@ def job_list(request: Request) -> Answer:
     state = request.state
     has_meta = request.flag("meta")
     region = request.text("submitted_to")  # asked for another region's list: only its own
+    # A part of a job is listed where its home is; here only if this datacenter is meant.
+    with_parts = bool(request.query.datacenter) and not request.query.is_part
     return listed(
         request,
         [
             record
             for record in state.jobs
             if on_namespace(request, record.namespace)
+            and (with_parts or not record.home)
             and (not region or record.job.region in (region, "*"))
         ],
         key=lambda record: f"{record.namespace}.{record.id}",

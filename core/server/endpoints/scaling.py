@@ -13,7 +13,7 @@ from core.state.jobs import JobRecord
 
 def _policies(request: Request) -> Iterator[dict[str, Any]]:
     for record in request.state.jobs:
-        if record.is_stopped or not on_namespace(request, record.namespace):
+        if record.is_stopped or record.home or not on_namespace(request, record.namespace):
             continue
         for group in record.job.task_groups or []:
             if group.scaling is not None:
