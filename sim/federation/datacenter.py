@@ -249,6 +249,7 @@ class ServerHost:
             if self.life == life:
                 answer(body, error)
 
+        self.world.watch.situations.on_call(self.datacenter, method, body)
         self.run(lambda: self._dispatch(method, body, source, reply))
 
     def _dispatch(self, method: str, body: Any, source: Peer, reply: Callable[..., None]) -> None:
@@ -435,6 +436,7 @@ class Datacenter:
         old = self.leader
         if old is None:
             return
+        self.world.watch.situations.on_leader_lost(self)
         self.term += 1
         self.leader = None
         on_its_way = [*self._committing, *old.log.pending]

@@ -20,6 +20,7 @@ from sim.federation.world import World
 if TYPE_CHECKING:
     from sim.federation.datacenter import Datacenter
 
+COARSE_SLOTS: Final = 2  # so much room in another datacenter a digest may not show
 _GONE: Final = "gone"
 _Value = str | int | bool | None
 
@@ -127,13 +128,17 @@ class Ending:
         for name, (home, record) in homes.items():
             missing = [key for key in wanted if key.uid == record.uid and key not in running]
             if missing:
-                self._check_room(name, home, missing)
+                self._check_room(name, home, record, missing)
 
-    def _check_room(self, name: str, home: "Datacenter", missing: list[ProcessKey]) -> None:
-        """Whatever does not run has no room where it may go."""
-        for datacenter in self._places(name, home):
+    def _check_room(
+        self, name: str, home: "Datacenter", record: JobRecord, missing: list[ProcessKey]
+    ) -> None:
+        """Whatever does not run has no room where it may go; a single instance stays at home."""
+        is_single = sum(group.count or 0 for group in record.job.task_groups or []) <= 1
+        is_staying = is_single and not self._workload.names[name].spillover
+        for datacenter in [home] if is_staying else self._places(name, home):
             free = free_slots(datacenter, SLOT_CPU)
-            if free:
+            if free > (0 if datacenter is home else COARSE_SLOTS):
                 self._watch.fail(
                     "never settled",
                     f"{name}, home {home.title}: {len(missing)} instances don't run, "
@@ -142,7 +147,18 @@ class Ending:
         self._world.situations["no room anywhere"] += 1
 
     def _places(self, name: str, home: "Datacenter") -> "list[Datacenter]":
-        return [home]
+        """Return where a job may run: its region, those it spills to, and its home."""
+        rules = self._workload.names[name]
+        regions = {rules.region, *rules.spillover}
+        return [
+            one
+            for one in self._world.datacenters.values()
+            if one is home
+            or (
+                (one.region in regions or "*" in regions)
+                and ("*" in rules.datacenters or one.name in rules.datacenters)
+            )
+        ]
 
 
 def _mark_after(operation: Operation) -> _Value:

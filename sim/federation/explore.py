@@ -31,6 +31,7 @@ from typing import Any, Final, NamedTuple
 from core.federation.homes import Report
 from core.federation.shares import Share
 from core.jobspec import canonicalize
+from core.model.ids import derived_id
 from core.model.job import EphemeralDisk, Job, Resources, Task, TaskGroup, UpdateStrategy
 from core.model.node import (
     DriverInfo,
@@ -41,7 +42,6 @@ from core.model.node import (
     NodeResources,
     NodeStatus,
 )
-from core.model.ids import derived_id
 from sim.federation.sites import GROUP, HomeSite, Messages, ShareSite, Site
 from sim.lastline import last_line
 
@@ -84,9 +84,7 @@ class Exploration:
         job = _job(bounds.instances)
         home_id, *others = IDS
         self.home = HomeSite(home_id, tuple(others), self.messages, _node(home_id), job)
-        self.shares = [
-            ShareSite(one, home_id, self.messages, _node(one), job) for one in others
-        ]
+        self.shares = [ShareSite(one, home_id, self.messages, _node(one), job) for one in others]
         self.sites: list[Site] = [self.home, *self.shares]
         self.steps = self.longest = 0
         self.is_complete = True

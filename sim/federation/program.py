@@ -8,7 +8,7 @@ import argparse
 import random
 from typing import Any, Final
 
-from sim.federation import faults
+from sim.federation import faults, situations
 from sim.federation.datacenter import Datacenter
 from sim.federation.ending import Ending
 from sim.federation.faults import HOUR_US, Faults
@@ -22,12 +22,7 @@ FAULTY_US: Final = (60 * S, 150 * S)
 QUIET_US: Final = 300 * S
 
 SITUATIONS: Final = (
-    "claim race lost",
-    "claim refused after it was given up",
-    "claim refused by no authority",
-    "claim closed",
-    "authority yielded",
-    "claims handed over",
+    *situations.NAMES,
     "repeated token answered",
     "request repeated with its token",
     "no room anywhere",

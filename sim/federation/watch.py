@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from core.federation.authority import DropClaims, YieldAuthority
-from core.federation.claims import CloseClaim, CreateClaim
+from core.federation.share_log import watermarks_of
 from core.state.commands import DeregisterJob, RecordCall, RegisterJob
 from core.state.result import Applied
 from core.state.state import State
 from sim.federation.clients import ProcessKey
+from sim.federation.situations import Situations
 from sim.federation.world import S, World
 from sim.seeds import Violation
 
@@ -56,6 +56,8 @@ class Watch:
         self._by_index: dict[ProcessKey, dict[str, None]] = {}  # -> datacenters
         self._processes: dict[ProcessKey, Counter[str]] = {}
         self._most: dict[str, int] = {}  # by uid
+        self._newest_share: dict[tuple[str, str], tuple[int, int]] = {}  # (datacenter, uid)
+        self.situations = Situations(world)
         world.watch = self
 
     def fail(self, checker: str, text: str) -> None:
@@ -74,20 +76,23 @@ class Watch:
     ) -> None:  # fmt: skip
         """An entry was applied in a datacenter."""
         names: dict[Name, None] = {}
-        has_allocs = False
+        has_allocs = has_shares = False
         for change in applied.changes:
             if change.table == "jobs":
                 names[change.namespace, change.key] = None
             has_allocs |= change.table == "allocs"
+            has_shares |= change.table == "watermarks"
         for name in names:
             self._look_at(datacenter, name)
         if call is not None and not applied.is_repeat:
             self._note_effects(datacenter, commands, call, applied)
+        if has_shares:
+            self._check_shares(datacenter)
         if has_allocs:
             self._check_nodes(datacenter)
         self.world.situations["repeated token answered"] += applied.is_repeat
         if not applied.is_repeat:
-            self._note_situations(commands, applied)
+            self.situations.on_entry(datacenter, commands, applied)
 
     def _look_at(self, datacenter: "Datacenter", name: Name) -> None:
         """Compare what a datacenter may run of a name with what all others may."""
@@ -127,7 +132,7 @@ class Watch:
             for index in range(low, min(high, counts.get(group, 0)))
             if not record.is_stopped
         )
-        return Allowed(record.uid, indices, most, is_home=True)
+        return Allowed(record.uid, indices, most, is_home=not record.home)
 
     def _check_homes(self, datacenter: "Datacenter", name: Name, now: Allowed) -> None:
         """One name, one job, in all datacenters of a region."""
@@ -142,6 +147,16 @@ class Watch:
                 f"{name[1]}: {datacenter.title} has {now.uid[:8]}, {other.title} has "
                 f"{known.uid[:8]}",
             )
+
+    def _check_shares(self, datacenter: "Datacenter") -> None:
+        """The version of a share only grows, over leaders, restores and tombstones."""
+        for mark in watermarks_of(datacenter.state).values():
+            key, number = (datacenter.id, mark.uid), (mark.epoch, mark.index)
+            newest = self._newest_share.get(key, number)
+            if number < newest:
+                text = f"{datacenter.title} follows {number} of {mark.job_id} after {newest}"
+                self.fail("share went back", text)
+            self._newest_share[key] = number
 
     def _note_effects(
         self, datacenter: "Datacenter", commands: list[Any], call: RecordCall, applied: Applied
@@ -178,20 +193,6 @@ class Watch:
     def on_restored(self, datacenter: "Datacenter", restored: State) -> None:
         if restored.hash() != datacenter.state.hash():
             self.fail("snapshot", f"{datacenter.title}: the restored state differs")
-
-    def _note_situations(self, commands: list[Any], applied: Applied) -> None:
-        seen = self.world.situations
-        for command, result in zip(commands, applied.results, strict=True):
-            if isinstance(command, CreateClaim):
-                seen["claim race lost"] += "is taken" in result.error
-                seen["claim refused after it was given up"] += "given up" in result.error
-                seen["claim refused by no authority"] += result.status == 503
-            elif isinstance(command, CloseClaim):
-                seen["claim closed"] += not result.is_error
-            elif isinstance(command, YieldAuthority):
-                seen["authority yielded"] += 1
-            elif isinstance(command, DropClaims):
-                seen["claims handed over"] += len(command.claims)
 
     # --- processes ------------------------------------------------------------------------------
 

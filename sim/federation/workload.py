@@ -32,6 +32,7 @@ from sim.federation.world import BEGIN_US, S, World
 NAMESPACE: Final = "default"
 GROUP: Final = "web"
 PATIENCE_US: Final = (2 * S, 25 * S)
+RACE_US: Final = 150_000
 PAUSE_US: Final = (300_000, 15 * S)
 _NS: Final = 1_000_000_000
 
@@ -98,7 +99,14 @@ class Workload:
         for number in range(rng.randint(2, 4)):
             self.names[f"job{number}"] = self._rules(f"job{number}", regions)
         for rules in self.names.values():
-            for _ in range(rng.choice((1, 1, 2))):
+            users = rng.choice((1, 1, 2))
+            if users > 1 and rng.random() < 0.7:
+                moment_us = rng.randrange(3 * S)  # both at once: a race for the name
+                for _ in range(users):
+                    delay_us = moment_us + rng.randrange(RACE_US)
+                    self.world.after(delay_us, partial(self._act, rules, Kind.REGISTER))
+                continue
+            for _ in range(users):
                 self.world.after(rng.randrange(3 * S), partial(self._act, rules))
 
     def _rules(self, name: str, regions: list[str]) -> NameRules:
@@ -120,12 +128,13 @@ class Workload:
 
     # --- acting -------------------------------------------------------------------------------
 
-    def _act(self, rules: NameRules) -> None:
+    def _act(self, rules: NameRules, kind: Kind | None = None) -> None:
         if self.is_over:
             return
         rng = self.rng
-        kinds = (Kind.REGISTER, Kind.SCALE, Kind.STOP, Kind.PURGE)
-        (kind,) = rng.choices(kinds, (5, 4, 1, 1))
+        if kind is None:
+            kinds = (Kind.REGISTER, Kind.SCALE, Kind.STOP, Kind.PURGE)
+            (kind,) = rng.choices(kinds, (5, 4, 1, 1))
         operation = Operation(
             kind=kind,
             name=rules.name,

@@ -167,16 +167,24 @@ class World:
         told = digests.decode(data)
         assert told is not None
         rng = self.rng
-        is_empty = rng.random() < 0.5
-        room = digests.Room() if is_empty else digests.Room(1 << 20, 1 << 20, 1 << 20)
+        room = digests.Room() if rng.random() < 0.5 else digests.Room(1 << 20, 1 << 20, 1 << 20)
+        classes = [
+            msgspec.structs.replace(
+                one,
+                free=room,
+                slot_free=room,
+                grid=bytes(rng.randrange(256) for _ in one.grid),
+                nodes=rng.choice((0, 1, 10_000)),
+            )
+            for one in told.classes
+        ]
         return digests.encode(
             msgspec.structs.replace(
                 told,
-                free=room,
-                slot_free=room,
-                queue_depth=rng.randrange(1000),
+                classes=classes,
+                queue_depth=rng.randrange(1_000),
+                oldest_s=rng.randrange(1_000),
                 is_draining=rng.random() < 0.1,
-                nodes_ready=rng.choice((0, 1, 10_000)),
             )
         )
 
