@@ -5,8 +5,8 @@
                the home, where everybody sees it blocked
     spill      what is blocked somewhere goes where there is room: at once within its own
                rank, into a later rank only after the job's `after`
-    reclaim    what runs in a later rank comes back when an earlier one has room for a fifth
-               more than comes, last rank first; a tenth of the job a minute at most
+    reclaim    what runs in a later rank comes back when an earlier one has room for all of it,
+               or for a fifth more than comes; last rank first, a tenth of the job a minute
     copy       surge: what a datacenter holds that was silent for a minute runs once more
 
 A site's *rank* is its place in the job's order of regions: 0 is the job's own region, then
@@ -255,12 +255,22 @@ class _Work:
                 continue
             for group, found in self._allowed[dc].items():
                 room = sum(self._room[s.datacenter_id].get(group, 0) for s in better)
-                count = min(budget, ranges.count(found), int(room / GAIN))
+                if room < self._away(group, rank):  # not all could come: leave some room
+                    room = int(room / GAIN)
+                count = min(budget, ranges.count(found), room)
                 if count:
                     back = ranges.take_last(found, count)
                     self._allowed[dc] = ranges.without(self._allowed[dc], {group: back})
                     self._result.moves.append(("reclaimed", dc, count))
                     return
+
+    def _away(self, group: str, rank: int) -> int:
+        """Return how many instances of a group run in this rank or a later one."""
+        return sum(
+            ranges.count(allowed.get(group, ()))
+            for dc, allowed in self._allowed.items()
+            if self._rank.get(dc, 0) >= rank
+        )
 
     # --- surge ------------------------------------------------------------------------------
 
