@@ -198,13 +198,14 @@ class Sending:
     # --- full sync ------------------------------------------------------------------------
 
     def sync_all(self) -> None:
-        """Tell every datacenter of all its shares, now and then."""
-        found: dict[str, None] = {}
+        """Tell every datacenter of all its shares, now and then; ask the silent ones so."""
+        found: dict[str, None] = dict.fromkeys(self._silent_since_us)
         for home in homes_of(self._host.state).values():
             found |= dict.fromkeys(home.parts)
         for dc in found:
             last_us = self._synced_us.get(dc)
-            if last_us is None or self._host.now.mono_us - last_us >= SYNC_US:
+            is_due = last_us is None or self._host.now.mono_us - last_us >= SYNC_US
+            if is_due or dc in self._silent_since_us:
                 self._sync(dc)
 
     def _sync(self, dc: str) -> None:
@@ -221,6 +222,7 @@ class Sending:
         def done(body: Any, error: str) -> None:
             if not self._is_active:
                 return
+            self._heard(dc, error)
             if error or not isinstance(body, dict):
                 self._synced_us.pop(dc, None)
                 return
