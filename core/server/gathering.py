@@ -23,7 +23,6 @@ import msgspec
 from core.federation.where import Everywhere
 from core.model.query import Answer, Query
 from core.server.joining import joined, part_params
-from core.server.measures import count
 from core.server.request import Endpoint, Respond
 from core.server.scatter import Scatter
 from core.server.virtual_index import Vector, VirtualIndices
@@ -221,8 +220,7 @@ class _Gathered:
                 return answer  # the caller's mistake is the same everywhere
         missing = {dc: one for dc, one in answers.items() if one.is_error}
         needed = [dc for dc in missing if dc not in self._where.guests]
-        for _ in missing:
-            count(self._server.measures.refusals, "datacenter missing")
+        self._scatter.count_missing(missing)
         if needed and (not self._query.stale or len(missing) == len(answers)):
             named = "; ".join(
                 f"{self._scatter.name_of(dc)}: {missing[dc].error}" for dc in needed

@@ -77,6 +77,7 @@ class Measures(GossipMeasures):
     digest_age_us: dict[str, int] = field(default_factory=dict)  # "region/datacenter"
     digests_published: int = 0
     bounces: int = 0
+    missing: dict[str, int] = field(default_factory=dict)  # "region/datacenter"
 
 
 def count(table: dict[str, int], key: str, amount: int = 1) -> None:
@@ -183,5 +184,12 @@ FAMILIES: Final = (
         "Jobs offered from here to another datacenter that refused, or did not answer.",
         "bounces",
         "",
+    ),
+    (
+        "serai_federation_missing",
+        "counter",
+        "Lists and stories over several datacenters without the part of this one.",
+        "missing",
+        "remote_region/remote_datacenter",
     ),
 )

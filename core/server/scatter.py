@@ -9,6 +9,7 @@ import msgspec
 
 from core.model.host import Address
 from core.model.query import Answer, Query
+from core.server.measures import count
 from core.server.request import Endpoint, Respond
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ class Scatter:
             then({})
         for datacenter_id in wanted:
             self.ask_one(datacenter_id, endpoint, query_for(datacenter_id), collect(datacenter_id))
+
+    def count_missing(self, datacenter_ids: Iterable[str]) -> None:
+        """Note that these datacenters did not give their part of an answer."""
+        known = self._server.membership.datacenters()
+        for datacenter_id in datacenter_ids:
+            if datacenter_id in known:
+                found = known[datacenter_id]
+                count(self._server.measures.missing, f"{found.region}/{found.name}")
 
     def place_of(self, datacenter_id: str) -> dict[str, str]:
         """Return what names a datacenter in an answer."""

@@ -205,7 +205,7 @@ def a_job(job_id: str, *, region: str, cpu: int = 100, **more: Any) -> dict[str,
     }
     return {
         "ID": job_id, "Name": job_id, "Region": region, "Type": more.pop("kind", "service"),
-        "Datacenters": ["*"], "TaskGroups": [group], **more,
+        "Datacenters": more.pop("Datacenters", ["*"]), "TaskGroups": [group], **more,
     }  # fmt: skip
 
 
@@ -368,4 +368,14 @@ def cut_the_regions(federation: Federation) -> None:
     # Refused at once or at a time limit, depending on what gossip knows already.
     answer = federation.get(federation.leader("eu"), "jobs", region="us")
     assert answer.status_code >= 500
+    # A list goes on without the region, and says so; a job offered to it finds no answer.
+    offered = threading.Thread(
+        target=federation.run,
+        args=(federation.leader("eu"), a_job("cut-off", region="*", Datacenters=["us-dc1"])),
+    )
+    offered.start()
+    answer = federation.get(federation.leader("eu"), "jobs", region="*", stale="true")
+    assert answer.headers["X-Serai-Missing-Datacenters"] == "us/dc1"
+    offered.join()
     federation.dev("heal")
+    federation.until_moved("serai_federation_bounces", "serai_federation_missing")

@@ -94,6 +94,9 @@ class Logs:
     def name_of(self, datacenter_id: str) -> str:
         return datacenter_id
 
+    def count_missing(self, datacenter_ids: Any) -> None:
+        """Nobody reads it here."""
+
     def ask_one(self, datacenter_id: str, _: Endpoint, query: Query, respond: Respond) -> None:
         """Answer after a delay both ways; a query with an index waits there for a newer one."""
         self.outbox.after(
@@ -387,6 +390,7 @@ def test_a_region_that_can_not_be_reached_is_named() -> None:
     partly = world.ask(one, "Job.List", region="*", stale=True)
     assert partly.headers["X-Serai-Missing-Datacenters"] == "us/us-1"
     assert {row["Region"] for row in partly.body} <= {"eu"}
+    assert one.measures.missing == {"us/us-1": 2}
     whole = world.ask(one, "Job.List")
     assert not whole.is_error and not whole.headers, "what is whole is not called partial"
 

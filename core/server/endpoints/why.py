@@ -76,6 +76,7 @@ def _answer(
             error = "it has no leader: what its servers know may not be all"
             missing.append({**place, "Error": error, "IsStale": True})
     stories = joined(parts)
+    scatter.count_missing(one["DatacenterID"] for one in missing)
     if not stories and not missing:
         return QueryError(404, "job not found").answer()
     body = {
