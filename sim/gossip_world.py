@@ -39,6 +39,8 @@ S: Final = 1_000_000
 POOL: Final = "lan"
 PORT: Final = 4648
 
+SLOT_US: Final = 1_024  # of the wheel: a few events of a thousand members, less than the way
+
 COUNTED: Final = ("packets_sent", "packets_received", "updates_received", "exchanges")
 META: Final = {"role": "client"}
 
@@ -72,7 +74,7 @@ class GossipWorld:
     ) -> None:
         self.seed = seed
         self.settings = settings
-        self.wheel = Wheel()
+        self.wheel = Wheel(SLOT_US)
         self.network = Network(self.wheel, random.Random(f"{seed}/network"))
         self.network.lan = self.network.region = msgspec.structs.replace(link, loss=loss)
         self.members: dict[str, Member] = {}  # by host; those that run

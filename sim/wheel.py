@@ -1,9 +1,13 @@
 """The event wheel: what happens when, in a total order.
 
-Near events lie in slots of 1/8 ms, unsorted, and a slot is sorted by (time, sequence)
-when it is opened: appending costs a fraction of a heap's push, and most events are near.
-Far ones wait in a heap and move to the wheel when their turn approaches. An event that
-falls into the slot being worked off is inserted at its place.
+Near events lie in short slots, unsorted, and a slot is sorted by (time, sequence) when it is
+opened: appending costs a fraction of a heap's push, and most events are near. Far ones wait
+in a heap and move to the wheel when their turn approaches. An event that falls into the slot
+being worked off is inserted at its place.
+
+How long a slot is changes the cost alone, never the order. Best is one that holds a few
+events, and is shorter than the way to a neighbour, so that hardly anything falls into the
+open one.
 """
 
 import heapq
@@ -11,9 +15,9 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Any, Final
 
-# Shorter than the way to a neighbour, so that hardly anything falls into the open slot.
 SLOT_US: Final = 128
-SLOTS: Final = 32_768
+HORIZON_US: Final = 1 << 22  # what lies beyond is far
+BLOCK: Final = 256  # so many empty slots are passed at a time
 
 # (time, sequence, function, argument): sequence is unique, so nothing else is compared.
 _Item = tuple[int, int, Callable[[Any], None], Any]
@@ -22,14 +26,23 @@ _Item = tuple[int, int, Callable[[Any], None], Any]
 class Wheel:
     """Virtual time. `now_us` only moves forward, by working off events.
 
-    Invariant: slot `n % SLOTS` holds events of slot `n` only, for the one such `n` that
-    lies less than SLOTS beyond the open one.
+    Invariant: slot `n & _mask` holds events of slot `n` only, for the one such `n` that
+    lies no more than `_mask` beyond the open one.
     """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_far", "_mask", "_open", "_open_slot", "_opened", "_sequence", "_shift", "_slots",
+        "now_us",
+    )  # fmt: skip
+
+    def __init__(self, slot_us: int = SLOT_US) -> None:
+        """`slot_us` is a power of two, at most `HORIZON_US / BLOCK`."""
         self.now_us = 0
         self._sequence = 0
-        self._slots: list[list[_Item]] = [[] for _ in range(SLOTS)]
+        self._shift = slot_us.bit_length() - 1
+        self._mask = (HORIZON_US >> self._shift) - 1
+        assert 1 << self._shift == slot_us and self._mask >= BLOCK - 1, slot_us
+        self._slots: list[list[_Item]] = [[] for _ in range(self._mask + 1)]
         self._far: list[_Item] = []
         self._open: list[_Item] = []  # the current slot, sorted descending
         self._open_slot = 0  # number of the slot that is open, counted from time zero
@@ -45,9 +58,9 @@ class Wheel:
         if time_us < self.now_us:  # noqa: PLR1730 -- max() costs a fifth of this method
             time_us = self.now_us
         self._sequence = sequence = self._sequence + 1
-        slot = time_us // SLOT_US
-        if 0 < slot - self._open_slot < SLOTS:
-            self._slots[slot % SLOTS].append((time_us, sequence, function, argument))
+        slot, mask = time_us >> self._shift, self._mask
+        if 0 < slot - self._open_slot <= mask:
+            self._slots[slot & mask].append((time_us, sequence, function, argument))
         elif slot > self._open_slot:
             heapq.heappush(self._far, (time_us, sequence, function, argument))
         else:
@@ -75,38 +88,41 @@ class Wheel:
 
     def _advance(self, end_us: int) -> bool:
         """Open the next slot that holds events; False when there is none before the end."""
-        slots, far = self._slots, self._far
-        last_slot = end_us // SLOT_US
+        slots, far, mask, shift = self._slots, self._far, self._mask, self._shift
+        last_slot = end_us >> shift
         number = self._open_slot
         while number < last_slot:
-            if far and far[0][0] < (number + SLOTS) * SLOT_US:
+            if far and far[0][0] >> shift <= number + mask:
                 self._pull_far()
             if self._sequence == self._opened + len(far):
-                # nothing for the next four seconds: go to where the far ones begin
+                # nothing within the horizon: go to where the far ones begin
                 if not far or far[0][0] > end_us:
                     return False
-                self._open_slot = number = far[0][0] // SLOT_US - 1
+                self._open_slot = number = (far[0][0] >> shift) - 1
                 continue
             # up to there, no event is among the far ones
-            stop = min(last_slot, number + SLOTS - 1)
+            stop = min(last_slot, number + mask)
             while number < stop:
                 number += 1
-                slot = slots[number % SLOTS]
+                place = number & mask
+                slot = slots[place]
                 if slot:
                     self._open_slot = number
                     self._opened += len(slot)
-                    slots[number % SLOTS] = []
+                    slots[place] = []
                     slot.sort(reverse=True)
                     self._open = slot
                     return True
+                if not place % BLOCK and not any(slots[place : place + BLOCK]):
+                    number = min(number + BLOCK - 1, stop)
             self._open_slot = number
         return False
 
     def _pull_far(self) -> None:
-        horizon_us = (self._open_slot + SLOTS) * SLOT_US
-        while self._far and self._far[0][0] < horizon_us:
-            item = heapq.heappop(self._far)
-            self._slots[(item[0] // SLOT_US) % SLOTS].append(item)
+        far, mask, shift = self._far, self._mask, self._shift
+        while far and far[0][0] >> shift <= self._open_slot + mask:
+            item = heapq.heappop(far)
+            self._slots[(item[0] >> shift) & mask].append(item)
 
 
 def _descending(item: _Item) -> tuple[int, int]:
