@@ -64,7 +64,8 @@ TOLD_BY_PARTS: Final = frozenset(
 CHANGES: Final = frozenset(
     {
         "Job.Register", "Job.Deregister", "Job.Evaluate", "Job.Revert", "Job.Stable",
-        "Job.Scale", "Job.Dispatch", "Job.PeriodicForce", "Job.TagVersion", "Job.UntagVersion",
+        "Job.Scale", "Job.Dispatch", "Job.PeriodicForce", "Job.Start", "Job.TagVersion",
+        "Job.UntagVersion",
     }
 )  # fmt: skip
 

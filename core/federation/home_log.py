@@ -53,6 +53,16 @@ class PutParts(Command):
     evaluation: Evaluation | None = None  # for the own part
 
 
+class ParkOwnPart(Command):
+    """An operator stops, or starts again, what the home's own datacenter runs of a job."""
+
+    namespace: str
+    job_id: str
+    uid: str
+    is_parked: bool
+    evaluation: Evaluation | None = None
+
+
 class TakeReport(Command):
     """Keep a datacenter's word on its share."""
 
@@ -287,6 +297,26 @@ def _with_places(state: "State", home: Home, given: dict[str, Indices]) -> Home:
     return msgspec.structs.replace(home, parts=parts)
 
 
+def park_own_part(state: "State", command: ParkOwnPart, context: "Context") -> CommandResult:
+    known, own = homes_of(state).get(command.uid), state.datacenter_id
+    if known is None:
+        return CommandResult(error="the job has no parts elsewhere", status=404)
+    part = msgspec.structs.replace(known.part(own), is_parked=command.is_parked)
+    marked = msgspec.structs.replace(known, parts={**known.parts, own: part})
+    none = PutParts(
+        namespace=known.namespace,
+        job_id=known.job_id,
+        uid=known.uid,
+        expected=known.index,
+        allowed={own: {}} if command.is_parked else {},
+    )
+    home = divided(state, marked, none, context.index)
+    homes_of(state).put(home.uid, home)
+    context.changed("homes", "JobDivided", home.job_id, home.namespace)
+    _follow(state, home, known.part(own).allowed, command.evaluation, context)
+    return CommandResult(value={"Index": home.index})
+
+
 def take_report(state: "State", command: TakeReport, context: "Context") -> CommandResult:
     """Keep a report; the home of a purged job goes with the last one. `value`: {IsDone}."""
     report, table = command.report, homes_of(state)
@@ -384,4 +414,5 @@ def described(home: Home, datacenter_id: str) -> dict[str, Any]:
 
 register_table(TABLE, Home)
 register_handler(PutParts, put_parts)
+register_handler(ParkOwnPart, park_own_part)
 register_handler(TakeReport, take_report)

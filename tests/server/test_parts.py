@@ -3,6 +3,7 @@
 from itertools import chain
 from typing import Any
 
+import pytest
 from clients import FakeClient, job
 from harness import World
 
@@ -160,3 +161,64 @@ def test_a_name_that_has_a_part_in_a_region_is_taken_there() -> None:
     assert answer.status == 409 and "eu" in answer.error, answer
     world.run(5)
     assert [len(part) for part in running(world)] == [ROOM, 20]
+
+
+# --- cuts, copies, parking ----------------------------------------------------------------
+
+
+def cut(world: World, one: Any, two: Any) -> None:
+    """Let nothing pass between two servers."""
+    world.cut |= {(one.server.config.name, two.server.config.name),
+                  (two.server.config.name, one.server.config.name)}  # fmt: skip
+
+
+def test_a_system_job_runs_on_the_nodes_of_every_datacenter() -> None:
+    world = two_datacenters()
+    body = {"Job": {**job("web", count=1), "Type": "system"}}
+    assert not world.ask(world.servers()[0], "Job.Register", body=body).is_error
+    world.until(lambda: [len(part) for part in running(world)] == [1, 1], 60)
+    stop = world.ask(world.servers()[1], "Job.Deregister", params={"job_id": "web"})
+    assert not stop.is_error, stop
+    world.until(lambda: [len(part) for part in running(world)] == [0, 0], 60)
+
+
+@pytest.mark.parametrize("partition", ["hold", "surge"])
+def test_work_of_a_datacenter_that_is_cut_off_is_copied_only_if_the_job_asks(
+    partition: str,
+) -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    spread = [{"Attribute": "${node.datacenter}"}]
+    register(world, 20, Federation={"Partition": partition, "Spread": spread})
+    mine, theirs = until_running(world, 20)
+    assert len(mine) == len(theirs) == 10
+    cut(world, one, two)
+    world.run(55)
+    assert running(world) == [mine, theirs], "not within the first minute"
+    world.run(40)
+    copied = list(range(20)) if partition == "surge" else mine
+    assert running(world) == [copied, theirs], "a part that is cut off runs on"
+    world.cut.clear()
+    assert until_running(world, 20) == [mine, theirs]
+
+
+def test_a_share_can_be_parked_where_it_runs_and_is_not_given_again() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    register(world, 60)
+    until_running(world, 60)
+    register(world, 45)
+    until_running(world, 45)
+    cut(world, one, two)
+    parked = world.ask(two, "Job.Deregister", params={"job_id": "web"}, datacenter="eu-2")
+    assert not parked.is_error, parked
+    world.until(lambda: not running_at(two), 30)
+    world.cut.clear()
+    register(world, 40)
+    world.until(lambda: running(world) == [list(range(40)), []], 120)
+    register(world, 60)
+    world.run(60)
+    assert running_at(two) == []
+    started = world.ask(two, "Job.Start", params={"job_id": "web"}, datacenter="eu-2")
+    assert not started.is_error, started
+    until_running(world, 60)

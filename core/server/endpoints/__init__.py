@@ -33,6 +33,8 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Job.Stable | W | job_id; body {JobVersion, Stable} | {Index} |
 | Job.Scale | W | job_id; body {Count, Target: {Group}, Message, Error, Meta, JobModifyIndex} | as Job.Register |
 | Job.ScaleStatus | R | job_id | {JobID, ..., TaskGroups} |
+| Job.Shares | R | job_id | {JobID, Namespace, Home, Epoch, Unassigned, Shares: [{DatacenterID, Region, Datacenter, IsHome, Wanted, Running, Held, Indices, Copies, State, Reason}]}; Serai's own |
+| Job.Start | W | job_id; the query's datacenter | as Job.Deregister; a part that was stopped there runs again |
 | Job.Submission | R | job_id, version | {Source, Format, VariableFlags, Variables, ...} |
 | Job.Services | R | job_id | [ServiceRegistration] |
 | Job.Dispatch | W | job_id, idempotency_token; body {Payload (base64), Meta, IdPrefixTemplate} | {DispatchedJobID, EvalID, EvalCreateIndex, JobCreateIndex, Index} |

@@ -220,20 +220,20 @@ def _watch_jobs(request: Request) -> tuple[str, ...]:
     return ("jobs", "allocs")
 
 
-def _watch_job(request: Request) -> tuple[str, ...]:
+def watch_job(request: Request) -> tuple[str, ...]:
     return (f"job:{request.query.namespace}/{request.text('job_id')}",)
 
 
 ENDPOINTS = {
     "Job.List": Endpoint(Kind.READ, job_list, watches=_watch_jobs),
-    "Job.Get": Endpoint(Kind.READ, job_get, watches=_watch_job),
-    "Job.Allocations": Endpoint(Kind.READ, job_allocations, watches=_watch_job),
-    "Job.Evaluations": Endpoint(Kind.READ, job_evaluations, watches=_watch_job),
-    "Job.Deployments": Endpoint(Kind.READ, job_deployments, watches=_watch_job),
-    "Job.LatestDeployment": Endpoint(Kind.READ, job_latest_deployment, watches=_watch_job),
-    "Job.Summary": Endpoint(Kind.READ, job_summary, watches=_watch_job),
-    "Job.Versions": Endpoint(Kind.READ, job_versions, watches=_watch_job),
-    "Job.Submission": Endpoint(Kind.READ, job_submission, watches=_watch_job),
+    "Job.Get": Endpoint(Kind.READ, job_get, watches=watch_job),
+    "Job.Allocations": Endpoint(Kind.READ, job_allocations, watches=watch_job),
+    "Job.Evaluations": Endpoint(Kind.READ, job_evaluations, watches=watch_job),
+    "Job.Deployments": Endpoint(Kind.READ, job_deployments, watches=watch_job),
+    "Job.LatestDeployment": Endpoint(Kind.READ, job_latest_deployment, watches=watch_job),
+    "Job.Summary": Endpoint(Kind.READ, job_summary, watches=watch_job),
+    "Job.Versions": Endpoint(Kind.READ, job_versions, watches=watch_job),
+    "Job.Submission": Endpoint(Kind.READ, job_submission, watches=watch_job),
     "Job.Services": Endpoint(Kind.READ, job_services, watches=lambda request: ("services",)),
-    "Job.ScaleStatus": Endpoint(Kind.READ, job_scale_status, watches=_watch_job),
+    "Job.ScaleStatus": Endpoint(Kind.READ, job_scale_status, watches=watch_job),
 }

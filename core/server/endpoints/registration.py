@@ -15,6 +15,7 @@ from core.server import children, evaluations
 from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of, version_of
 from core.server.endpoints.shared import check_registrations, checked, only_index
+from core.server.endpoints.shares import is_part, parked
 from core.server.listing import plain
 from core.server.request import (
     Endpoint,
@@ -260,6 +261,8 @@ def job_validate(request: Request) -> Answer:
 
 def job_deregister(request: Request) -> Proposal:
     record = job_of(request)
+    if is_part(request, record):
+        return parked(request, record, is_parked=True)
     is_purge = request.flag("purge")
     due = evaluations.for_job(
         request.server,
