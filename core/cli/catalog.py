@@ -91,6 +91,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "job run": Entry("core.cli.job_run:run", "Run a new job or update a running one"),
     "job scale": Entry("core.cli.job_actions:scale", "Change a group's count"),
     "job scaling-events": Entry("core.cli.scaling:events", "Show who changed a job's counts"),
+    "job start": Entry("core.cli.job_actions:start", "Start a stopped job"),
     "job status": Entry("core.cli.job_status:status", "Show jobs, or one job"),
     "job stop": Entry("core.cli.job_actions:stop", "Stop a job"),
     "job tag apply": Entry("core.cli.job_tag:apply", "Tag a version of a job"),

@@ -1,4 +1,4 @@
-"""`serai job stop`, `eval`, `revert` and `scale`."""
+"""`serai job stop`, `start`, `eval`, `revert` and `scale`."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ from core.cli.session import Session, api_command
 
 @api_command()
 @click.argument("jobs", nargs=-1, required=True)
+@option("-datacenter", help="Only there, until `job start`; works while the home is cut off")
 @option("-detach", is_flag=True, help="Return at once, without following")
 @option("-eval-priority", type=int, help="Priority of the evaluation, 1 to 100")
 @option("-global", "is_global", is_flag=True, help="Stop it in every region it runs in")
@@ -25,6 +26,7 @@ def stop(
     session: Session,
     *,
     jobs: tuple[str, ...],
+    datacenter: str | None,
     detach: bool,
     eval_priority: int | None,
     is_global: bool,
@@ -34,12 +36,16 @@ def stop(
     yes: bool,
 ) -> int:
     """Stop the JOBS: their allocations end, the record stays unless -purge."""
+    if datacenter is not None and (purge or is_global):
+        raise CliError("-datacenter stops a part of a job: it goes with neither -purge nor -global")
     code = 0
     for typed in jobs:
-        ref = resolve_job(session, typed)
+        # Whose home is cut off can't be searched for: then the whole id has to be given.
+        ref = resolve_job(session, typed) if datacenter is None else _named(session, typed)
         if ref.id != typed and not yes:
             _confirm(session, f'Stop the job "{ref.id}"?')
         params: dict[str, Any] = {
+            "datacenter": datacenter,
             "purge": purge,
             "global": is_global,
             "eval_priority": eval_priority,
@@ -48,6 +54,29 @@ def stop(
         answer = session.api.delete(ref.route, **params, **ref.query)
         code = max(code, _follow(session, ref, answer, detach=detach, verbose=verbose))
     return code
+
+
+@api_command()
+@click.argument("job")
+@option("-datacenter", help="Only the part that was stopped in this datacenter")
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-verbose", is_flag=True, help="Whole ids")
+def start(session: Session, job: str, datacenter: str | None, detach: bool, verbose: bool) -> int:
+    """Start the stopped job that JOB names, in its last version that ran."""
+    if datacenter is not None:
+        ref = _named(session, job)
+        answer = session.api.put(f"{ref.route}/start", {}, datacenter=datacenter, **ref.query)
+        return _follow(session, ref, answer, detach=detach, verbose=verbose)
+    ref = resolve_job(session, job)
+    if not session.api.get(ref.route, **ref.query).get("Stop"):
+        raise CliError(f'the job "{ref.id}" is not stopped')
+    versions = session.api.get(f"{ref.route}/versions", **ref.query).get("Versions") or []
+    ran = next((one["Version"] for one in versions if not one.get("Stop")), None)
+    if ran is None:
+        raise CliError(f'no version of the job "{ref.id}" that ran is kept: run its file again')
+    body = {"JobID": ref.id, "JobVersion": ran}
+    answer = session.api.put(f"{ref.route}/revert", body, **ref.query)
+    return _follow(session, ref, answer, detach=detach, verbose=verbose)
 
 
 @api_command()
@@ -119,6 +148,11 @@ def _follow(
         return 0
     session.api.defaults.update(ref.query)
     return Monitor(session, verbose=verbose, namespace=ref.namespace).follow(eval_id)
+
+
+def _named(session: Session, job_id: str) -> JobRef:
+    """Return the job of exactly this id, without asking anybody whether it exists."""
+    return JobRef(job_id, "default" if session.namespace == "*" else session.namespace)
 
 
 def _only_group(session: Session, ref: JobRef) -> str:

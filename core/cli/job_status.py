@@ -129,6 +129,7 @@ def show_job(
         _children(session, ref, record, summary)
         return
     _summary(out, summary)
+    _shares(session, ref)
     evaluations = session.api.get(f"{ref.route}/evaluations", **ref.query) or []
     if evals or verbose:
         _evaluations(out, evaluations, verbose=verbose)
@@ -234,6 +235,30 @@ def _summary(out: Output, summary: Record) -> None:
         for name, group in sorted(groups.items())
     ]
     out.table(("Task Group", *_SUMMARY), rows)
+
+
+def _shares(session: Session, ref: JobRef) -> None:
+    """Write which datacenter runs what, of a job that runs in several."""
+    told = session.api.find(f"{ref.route}/shares", **ref.query) or {}
+    shares = told.get("Shares") or []
+    if len(shares) < 2:
+        return
+    out = session.out
+    out.heading("Datacenters")
+    rows = [
+        [
+            f"{one['Region']}/{one['Datacenter']}" + " (home)" * one["IsHome"],
+            one["Wanted"],
+            one["Running"],
+            one["Held"],
+            one["State"],
+            one.get("Reason") or "",
+        ]
+        for one in shares
+    ]
+    if missing := told.get("Unassigned"):
+        rows.append(["nobody has room", missing, 0, 0, "waiting", ""])
+    out.table(["Datacenter", "Wanted", "Running", "Held", "State", "Reason"], rows)
 
 
 def _evaluations(out: Output, evaluations: list[Record], *, verbose: bool) -> None:
