@@ -27,12 +27,13 @@ file, line and what was meant. The records are those of sim.plans.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from core.jobspec.diagnostics import SourceError, did_you_mean
+from core.jobspec.diagnostics import Source, SourceError, did_you_mean
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.body import Block, Body
 from core.jobspec.hcl.evaluate import Evaluator
@@ -72,7 +73,8 @@ __all__ = [
 
 _DECLARING: Final = ("variable", "variables", "locals")
 _BLOCKS: Final = (
-    "scenario", "region", "network", "disk", "job", "arrivals", "trace", "stop", "fault", "goal",
+    "extends", "scenario", "region", "network", "disk", "job", "arrivals", "trace", "stop",
+    "fault", "goal",
 )  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SCENARIO: Final = {
@@ -126,15 +128,15 @@ def read_scenario(
     Raises:
         SourceError: with file, line and column of what is wrong.
     """
-    body = _evaluated(text, filename, variables or {})
+    body = _whole(text, filename, folder, variables or {})
     scenario = Scenario(name=filename, folder=folder)
-    only(body, {}, _BLOCKS)
-    head = body.block("scenario")
-    if head is None or len(head.labels) != 1:
+    heads = list(body.blocks_of("scenario"))
+    if not heads or any(len(head.labels) != 1 for head in heads):
         raise SourceError.of_file(filename, 'a scenario begins with: scenario "NAME" { ... }')
-    scenario.name = head.labels[0]
-    for field, value in values_of(head.body, _SCENARIO).items():
-        setattr(scenario, field, value)
+    for head in heads:  # that of a file it extends comes first
+        scenario.name = head.labels[0]
+        for field, value in values_of(head.body, _SCENARIO).items():
+            setattr(scenario, field, value)
     for region in body.blocks_of("region"):
         scenario.datacenters.extend(_region(region))
     if not scenario.datacenters:
@@ -152,9 +154,53 @@ def read_scenario(
     return scenario
 
 
-def _evaluated(text: str, filename: str, options: Mapping[str, str]) -> Body:
-    """Return the body with variables and locals filled in, without their blocks."""
+def _whole(text: str, filename: str, folder: str, options: Mapping[str, str]) -> Body:
+    """Return the body of a file, with that of the file it `extends` put before it.
+
+    `-var` is for whichever file declares the variable, the extending one first.
+    """
     source, root = parse_any(text, filename, None)
+    blocks = [item for item in root.items if isinstance(item, tree.BlockNode)]
+    own = {one.labels[0][0] for one in blocks if one.type == "variable" and one.labels}
+    extends = [one for one in blocks if one.type == "extends"]
+    passed = options if not extends else {k: v for k, v in options.items() if k in own}
+    body = _evaluated(source, root, passed)
+    only(body, {}, _BLOCKS)
+    base = body.block("extends")
+    if base is None:
+        return body
+    values = values_of(base.body, {"variables": Key("variables", "map")})
+    path = os.path.join(folder, label_of(base))
+    others = {k: v for k, v in options.items() if k not in own}
+    given = {**values.get("variables", {}), **others}
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise body.error(base.label_spans[0], f"{path} can't be read: {error.strerror}") from None
+    under = _evaluated(*parse_any(text, path, None), given)
+    only(under, {}, [name for name in _BLOCKS if name != "extends"])
+    _move_files(under, os.path.relpath(os.path.dirname(path), folder or "."))
+    replaced = {block.type for block in body.blocks} & {"network", "disk"}
+    kept = [block for block in under.blocks if block.type not in replaced]
+    own_blocks = [block for block in body.blocks if block is not base]
+    return dataclasses.replace(body, blocks=[*kept, *own_blocks])
+
+
+def _move_files(body: Body, folder: str) -> None:
+    """Let the files that a body names be found from the folder of the one that extends it."""
+    for block in body.blocks:
+        for name in ("file", "job"):
+            attribute = block.body.attributes.get(name)
+            is_path = name == "file" or block.type == "trace"
+            if attribute is not None and is_path and isinstance(attribute.value, str):
+                moved = os.path.normpath(os.path.join(folder, attribute.value))
+                block.body.attributes[name] = dataclasses.replace(attribute, value=moved)
+
+
+def _evaluated(source: Source, root: tree.BodyNode, options: Mapping[str, str]) -> Body:
+    """Return the body with variables and locals filled in, without their blocks."""
+    filename = source.filename
     constant = Evaluator(source, {}, is_closed=True)
     declarations = Declarations()
     rest: list[Any] = []

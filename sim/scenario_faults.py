@@ -47,9 +47,9 @@ _KINDS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
     ),
     "clock": ({**_SOME, "ppm": Key("ppm", "signed")}, ("target", "ppm")),
     "datacenter-loss": ({"target": Key("target", "places")}, ("target",)),
-    "restart": ({"target": Key("target", "places"), **_WAVES}, ("target",)),
+    "restart": ({**_SOME, **_WAVES}, ("target",)),
     "upgrade": (
-        {"target": Key("target", "places"), **_WAVES, "schema": Key("schema", "integer")},
+        {**_SOME, **_WAVES, "schema": Key("schema", "integer")},
         ("target",),
     ),
     "maintenance": ({**_SOME, **_WAVES}, ("target",)),

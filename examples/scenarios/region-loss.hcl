@@ -1,0 +1,81 @@
+# A fifth of all nodes vanishes at once: region r-5 goes dark, and comes back an hour later.
+#
+#     serai sim run examples/scenarios/region-loss.hcl
+#     serai sim run -var scale=0.1 examples/scenarios/region-loss.hcl
+variable "scale" {
+  type    = number
+  default = 1
+}
+
+scenario "region-loss" {
+  duration     = "90m"
+  settle       = "10m"
+  start_spread = "20s"
+  pools        = "formed"
+}
+
+region "r" {
+  count = 5
+  datacenter "d" {
+    count   = 2
+    servers = 3
+    nodes "node" {
+      count  = ceil(1000 * var.scale)
+      cpu    = 16000
+      memory = 32768
+    }
+  }
+}
+
+network {
+  wan {
+    latency = "60ms"
+    jitter  = "10ms"
+    loss    = 0.001
+  }
+}
+
+# Services of each region that survives, and of the one that is lost.
+dynamic "job" {
+  for_each = range(1, 5)
+  labels   = ["near-r${job.value}"]
+  content {
+    file   = "jobs/spilling.nomad.hcl"
+    region = "r-${job.value}"
+    at     = "60s"
+    copies = ceil(50 * var.scale)
+    every  = "200ms"
+    count  = 100
+  }
+}
+job "lost" {
+  file   = "jobs/spilling.nomad.hcl"
+  region = "r-5"
+  at     = "60s"
+  copies = ceil(50 * var.scale)
+  every  = "200ms"
+  count  = 100
+}
+
+fault "datacenter-loss" {
+  at     = "10m"
+  for    = "60m"
+  target = "r-5"
+}
+
+goal "running" { # who is homed elsewhere does not notice
+  job  = "near-*"
+  at   = "always"
+  from = "5m"
+}
+goal "running" {
+  job = "lost*"
+  at  = "9m"
+}
+goal "running" { # what came back is whole, and nothing runs twice
+  job = "lost*"
+}
+goal "converged" {
+  within = "10m"
+}
+goal "refused" {}
