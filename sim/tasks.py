@@ -96,7 +96,6 @@ class SimTasks:
     """What a client's host does with tasks, on virtual time."""
 
     def __init__(self, wheel: Wheel, rng: random.Random) -> None:
-        self.saved: dict[str, bytes] = {}  # of SaveState: the client's disk
         self.started = 0
         self._wheel = wheel
         self._rng = rng
@@ -199,12 +198,6 @@ class SimTasks:
     def _check(self, effect: fx.RunCheck) -> None:
         self._later(CHECK_US, fx.CheckDone(effect.check_id, True, "simulated", 200))
 
-    def _save(self, effect: fx.SaveState) -> None:
-        if effect.value is None:
-            self.saved.pop(effect.key, None)
-        else:
-            self.saved[effect.key] = effect.value
-
     def _read(self, effect: fx.ReadFile) -> None:
         body = {"data": b"", "offset": effect.offset, "frame": effect.frame, "eof": True}
         self._later(1_000, fx.FileRead(effect.request_id, body))
@@ -244,7 +237,6 @@ _HANDLERS: Final[dict[type, Callable[[SimTasks, Any], None]]] = {
     fx.SignalTask: SimTasks._signal,
     fx.DestroyAlloc: SimTasks._destroy,
     fx.RunCheck: SimTasks._check,
-    fx.SaveState: SimTasks._save,
     fx.ReadFile: SimTasks._read,
     fx.ReadStats: SimTasks._stats,
     fx.ShutdownComplete: lambda _tasks, _effect: None,

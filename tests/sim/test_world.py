@@ -271,12 +271,3 @@ def test_an_event_for_an_agent_that_crashed_goes_nowhere():
     node.tasks.attach(node.take)
     node.wheel.run_until(START_US * 2)
     assert node.events == []
-
-
-def test_saved_records_survive():
-    node = Tasks()
-    node.tasks.carry_out(fx.SaveState("a", b"1"))
-    node.tasks.carry_out(fx.SaveState("b", b"2"))
-    node.tasks.carry_out(fx.SaveState("a", None))
-    node.tasks.power_off()
-    assert node.tasks.saved == {"b": b"2"}
