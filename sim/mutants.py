@@ -46,6 +46,7 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
             "snapshots",
             "storage",
             "disk",
+            "journal",
         )
     ),
     ("raft/", "sim.raft"),

@@ -7,7 +7,7 @@ each is written out to another folder, and a storage is opened there as a server
 does. What must hold:
 
     starts           it opens, and it opens again after one more write
-    acknowledged     all that an append returned for is there: entries, term, vote
+    acknowledged     all that a replica let out a word about is there: entries, term, vote
     not invented     and nothing else, but for a prefix of what was being appended
     snapshot         the newest saved one is there, byte for byte, or the one being saved
     votes            a full disk refuses entries; a vote it takes, and keeps
@@ -16,7 +16,8 @@ A seed is a history of a replica: group commits, votes, tails cut, snapshots sav
 installed, segments released, the disk full and free again; kills in the midst of it, after
 which the same files are opened again; and power cuts, after which it goes on from what was
 left. So an entry that a killed process had written and not synced, and that the next one
-found and relied on, is lost by the next power cut if opening does not sync it.
+found and relied on, is lost by the next power cut if opening does not sync it. The replica
+speaks through the shipped journal (sim.promises), which decides what may be said when.
 """
 
 import argparse
@@ -29,8 +30,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from raft.messages import Configuration, Entry, Kind, SnapshotMeta
 from raft.output import NO_SNAPSHOT, Boot, HardState, Persist
@@ -39,6 +41,7 @@ from raft.storage import Storage
 from raft.wal import DiskFullError, Recovery, WalDamagedError, WalFailedError
 from sim.log_model import Log, body_of, difference
 from sim.platter import Killed, Platter, RecordingDisk, State, write_out
+from sim.promises import Promises
 from sim.seeds import Outcome, Program, Violation, main
 
 OWNER: Final = "3f0e3a52-7d0e-4d0c-9a4e-8f3f0a1b2c3d"
@@ -71,11 +74,13 @@ class History:
         self._folder = folder
         self._generation = itertools.count()
         self._looks = itertools.count()
-        self._log = Log()  # acknowledged
+        self._log = Log()  # written: every append up to it returned
+        self._memory = Log()  # as the replica has it, written or not
+        self._promises = Promises(self._log)
+        self._written = 0  # the newest batch whose append returned
         self._snapshots: list[SnapshotMeta] = [NO_SNAPSHOT]  # acknowledged: the last counts
         self._in_flight: list[Persist] = []
         self._saving: SnapshotMeta | None = None
-        self._ticket = 0
         self._was_killed = False
         self._is_looking = False
         self._begin(None)
@@ -100,6 +105,7 @@ class History:
         boot = recovery.boot
         base = (newest.index, newest.term)
         self._log = Log(HardState(boot.term, boot.voted_for), base, tuple(boot.entries))
+        self._memory, self._promises, self._written = self._log, Promises(self._log), 0
         self._snapshots = [newest]
         self._in_flight, self._saving = [], None
 
@@ -149,19 +155,18 @@ class History:
         self._hand_over(*[self._batch() for _ in range(self.rng.randint(1, 4))])
 
     def _batch(self) -> Persist:
-        """Return a batch that follows what is in flight."""
-        newest = self._expected()
+        """Return a batch that follows what is recorded so far."""
+        newest = self._memory
         term = newest.hard_state.term
         hard_state = None
         if self.rng.random() < 0.2 or term == 0:
             term += 1
             hard_state = HardState(term, self.rng.choice(("", "a", "b")))
         entries = []
-        for index in range(newest.last_index + 1, newest.last_index + 1 + self.rng.randint(0, 5)):
+        count = self.rng.randint(0 if hard_state is not None else 1, 5)
+        for index in range(newest.last_index + 1, newest.last_index + 1 + count):
             entries.append(Entry(index, term, Kind.COMMAND, self._payload()))
-        batch = self._persist(hard_state=hard_state, entries=entries)
-        self._in_flight.append(batch)
-        return batch
+        return self._record(hard_state=hard_state, entries=entries)
 
     def _payload(self) -> bytes:
         size = self.rng.choice((0, 8, 40, 200, 700, 700, 1500, 5000))
@@ -170,9 +175,8 @@ class History:
         return self.rng.randbytes(size)
 
     def _vote(self) -> None:
-        term = self._log.hard_state.term + 1
-        batch = self._persist(hard_state=HardState(term, self.rng.choice("abc")))
-        self._hand_over(batch)
+        term = self._memory.hard_state.term + 1
+        self._hand_over(self._record(hard_state=HardState(term, self.rng.choice("abc"))))
 
     def _cut_tail(self) -> None:
         """A new leader's entries replace some that were never committed."""
@@ -184,7 +188,7 @@ class History:
         term = log.hard_state.term + 1
         entries = [Entry(index, term, Kind.NOOP, b"")]
         self._hand_over(
-            self._persist(hard_state=HardState(term, ""), truncate_from=index, entries=entries)
+            self._record(hard_state=HardState(term, ""), truncate_from=index, entries=entries)
         )
         self.outcome.situations["tail cut by the leader"] += 1
 
@@ -223,19 +227,21 @@ class History:
         hard_state = None
         if term > self._log.hard_state.term:
             hard_state = HardState(term, "")
-        self._hand_over(self._persist(hard_state=hard_state, reset_to=meta, release_through=index))
+        self._hand_over(self._record(hard_state=hard_state, reset_to=meta, release_through=index))
         self.outcome.situations["snapshot installed"] += 1
 
     def _release(self) -> None:
+        if not self._snapshots[-1].index:
+            return
         before = self._segment_count()
-        self._hand_over(self._persist(release_through=self._snapshots[-1].index))
+        self._hand_over(self._record(release_through=self._snapshots[-1].index))
         self.outcome.situations["segments released"] += self._segment_count() < before
 
     # --- full disk -------------------------------------------------------------------------
 
     def _fill(self) -> None:
         """No file can grow. Entries are refused sooner or later, votes are not."""
-        self._hand_over(self._persist(entries=[self._entry()]))
+        self._hand_over(self._record(entries=[self._entry()]))
         self.disk.is_full = True
         for _ in range(self.rng.randint(1, 3)):
             refused = self._append_until_refused()
@@ -250,22 +256,21 @@ class History:
             has_reserve = (self._root / "raft" / "reserve").exists()
             self.outcome.situations["reserve used"] += not has_reserve
             with contextlib.suppress(DiskFullError):  # try again, with no more room than before
-                self._hand_over(self._persist(is_retry=True, entries=[self._entry()]))
-            self._in_flight = []
+                self._hand_over(self._record(is_retry=True, entries=[self._entry()]))
         self.disk.is_full = False
-        self._hand_over(self._persist(is_retry=True, truncate_from=self._log.last_index + 1))
+        self._hand_over(self._record(is_retry=True, truncate_from=self._log.last_index + 1))
 
     def _append_until_refused(self) -> bool:
         for _ in range(self.rng.randint(1, 12)):
             try:
-                self._append()
+                if not self._promises.is_full:
+                    self._append()
             except DiskFullError:
-                self._in_flight = []
                 return True
         return False
 
     def _entry(self) -> Entry:
-        term = max(1, self._log.hard_state.term)
+        term = max(1, self._memory.hard_state.term)
         return Entry(self._log.last_index + 1, term, Kind.COMMAND, self._payload())
 
     # --- ends ------------------------------------------------------------------------------
@@ -304,44 +309,34 @@ class History:
 
     # --- handing over ----------------------------------------------------------------------
 
-    def _persist(
-        self,
-        *,
-        is_retry: bool = False,
-        hard_state: HardState | None = None,
-        reset_to: SnapshotMeta | None = None,
-        truncate_from: int = 0,
-        entries: list[Entry] | None = None,
-        release_through: int = 0,
-    ) -> Persist:
-        self._ticket += 1
-        return Persist(
-            ticket=self._ticket,
-            is_retry=is_retry,
-            hard_state=hard_state,
-            reset_to=reset_to,
-            truncate_from=truncate_from,
-            entries=entries or [],
-            release_through=release_through,
-        )
+    def _record(self, **said: Any) -> Persist:
+        """Return the batch that the journal makes of a `Persist` that says this."""
+        meant = Persist(ticket=0, **said)
+        batch = self._promises.record(meant, self._memory)
+        if batch is None:
+            raise Violation("acknowledged", f"the journal makes nothing of {meant}")
+        *_, self._memory = (self._memory, *self._memory.steps(meant))
+        return batch
 
     def _hand_over(self, *batches: Persist) -> None:
         self._in_flight = list(batches)
         segments = self._segment_count()
-        self.storage.wal.append(batches)
+        try:
+            self.storage.wal.append(batches)
+        except DiskFullError:
+            self._in_flight = []
+            # What was not written and nobody relies on never arrived; the vote still counts.
+            self._memory = replace(self._log, hard_state=self._memory.hard_state)
+            self._promises.refused(list(batches), self._memory.hard_state)
+            raise
         for batch in batches:
-            for log in self._log.steps(batch):
-                self._log = log
+            *_, self._log = (self._log, *self._log.steps(batch))
+            self._written = batch.ticket
             self.outcome.acknowledged += 1
         self._in_flight = []
+        for batch in batches:
+            self._promises.durable(batch)
         self.outcome.situations["segment begun"] += self._segment_count() > segments
-
-    def _expected(self) -> Log:
-        """Return the log once all that is in flight is there."""
-        log = self._log
-        for batch in self._in_flight:
-            *_, log = (log, *log.steps(batch))
-        return log
 
     def _segment_count(self) -> int:
         return sum(1 for _ in (self._root / "raft").glob("log-*.wal"))
@@ -349,11 +344,20 @@ class History:
     # --- judging ---------------------------------------------------------------------------
 
     def _possible_logs(self) -> list[Log]:
-        """Return what a cut may leave of the log: all acknowledged, any prefix in flight."""
-        logs = [self._log]
+        """Return what a cut may leave of the log: all acknowledged, any prefix in flight.
+
+        Raises:
+            Violation: Something is acknowledged that the log was not even given.
+        """
+        logs, floor, given = [self._log], 0, self._written
         for batch in self._in_flight:
             logs += logs[-1].steps(batch)
-        return logs
+            given = batch.ticket
+            if given <= self._promises.claimed:
+                floor = len(logs) - 1
+        if self._promises.claimed > given:
+            raise Violation("acknowledged", f"batch {self._promises.claimed}, not yet written")
+        return logs[floor:]
 
     def _look(self, is_write: bool) -> None:
         """An operation of the driver is done: what if the power went now?"""
@@ -392,7 +396,7 @@ class History:
         ]
         disk.die_after = 1
         with contextlib.suppress(Killed):
-            storage.wal.append([self._persist(hard_state=HardState(9_999, ""), entries=entries)])
+            storage.wal.append([Persist(ticket=1, hard_state=HardState(9, ""), entries=entries)])
         storage.close()
         second = disk.platter.draw(self.rng, Counter())
         shutil.rmtree(root)
@@ -450,6 +454,10 @@ class History:
             if body != body_of(newest.index, newest.term):
                 raise Violation("snapshot", f"{newest.snapshot_id} holds other bytes")
         found = storage.recovery.boot
+        last_index = found.entries[-1].index if found.entries else newest.index
+        if last_index < self._promises.durable_index:
+            text = f"the log ends at {last_index}, {self._promises.durable_index} was counted on"
+            raise Violation("acknowledged", text)
         possible = self._possible_logs()
         for reached, log in enumerate(possible):
             if log.boot(newest) == found:

@@ -257,15 +257,28 @@ class Faults:
         if not sender or world.now_us - sent_us > TRANSFER_US:
             return
         draw = rng.random()
-        if draw < 0.4:
+        if draw < 0.3:
             self._down(world.hosts[sender])
-        elif draw < 0.6:
+        elif draw < 0.45:
             world.sever([sender])
-        elif draw < 0.8:
+        elif draw < 0.65:
             world.hand_over()
+        elif draw < 0.8:
+            self._outrun(sender, to)
         else:
             _cut_between(world, [sender], [to])
             world.after(rng.randint(100_000, 3_000_000), self._mend_network)
+
+    def _outrun(self, sender: str, to: str) -> None:
+        """Who sends a snapshot saves newer ones meanwhile, until it is not kept any more."""
+        world = self.world
+        world.extra_delay_us[sender, to] = 150_000
+        for number in range(5):
+            world.after(number * 120_000, self._save, world.hosts[sender])
+
+    def _save(self, host: "Host") -> None:
+        if self._is_active and not host.is_stopped:
+            self.world.faults["snapshot saved"] += host.snapshot()
 
     # --- disks and clocks ---------------------------------------------------------------
 
@@ -290,7 +303,7 @@ class Faults:
             return
         host.disk.is_full = True
         world.faults["full disk"] += 1
-        if rng.random() < 0.4:
+        if rng.random() < 0.6:
             world.after(rng.randint(50_000, 400_000), self._unseat, host)
         world.after(rng.randint(100_000, 1_500_000), self._make_room, host)
 
@@ -343,13 +356,13 @@ class Faults:
             world.change(kind, voters[0], host)
         elif learners and draw < 0.5:
             self._promote(rng.choice(learners))
-        elif draw < 0.65 and (len(voters) > VOTERS_MIN or rng.random() < 0.15):
+        elif draw < 0.5 and (len(voters) > VOTERS_MIN or rng.random() < 0.15):
             name = host.name if rng.random() < 0.4 else rng.choice(voters)
             world.faults["membership: removed"] += world.change(ChangeKind.REMOVE, name, host)
-        elif len(voters) > VOTERS_MIN and draw < 0.75:
+        elif len(voters) > VOTERS_MIN and draw < 0.6:
             done = world.change(ChangeKind.DEMOTE, rng.choice(voters), host)
             world.faults["membership: demoted"] += done
-        elif draw < 0.8:
+        elif draw < 0.65:
             done = world.change(ChangeKind.SET_ADDRESS, rng.choice(voters), host)
             world.faults["membership: new address"] += done
         elif len(voters) + len(learners) < MEMBERS_MAX:

@@ -44,7 +44,7 @@ NAMES: Final = (
     "write torn by a power cut",
     "write refused by a full disk",
     "vote on a full disk",
-    "append of a new term on a full disk",
+    "append in a term that a full disk has not kept",
     "compaction of what a full disk refused",
     "disk has room again",
     "snapshot not saved on a full disk",
@@ -100,8 +100,9 @@ class Situations:
     def on_message(self, host: "Host", message: Message) -> None:
         """A message is about to be taken in."""
         engine = host.engine
-        if isinstance(message, Append) and engine is not None and message.term > engine.term:
-            self._seen["append of a new term on a full disk"] += engine.is_disk_full
+        if isinstance(message, Append) and engine is not None and engine.is_disk_full:
+            is_new = message.term > host.durable.term
+            self._seen["append in a term that a full disk has not kept"] += is_new
 
     def on_compaction(self, engine: Engine, meta: SnapshotMeta) -> None:
         """A snapshot is durable, and the log is about to be compacted."""
