@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from core.agent.config import AgentConfig
+from core.agent.devices import device_variables
 from core.agent.fingerprint import fingerprint
 from core.client.config import ClientBoot, ClientConfig, ClientTimings
 from core.client.machine import ClientMachine
@@ -184,6 +185,7 @@ async def client_config(
             name: HostVolumeInfo(path=volume.path, read_only=volume.read_only)
             for name, volume in client.host_volume.items()
         },
+        device_variables=device_variables(client.device),
         alloc_dir=alloc_dir,
         max_kill_timeout_us=client.max_kill_timeout_us,
         tls_enabled=config.tls.http,

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from core.agent import devices
 from core.agent.config_records import AgentConfig, split_address
 
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
@@ -121,6 +122,9 @@ def _client(config: AgentConfig) -> Iterable[str]:
     for name, volume in client.host_volume.items():
         if not volume.path.startswith("/"):
             yield f'client.host_volume "{name}": the path "{volume.path}" is not absolute'
+    yield from devices.problems(client.device)
+    if devices.parse_cores(client.reserved.cores) is None:
+        yield f'client.reserved.cores: "{client.reserved.cores}" is no list such as "0,2-3"'
 
 
 def missing_volumes(config: AgentConfig) -> list[str]:

@@ -69,11 +69,20 @@ class Reserved(Section, frozen=True):
     memory: int = 0  # MiB
     disk: int = 0  # MiB
     reserved_ports: str = ""  # "22,80,8500-8600"
+    cores: str = ""  # "0,2-3": those that no task gets for itself
 
 
 class HostVolume(Section, frozen=True):
     path: str
     read_only: bool = False
+
+
+class Device(Section, frozen=True):
+    """`device "vendor/type/name"`: what tasks may ask for by name, one at a time."""
+
+    ids: list[str] = []
+    attributes: dict[str, str] = {}  # "16 GiB"
+    env: str = ""  # the variable that tells a task its ids; "" = SERAI_DEVICE_TYPE
 
 
 class ClientSection(Section, frozen=True):
@@ -92,6 +101,7 @@ class ClientSection(Section, frozen=True):
     max_dynamic_port: int = 32000
     network_interface: str = ""
     host_volume: dict[str, HostVolume] = {}
+    device: dict[str, Device] = {}
     alloc_dir: str = ""  # "" = data_dir/alloc
     state_dir: str = ""  # "" = data_dir/client
     max_kill_timeout_us: int = 30 * SECOND_US

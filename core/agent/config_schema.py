@@ -30,6 +30,7 @@ _SERVER: Final = _section(
 )
 _RESERVED: Final = _section("reserved", "cpu:int memory:int disk:int reserved_ports cores")
 _HOST_VOLUME: Final = _section("host_volume", "path read_only:bool", label="name")
+_DEVICE: Final = _section("device", "ids:strings attributes:map env", label="vendor/type/name")
 _CLIENT: Final = _section(
     "client",
     "enabled:bool servers:strings meta:map node_class node_pool options:map "
@@ -44,6 +45,7 @@ _CLIENT: Final = _section(
         "server_join": one(_SERVER_JOIN, "server_join"),
         "reserved": one(_RESERVED, "reserved"),
         "host_volume": by_label(_HOST_VOLUME, "host_volume"),
+        "device": by_label(_DEVICE, "device"),
     },
 )
 _PLUGIN: Final = _section("plugin", "args:strings config:free", label="name")
@@ -108,7 +110,7 @@ _CARRIED_OUT: Final = {
     "client": "enabled servers meta node_class node_pool options cpu_total_compute "
     "memory_total_mb disk_total_mb min_dynamic_port max_dynamic_port network_interface "
     "alloc_dir state_dir max_kill_timeout",
-    "reserved": "cpu memory disk reserved_ports",
+    "reserved": "cpu memory disk reserved_ports cores",
     "tls": "http rpc ca_file cert_file key_file verify_server_hostname verify_https_client",
     "acl": "enabled token_ttl policy_ttl",
     "telemetry": "collection_interval disable_hostname prometheus_metrics "

@@ -18,11 +18,13 @@ import msgspec
 import trio
 
 from core.agent.config import AgentConfig
+from core.agent.devices import node_devices, parse_cores
 from core.client.config import Fingerprint
 from core.model.job import NetworkResource
 from core.model.node import (
     DriverInfo,
     NodeCpuResources,
+    NodeDevice,
     NodeDiskResources,
     NodeMemoryResources,
     NodeResources,
@@ -47,6 +49,8 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     host_ip: str = ""
     network_interface: str = ""
     is_raw_exec_enabled: bool = False
+    devices: tuple[NodeDevice, ...] = ()
+    reserved_cores: tuple[int, ...] = ()  # that no task gets for itself
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +78,8 @@ async def fingerprint(config: AgentConfig, alloc_dir: str) -> Fingerprint:
         host_ip="" if bound in ("", "0.0.0.0", "::") else bound,
         network_interface=client.network_interface,
         is_raw_exec_enabled=config.is_raw_exec_enabled,
+        devices=tuple(node_devices(client.device)),
+        reserved_cores=tuple(parse_cores(client.reserved.cores) or ()),
     )
     return await trio.to_thread.run_sync(measure, overrides, this_machine(alloc_dir))
 
@@ -85,6 +91,7 @@ def measure(overrides: Overrides, reader: Reader) -> Fingerprint:
     os_name, os_version = _distribution(reader.text("/etc/os-release"))
     model, mhz = _processor(reader)
     cores = reader.cores()
+    reservable = [core for core in cores if core not in overrides.reserved_cores]
     total_mhz = overrides.cpu_total_mhz or mhz * len(cores)
     memory_bytes = overrides.memory_total_mb * MIB or _memory_bytes(reader)
     mount, disk_bytes, free_bytes = reader.disk()
@@ -102,7 +109,7 @@ def measure(overrides: Overrides, reader: Reader) -> Fingerprint:
         "cpu.numcores": str(len(cores)),
         "cpu.frequency": str(mhz),
         "cpu.totalcompute": str(total_mhz),
-        "cpu.reservablecores": str(len(cores)),
+        "cpu.reservablecores": str(len(reservable)),
         "memory.totalbytes": str(memory_bytes),
         "unique.hostname": host_name,
         "unique.network.ip-address": ip,
@@ -126,11 +133,12 @@ def measure(overrides: Overrides, reader: Reader) -> Fingerprint:
         cpu=NodeCpuResources(
             cpu_shares=total_mhz,
             total_cpu_cores=len(cores),
-            reservable_cpu_cores=cores,
+            reservable_cpu_cores=reservable,
         ),
         memory=NodeMemoryResources(memory_mb=memory_bytes // MIB),
         disk=NodeDiskResources(disk_mb=disk_mb),
         networks=[NetworkResource(mode="host", device=overrides.network_interface, ip=ip)],
+        devices=list(overrides.devices) or None,
         min_dynamic_port=overrides.min_dynamic_port,
         max_dynamic_port=overrides.max_dynamic_port,
     )

@@ -15,7 +15,7 @@ import trio
 
 from core.agent.agent import Agent, MakeApi, StartError
 from core.agent.build import ConfigError
-from core.agent.config import AgentConfig, check_safety, missing_volumes
+from core.agent.config import AgentConfig, check_config, check_safety, missing_volumes
 from core.agent.disk import DataFolderError
 from core.agent.execution.runs import RunsBusy
 from core.agent.execution.store import StoreDamaged
@@ -32,7 +32,8 @@ def run(config: AgentConfig, options: Options, make_api: MakeApi) -> int:
 
     Refusals are printed on stderr, a line each: what is wrong, and the remedy.
     """
-    refusals = check_safety(config, is_dev=options.is_dev, insecure=options.is_insecure)
+    refusals = check_config(config, is_dev=options.is_dev)
+    refusals += check_safety(config, is_dev=options.is_dev, insecure=options.is_insecure)
     refusals += missing_volumes(config)
     if refusals:
         for refusal in refusals:

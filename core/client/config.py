@@ -57,6 +57,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Fingerprint = Fingerprint()
     reserved: NodeReservedResources = msgspec.field(default_factory=NodeReservedResources)
     host_volumes: dict[str, HostVolumeInfo] = {}  # by the name that jobs ask for
+    device_variables: dict[str, str] = {}  # vendor/type/name -> where a task finds its ids
     alloc_dir: str = "/alloc"
     env_allow: tuple[str, ...] = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER")
     max_kill_timeout_us: int = 30 * SECOND_US

@@ -40,6 +40,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     logs: LogLimits
     resources: dict[str, int] = {}  # cpu (MHz), memory_mb
+    cores: tuple[int, ...] = ()  # it runs on these only; () = on any
     simulated: dict[str, Any] | None = None  # only the simulator reads it
 
 

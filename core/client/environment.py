@@ -51,7 +51,9 @@ class TaskScope:
         self._node = node
         env = _identity(config, alloc, group, task)
         env |= _directories(config.alloc_dir, alloc.id, task.name)
-        env |= _limits(_allocated_task(alloc, task.name))
+        granted = allocated_task(alloc, task.name)
+        env |= _limits(granted)
+        env |= _devices(config, granted)
         env |= port_env(alloc, group, task)
         meta = merged_meta(alloc.job, group, task)
         scope = node | env
@@ -105,7 +107,8 @@ def _directories(root: str, alloc_id: str, task: str) -> dict[str, str]:
     }
 
 
-def _allocated_task(alloc: Allocation, task: str) -> AllocatedTask:
+def allocated_task(alloc: Allocation, task: str) -> AllocatedTask:
+    """Return what a task of an allocation was given."""
     resources = alloc.allocated_resources
     return (resources.tasks.get(task) if resources else None) or AllocatedTask()
 
@@ -121,6 +124,17 @@ def _limits(granted: AllocatedTask) -> dict[str, str]:
     if granted.memory.memory_max_mb:
         env["NOMAD_MEMORY_MAX_LIMIT"] = str(granted.memory.memory_max_mb)
     return env
+
+
+def _devices(config: ClientConfig, granted: AllocatedTask) -> dict[str, str]:
+    # Several blocks may have given devices that one variable names.
+    ids: dict[str, list[str]] = {}
+    for device in granted.devices or ():
+        name = f"{device['Vendor']}/{device['Type']}/{device['Name']}"
+        variable = config.device_variables.get(name)
+        if variable:
+            ids.setdefault(variable, []).extend(device["DeviceIDs"])
+    return {variable: ",".join(held) for variable, held in ids.items()}
 
 
 def port_env(alloc: Allocation, group: TaskGroup, task: Task) -> dict[str, str]:

@@ -405,6 +405,7 @@ class TaskRunner:
             user=interpolate(self.task.user, values),
             logs=_log_limits(self.task),
             resources=_resources(scope.env),
+            cores=_cores(scope.env),
             simulated=self._simulated(config),
         )
 
@@ -422,6 +423,10 @@ class TaskRunner:
             if key.startswith(SIMULATION_META_PREFIX)
         }
         return said or None
+
+
+def _cores(env: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(core) for core in env.get("NOMAD_CPU_CORES", "").split(",") if core)
 
 
 def _resources(env: dict[str, str]) -> dict[str, int]:

@@ -44,14 +44,11 @@ NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("network", "cni"): "CNI networks are not carried out",
     ("network", "dns"): "the task sees the resolver of its host yet",
     ("network", "hostname"): "the task sees the name of its host yet",
-    ("resources", "cores"): "cores are not reserved yet; the task shares the processor",
-    ("resources", "device"): "devices are not offered by the nodes yet",
     (
         "resources",
         "memory_max",
     ): "recorded where MemoryOversubscriptionEnabled is set; raw_exec limits no memory",
     ("resources", "numa"): "NUMA placement is not carried out",
-    ("spillover", "after"): "a job spills over when it is registered, not later yet",
 }
 
 # (block, attribute) -> value -> what is missing. "*" is any value not listed as carried out.

@@ -35,12 +35,28 @@ class NodeDiskResources(Record):
     disk_mb: int = 0
 
 
+class NodeDeviceInstance(Record):
+    id: str = ""
+    healthy: bool = True
+    health_description: str = ""
+
+
+class NodeDevice(Record):
+    """Devices of one vendor, type and name. Nomad's `NodeDeviceResource`."""
+
+    vendor: str = ""
+    type: str = ""
+    name: str = ""
+    instances: list[NodeDeviceInstance] | None = None
+    attributes: dict[str, dict[str, Any]] | None = None  # {"Int"|"Float"|"String"|"Bool", "Unit"}
+
+
 class NodeResources(Record):
     cpu: NodeCpuResources = msgspec.field(name="Cpu", default_factory=NodeCpuResources)
     memory: NodeMemoryResources = msgspec.field(default_factory=NodeMemoryResources)
     disk: NodeDiskResources = msgspec.field(default_factory=NodeDiskResources)
     networks: list[NetworkResource] | None = None
-    devices: list[dict[str, Any]] | None = None
+    devices: list[NodeDevice] | None = None
     min_dynamic_port: int = 20000
     max_dynamic_port: int = 32000
 

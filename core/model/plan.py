@@ -10,6 +10,7 @@ import msgspec
 
 from core.model.allocation import AllocatedResources, AllocMetric, RescheduleTracker
 from core.model.evaluation import Deployment, Evaluation
+from core.model.units import Units
 
 
 class PortAsk(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -38,6 +39,7 @@ class PlacementBatch(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False)
     trackers: dict[int, RescheduleTracker] = {}  # by row
     deployment_id: str = ""
     canary: bool = False
+    units: list[Units] = []  # each row's cores and devices; [] = none are asked for
 
 
 class AllocStop(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):

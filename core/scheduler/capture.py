@@ -13,9 +13,11 @@ import numpy as np
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus, EvalTrigger
 from core.model.node import Node, NodeStatus
+from core.model.units import unit_names
 from core.scheduler.preempt import PRIORITY_GAP, JobOf, Running
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
 from core.state.alloc_columns import FLAG_CANARY
+from core.state.allocs import HELD
 from core.state.jobs import JobRecord
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def capture_nodes(state: "State") -> NodesView:
         ports_used={
             ordinal: ports for ordinal in range(len(nodes)) if (ports := nodes.ports_used(ordinal))
         },
+        units_held=_units_by_node(state),
         class_keys={
             number: nodes.class_key(number)
             for number in np.unique(class_id).tolist()
@@ -212,7 +215,22 @@ def _rows(state: "State", rows: Ints, deployment_id: str) -> AllocRows:
         is_canary=(columns.flags[rows] & FLAG_CANARY) != 0,
         asks=allocs.asks(rows),
         ports=_ports(state, rows),
+        units={
+            at: frozenset(unit_names(units))
+            for at, row in enumerate(rows.tolist() if len(allocs.units) else ())
+            if (units := allocs.units.get(row))
+        },
     )
+
+
+def _units_by_node(state: "State") -> dict[int, frozenset[str]]:
+    # Few allocations hold any; those that hold none cost nothing here.
+    columns = state.allocs.columns
+    held: dict[int, set[str]] = {}
+    for row, units in state.allocs.units.items():
+        if HELD[columns.client[row]]:
+            held.setdefault(int(columns.node[row]), set()).update(unit_names(units))
+    return {node: frozenset(names) for node, names in held.items()}
 
 
 def _add_details(state: "State", view: JobView, rows: Ints, live: Mask) -> None:

@@ -5,10 +5,12 @@ to an attribute that is unique to its node. `distinct_hosts` and `distinct_prope
 on where the job already runs; placement handles them.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from core.model.job import Affinity, Constraint
 from core.model.node import Node
+from core.scheduler.quantity import quantity_of
 from core.scheduler.regexp import is_match
 from core.scheduler.versions import is_version_allowed
 
@@ -56,22 +58,27 @@ def resolve_target(target: str, node: Node) -> str | None:
 
 def is_constraint_met(constraint: Constraint | Affinity, node: Node) -> bool:
     """Whether `constraint` holds on `node`. An operand that nobody knows never holds."""
+    return is_met(constraint, lambda target: resolve_target(target, node))
+
+
+def is_met(constraint: Constraint | Affinity, look: Callable[[str], str | None]) -> bool:
+    """Whether `constraint` holds where `look` tells what its targets stand for."""
     operand = _SYNONYMS.get(constraint.operand, constraint.operand)
     if operand in DISTINCT:
         return True
-    left = resolve_target(constraint.l_target, node)
+    left = look(constraint.l_target)
     if operand == "is_set":
         return left is not None
     if operand == "is_not_set":
         return left is None
-    right = resolve_target(constraint.r_target, node)
+    right = look(constraint.r_target)
     if operand == "!=":
         return left != right
     if left is None or right is None:
         return False
     match operand:
         case "=":
-            return left == right
+            return left == right or _is_same_amount(left, right)
         case "<" | "<=" | ">" | ">=":
             return _is_ordered(left, operand, right)
         case "version":
@@ -101,12 +108,20 @@ def _is_ordered(left: str, operand: str, right: str) -> bool:
     return {"<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[operand]
 
 
+def _is_same_amount(left: str, right: str) -> bool:
+    amount = quantity_of(left)
+    return amount is not None and amount == quantity_of(right)
+
+
 def _order(left: str, right: str) -> int:
-    # Numbers when both are numbers, else by letters.
+    # Numbers when both are numbers, amounts when both have units of one kind, else by letters.
     for number in (_integer, _real):
         one, other = number(left), number(right)
         if one is not None and other is not None:
             return (one > other) - (one < other)
+    amount, threshold = quantity_of(left), quantity_of(right)
+    if amount is not None and threshold is not None and amount.kind == threshold.kind:
+        return (amount.value > threshold.value) - (amount.value < threshold.value)
     return (left > right) - (left < right)
 
 

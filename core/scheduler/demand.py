@@ -42,12 +42,20 @@ def ask_of_group(group: TaskGroup) -> Ask:
     )
 
 
-def resources_of_group(group: TaskGroup, config: SchedulerConfig) -> AllocatedResources:
-    """Return what each instance of the group is given, without its port numbers."""
+def resources_of_group(
+    group: TaskGroup, config: SchedulerConfig, core_mhz: int = 0
+) -> AllocatedResources:
+    """Return what each instance of the group is given, without its port numbers.
+
+    Args:
+        core_mhz: What a core of its node counts as; a task that asks for cores has no other cpu.
+    """
     tasks = {}
     for task in group.tasks or []:
         asked = task.resources
         cpu = _CPU_MHZ if asked is None or asked.cpu is None else asked.cpu
+        if asked is not None and asked.cores:
+            cpu = asked.cores * core_mhz
         memory = _MEMORY_MIB if asked is None or asked.memory_mb is None else asked.memory_mb
         most = (asked.memory_max_mb or 0) if asked is not None else 0
         tasks[task.name] = AllocatedTask(

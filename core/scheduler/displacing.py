@@ -34,8 +34,8 @@ class Displacing:
         """Place what found no room, where less important work may give way."""
         preemption, room = self._preemption, self._planner.room
         kind = portion.job.type or "service"
-        if preemption is None or kind not in self._planner.config.preempting:
-            return
+        if preemption is None or kind not in self._planner.config.preempting or wish.units:
+            return  # nobody gives way for cores or devices
         for index, previous in filled.unplaced:
             open_nodes = self._placer.open_nodes(wish)
             if is_system:

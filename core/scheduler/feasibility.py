@@ -22,6 +22,7 @@ from core.scheduler.constraints import (
     resolve_target,
 )
 from core.scheduler.spread import PropertyValues
+from core.scheduler.units import TaskAsk, refusal, unit_asks
 from core.scheduler.view import Floats, Mask, NodesView
 
 _ANY_POOL = "all"
@@ -117,6 +118,8 @@ class Feasibility:
                 _add(result.class_filtered, node.node_class, count)
         if demands.escaping:
             self._apply_escaping(demands, result)
+        if demands.units:
+            self._apply_units(demands.units, result)
         return result
 
     def _apply_escaping(self, demands: "_Demands", result: Candidates) -> None:
@@ -130,6 +133,18 @@ class Feasibility:
                     _add(result.filtered, describe(constraint), 1)
                     _add(result.class_filtered, node.node_class, 1)
                     break
+
+    def _apply_units(self, asks: tuple[TaskAsk, ...], result: Candidates) -> None:
+        # A computed class says nothing of cores and devices: each node is asked.
+        result.has_escaped = True
+        for ordinal in np.flatnonzero(result.eligible).tolist():
+            node = self._nodes.records[ordinal]
+            assert node is not None
+            reason = refusal(node, asks)
+            if reason:
+                result.eligible[ordinal] = False
+                _add(result.filtered, reason, 1)
+                _add(result.class_filtered, node.node_class, 1)
 
     def _by_node(self, ask: Callable[[Node], T], is_unique: bool, absent: T) -> list[T]:
         def answer(node: Node | None) -> T:
@@ -161,25 +176,14 @@ class _Demands:
             for _, request in sorted((group.volumes or {}).items())
             if request.type == "host" and not request.per_alloc
         ]
-        resources = [task.resources for task in tasks if task.resources is not None]
-        # Refused rather than promised: nobody accounts for them yet.
-        self.unsupported = [
-            reason
-            for reason, is_asked in (
-                ("missing devices", any(one.devices for one in resources)),
-                ("cores can't be reserved", any(one.cores for one in resources)),
-                (
-                    "missing CSI volumes",
-                    any(one.type == "csi" for one in (group.volumes or {}).values()),
-                ),
-            )
-            if is_asked
-        ]
+        self.units = unit_asks(group)
+        # Refused rather than promised: nobody carries them out yet.
+        self.has_csi = any(one.type == "csi" for one in (group.volumes or {}).values())
 
     def key(self) -> bytes:
         return msgspec.msgpack.encode(
             (self.pool, self.datacenters, self.drivers, self.constraints, self.volumes,
-             self.unsupported)
+             self.has_csi, [(ask.cores, ask.devices) for ask in self.units])
         )  # fmt: skip
 
     def refusal_of_class(self, node: Node) -> str:
@@ -194,7 +198,7 @@ class _Demands:
             volume = (node.host_volumes or {}).get(source)
             if volume is None or (volume.read_only and not read_only):
                 return "missing compatible host volumes"
-        return self.unsupported[0] if self.unsupported else ""
+        return "missing CSI volumes" if self.has_csi else ""
 
 
 def is_glob_match(pattern: str, text: str) -> bool:

@@ -6,6 +6,7 @@ from core.model.allocation import AllocMetric, NodeScoreMeta
 from core.scheduler.feasibility import Candidates
 from core.scheduler.place import Wish
 from core.scheduler.room import Room
+from core.scheduler.unit_placing import unit_shortages
 
 
 def placed_metric(room: Room, pool: str, candidates: Candidates, wish: Wish) -> AllocMetric:
@@ -42,7 +43,10 @@ def failed_metric(
     metric.nodes_filtered = sum(filtered.values())
     dimensions: dict[str, int] = {}
     classes: dict[str, int] = {}
-    for name, short in room.shortages(wish.ask, left):
+    shortages = room.shortages(wish.ask, left)
+    if wish.units:
+        shortages += unit_shortages(room, wish, left)
+    for name, short in shortages:
         _count(dimensions, name, int(short.sum()))
         for ordinal in np.flatnonzero(short).tolist():
             node = room.view.records[ordinal]

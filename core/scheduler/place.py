@@ -22,11 +22,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core.model.units import Units
 from core.scheduler.kernel import loaded
 from core.scheduler.kinds import Kinds
 from core.scheduler.room import Ask, Room
 from core.scheduler.sampling import Sampler, sample_size
 from core.scheduler.spread import PropertyLimit, SpreadScorer
+from core.scheduler.unit_placing import UnitPlacer
+from core.scheduler.units import TaskAsk
 from core.scheduler.view import Floats, Ints, Mask
 
 _ROUND_MAX = 1_024  # instances decided at once: bounds the score matrix
@@ -51,6 +54,7 @@ class Wish:
     candidates: int = -1  # `Candidates.number` of those eligible; -1: nobody else asks so
     affinity: Floats | None = None
     is_batch: bool = False
+    units: tuple[TaskAsk, ...] = ()  # cores and devices
     is_alone: bool = False  # distinct_hosts: `occupied` nodes are closed, each takes one
     occupied: Mask | None = None
     spreads: list[SpreadScorer] = field(default_factory=list)
@@ -70,6 +74,7 @@ class Placed:
     nodes: Ints
     scores: Floats
     ports: list[list[int]] = field(default_factory=list)  # a row's dynamic ports
+    units: list[Units] = field(default_factory=list)  # a row's cores and devices
 
 
 class Placer:
@@ -81,6 +86,7 @@ class Placer:
 
     def __init__(self, room: Room, rng: random.Random | None = None) -> None:
         self._room, self._rng = room, rng
+        self._units = UnitPlacer(self, room)
 
     def place(self, wish: Wish, wanted: int, avoid: int = -1) -> Placed:
         """Place up to `wanted` instances; fewer come back when there is no room.
@@ -88,6 +94,8 @@ class Placer:
         Args:
             avoid: Node ordinal that gets the penalty of a failed predecessor, -1 = none.
         """
+        if wish.units:
+            return self._units.place(wish, wanted, _nothing(), avoid=avoid)
         if avoid >= 0 or self._rng is not None or wish.limits:
             return self._steps(wish, wanted, avoid)
         if wish.spreads:
@@ -104,7 +112,7 @@ class Placer:
                 break
             if len(wish.reasons) < _REASONS_MAX:
                 self._explain(wish, placed, avoid)
-            self._take(wish, placed.nodes)
+            self.take(wish, placed.nodes)
             if wish.ask.has_ports:
                 ports += [self._room.take_ports(wish.ask, n) for n in placed.nodes.tolist()]
             nodes.append(placed.nodes)
@@ -114,18 +122,21 @@ class Placer:
 
     def place_on(self, wish: Wish, node: int) -> Placed:
         """Place one instance on `node`, of which `fits` said that it holds it."""
+        if wish.units:
+            return self._units.place(wish, 1, _nothing(), only=node)
         at = np.array([node])
         fit = self._room.head_scores(wish.ask, at)
         placed = Placed(at, fit)
         if len(wish.reasons) < _REASONS_MAX:
             self._explain(wish, placed, -1)
-        self._take(wish, at)
+        self.take(wish, at)
         if wish.ask.has_ports:
             placed.ports.append(self._room.take_ports(wish.ask, node))
         return placed
 
-    def _take(self, wish: Wish, nodes: Ints) -> None:
-        self._room.take(wish.ask, nodes)
+    def take(self, wish: Wish, nodes: Ints, ask: Ask | None = None) -> None:
+        """Count one instance on each of `nodes`; `ask` stands for the wish's where it differs."""
+        self._room.take(ask or wish.ask, nodes)
         np.add.at(wish.collisions, nodes, 1)
         if wish.occupied is not None:
             wish.occupied[nodes] = True
@@ -133,27 +144,33 @@ class Placer:
             counted.add(nodes)
 
     def _explain(self, wish: Wish, placed: Placed, avoid: int) -> None:
-        known = {node for node, _ in wish.reasons}
         for node, score in zip(placed.nodes.tolist(), placed.scores.tolist()):
-            if len(known) == _REASONS_MAX:
+            if len(wish.reasons) == _REASONS_MAX:
                 return
-            if node in known:
-                continue
-            known.add(node)
-            at = np.array([node])
-            parts = {"binpack": self._room.head_after(wish.ask, node, 0)}
-            already = int(wish.collisions[node])
-            parts["job-anti-affinity"] = -(already + 1) / max(wish.count, 1) if already else 0.0
-            parts["node-reschedule-penalty"] = -1.0 if node == avoid else 0.0
-            parts["node-affinity"] = 0.0 if wish.affinity is None else float(wish.affinity[node])
-            parts["allocation-spread"] = sum(float(one.scores(at)[0]) for one in wish.spreads)
-            parts["normalized"] = score
-            wish.reasons.append((node, parts))
+            self.explain(wish, node, score, avoid)
+
+    def explain(
+        self, wish: Wish, node: int, score: float, avoid: int, ask: Ask | None = None, **more: float
+    ) -> None:
+        """Note why `node` was chosen, before it is taken: once a node, for the first few."""
+        if len(wish.reasons) == _REASONS_MAX or any(known == node for known, _ in wish.reasons):
+            return
+        at, already = np.array([node]), int(wish.collisions[node])
+        parts = {"binpack": self._room.head_after(ask or wish.ask, node, 0)}
+        parts["job-anti-affinity"] = -(already + 1) / max(wish.count, 1) if already else 0.0
+        parts["node-reschedule-penalty"] = -1.0 if node == avoid else 0.0
+        parts["node-affinity"] = 0.0 if wish.affinity is None else float(wish.affinity[node])
+        parts["allocation-spread"] = sum(float(one.scores(at)[0]) for one in wish.spreads)
+        wish.reasons.append((node, {**parts, **more, "normalized": score}))
 
     def fits(self, wish: Wish, most: int) -> Ints:
         """Return how many more instances each node may take, by ordinal."""
         is_alone = wish.is_alone and wish.occupied is not None
-        return self._room.fits(wish.ask, self.open_nodes(wish), 1 if is_alone else most)
+        fits = self._room.fits(wish.ask, self.open_nodes(wish), 1 if is_alone else most)
+        if wish.units:
+            for node in np.flatnonzero(fits).tolist():
+                fits[node] = self._units.holds(wish, node)  # one at a time is all that is asked
+        return fits
 
     def open_nodes(self, wish: Wish) -> Mask:
         """Return which nodes may take one more instance, whatever room they have."""
@@ -189,7 +206,7 @@ class Placer:
         scores: list[float] = []
         ports: list[list[int]] = []
         while nodes.size and len(chosen) < wanted:
-            score = self._coupled_scores(wish, nodes, total + penalty, parts + (penalty != 0.0))
+            score = self.coupled_scores(wish, nodes, total + penalty, parts + (penalty != 0.0))
             # The first of equals: the lowest ordinal.
             best = int(np.argmax(score)) if sampler is None else sampler.choose(score)
             if score[best] == -np.inf:
@@ -198,7 +215,7 @@ class Placer:
             one = Placed(at, score[best : best + 1])
             if len(wish.reasons) < _REASONS_MAX:
                 self._explain(wish, one, avoid)
-            self._take(wish, at)
+            self.take(wish, at)
             if ask.has_ports:
                 ports.append(room.take_ports(ask, int(at[0])))
             chosen.append(int(at[0]))
@@ -241,7 +258,7 @@ class Placer:
         if chosen:
             if len(wish.reasons) < _REASONS_MAX:
                 self._explain(wish, placed, -1)
-            self._take(wish, nodes)
+            self.take(wish, nodes)
         return placed
 
     def _spread(self, wish: Wish, wanted: int) -> Placed:
@@ -256,7 +273,7 @@ class Placer:
         else:
             rest = queued
             if rest.nodes.size:
-                self._take(wish, rest.nodes)
+                self.take(wish, rest.nodes)
         return Placed(
             np.concatenate([first.nodes, rest.nodes]),
             np.concatenate([first.scores, rest.scores]),
@@ -305,7 +322,8 @@ class Placer:
         size = sample_size(nodes, wish.count, is_batch=wish.is_batch, is_wide=is_wide)
         return Sampler(self._rng, nodes, size)
 
-    def _coupled_scores(self, wish: Wish, nodes: Ints, total: Floats, parts: Ints) -> Floats:
+    def coupled_scores(self, wish: Wish, nodes: Ints, total: Floats, parts: Ints) -> Floats:
+        """Return the scores of `nodes` with what couples them; `total` and `parts` are theirs."""
         for limit in wish.limits:
             total = np.where(limit.open_nodes()[nodes], total, -np.inf)
         if not wish.spreads:
@@ -381,6 +399,10 @@ class Placer:
         is_held = number < held[:, None]
         owner = np.broadcast_to(members[:, None], fit.shape)
         return owner[is_held], number[is_held], keys[is_held], scores[is_held]
+
+
+def _nothing() -> Placed:
+    return Placed(np.zeros(0, np.int64), np.zeros(0))
 
 
 def _best(heads: Floats, wanted: int) -> Ints:

@@ -18,6 +18,7 @@ from core.model.allocation import AllocMetric, ClientStatus, Desired
 from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
+from core.model.units import core_mhz
 from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
 from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
@@ -160,13 +161,16 @@ class _JobWork:
         node = int(rows.node[row])
         cpu, memory, disk = rows.asks[row].tolist()
         ask, at, ports = Ask(cpu, memory, disk), np.array([node]), rows.ports.get(row)
+        units = rows.units.get(row, frozenset())
         if is_back:
             self._room.take(ask, at)
+            self._room.take_units(node, units)
             if ports:
                 self._room.hold_ports(node, ports)
             return
         self._lent.append(row)
         self._room.give_back(ask, at)
+        self._room.free_units(node, units)
         if ports:
             self._room.free_ports(node, ports)
 
@@ -206,8 +210,10 @@ class _JobWork:
     def _update_in_place(self, job: Job, one: GroupChanges) -> None:
         if not one.in_place or one.group is None:
             return
-        resources = resources_of_group(one.group, self._planner.config)
         for row in one.in_place:
+            node = self._room.view.records[int(self._view.rows.node[row])]
+            mhz = core_mhz(node) if node is not None else 0
+            resources = resources_of_group(one.group, self._planner.config, mhz)
             self._in_place.append(
                 InPlaceUpdate(
                     alloc_id=self._view.alloc_id(row),
@@ -254,31 +260,49 @@ class _JobWork:
         if not filled.index:
             return filled
         metric = placed_metric(self._room, pool, candidates, wish)
-        index = np.array(filled.index, np.int64)
-        is_newest = job is self._view.job
-        generations = self._generations(group.name, index)
+        generations = self._generations(group.name, np.array(filled.index, np.int64))
         stops, evaluations = self._displacing.victims(group.name, filled, generations)
         self._stops += stops
         self._later += evaluations
-        self._batches.append(
-            PlacementBatch(
-                group=group.name,
-                job_version=job.version or 0,
-                index=index.astype("<i4").tobytes(),
-                generation=generations.astype("<u2").tobytes(),
-                node=np.array(filled.node, "<i4").tobytes(),
-                ports=np.array(filled.ports, "<i4").tobytes(),
-                port_asks=port_asks(group),
-                resources=resources_of_group(group, self._planner.config),
-                metrics=metric,
-                scores=np.array(filled.score, "<f4").tobytes(),
-                previous=filled.previous if any(filled.previous) else [],
-                trackers=filled.trackers,
-                deployment_id=self._deployment_of(group.name) if is_newest else "",
-                canary=portion.is_canary,
-            )
-        )
+        for mhz, rows in self._by_core_mhz(wish, filled):
+            part = filled if mhz is None else filled.only(rows, len(port_asks(group)))
+            given = generations if mhz is None else generations[rows]
+            self._batches.append(self._batch(portion, part, given, metric, mhz or 0))
         return filled
+
+    def _by_core_mhz(self, wish: Wish, filled: Filled) -> list[tuple[int | None, list[int]]]:
+        # An allocation of cores asks what they count as on its node; a batch asks one thing.
+        if not any(ask.cores for ask in wish.units):
+            return [(None, [])]
+        rows: dict[int, list[int]] = {}
+        for row, ordinal in enumerate(filled.node):
+            node = self._room.view.records[ordinal]
+            assert node is not None
+            rows.setdefault(core_mhz(node), []).append(row)
+        return list(rows.items())
+
+    def _batch(
+        self, portion: Portion, filled: Filled, generations: Ints, metric: AllocMetric, mhz: int
+    ) -> PlacementBatch:
+        job, group = portion.job, portion.group
+        is_newest = job is self._view.job
+        return PlacementBatch(
+            group=group.name,
+            job_version=job.version or 0,
+            index=np.array(filled.index, "<i4").tobytes(),
+            generation=generations.astype("<u2").tobytes(),
+            node=np.array(filled.node, "<i4").tobytes(),
+            ports=np.array(filled.ports, "<i4").tobytes(),
+            port_asks=port_asks(group),
+            resources=resources_of_group(group, self._planner.config, mhz),
+            metrics=metric,
+            scores=np.array(filled.score, "<f4").tobytes(),
+            previous=filled.previous if any(filled.previous) else [],
+            trackers=filled.trackers,
+            deployment_id=self._deployment_of(group.name) if is_newest else "",
+            canary=portion.is_canary,
+            units=filled.units,
+        )
 
     def _generations(self, group: str, index: Ints) -> Ints:
         # A canary and what replaces a lost instance of its index may come in one plan.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.model.job import Job, TaskGroup
+from core.model.units import Units
 from core.scheduler.place import Placed, Wish
 from core.scheduler.reconcile import Replacement
 from core.scheduler.view import Ints
@@ -30,9 +31,23 @@ class Filled:
     ports: list[int] = field(default_factory=list)
     previous: list[str] = field(default_factory=list)
     trackers: dict[int, Any] = field(default_factory=dict)
+    units: list[Units] = field(default_factory=list)  # [] where none are asked for
     missing: int = 0
     unplaced: list[tuple[int, str]] = field(default_factory=list)  # index, id it replaces
     displaced: list[tuple[int, list[int]]] = field(default_factory=list)  # position, victims
+
+    def only(self, rows: list[int], ports: int) -> "Filled":
+        """Return these rows alone; `ports` is how many each has."""
+        trackers = {at: self.trackers[row] for at, row in enumerate(rows) if row in self.trackers}
+        return Filled(
+            index=[self.index[row] for row in rows],
+            node=[self.node[row] for row in rows],
+            score=[self.score[row] for row in rows],
+            ports=[port for row in rows for port in self.ports[row * ports : (row + 1) * ports]],
+            previous=[self.previous[row] for row in rows],
+            trackers=trackers,
+            units=[self.units[row] for row in rows] if self.units else [],
+        )
 
     def add(self, wish: Wish, indices: Ints, placed: Placed) -> None:
         self.index += indices.tolist()
@@ -40,3 +55,4 @@ class Filled:
         self.score += placed.scores.tolist()
         for ports in placed.ports:
             self.ports += [*wish.ask.static_ports, *ports]
+        self.units += placed.units

@@ -6,6 +6,7 @@ something changed.
 """
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,7 @@ class Room:
         self.memory_used = view.memory_used.copy()
         self.disk_used = view.disk_used.copy()
         self.ports_used = dict(view.ports_used)
+        self._units_taken: dict[int, frozenset[str]] = dict(view.units_held)
         # A capacity of 0 divides by 1: only an ask of 0 fits there anyhow.
         self._cpu_whole = np.maximum(view.cpu_capacity, 1).astype(np.float64)
         self._memory_whole = np.maximum(view.memory_capacity, 1).astype(np.float64)
@@ -301,6 +303,18 @@ class Room:
             (memory_left - memory) / memory_whole,
             self.algorithm,
         )
+
+    # --- cores and devices --------------------------------------------------------
+
+    def units_taken(self, ordinal: int) -> frozenset[str]:
+        """Return the names of what is held on a node (core.model.units)."""
+        return self._units_taken.get(ordinal, frozenset())
+
+    def take_units(self, ordinal: int, names: Iterable[str]) -> None:
+        self._units_taken[ordinal] = self.units_taken(ordinal).union(names)
+
+    def free_units(self, ordinal: int, names: Iterable[str]) -> None:
+        self._units_taken[ordinal] = self.units_taken(ordinal).difference(names)
 
     # --- ports --------------------------------------------------------------------
 

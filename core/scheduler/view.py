@@ -62,6 +62,8 @@ class NodesView:
     is_ready: Mask  # ready, eligible and not draining
     class_id: Ints  # nodes of one computed class are alike in all but unique attributes
     ports_used: dict[int, int] = field(default_factory=dict)  # by ordinal: bit n = port n taken
+    # By ordinal: names of the cores and devices that are held (core.model.units).
+    units_held: dict[int, frozenset[str]] = field(default_factory=dict)
 
     class_keys: dict[int, str] = field(default_factory=dict)  # name by class id
     _classes: NodeClasses | None = None
@@ -93,6 +95,7 @@ class AllocRows:
     is_canary: Mask  # of a rollout that is not promoted
     asks: Ints  # [rows, 3]: cpu, memory, disk that it holds
     ports: dict[int, list[int]] = field(default_factory=dict)  # host ports, rows that have any
+    units: dict[int, frozenset[str]] = field(default_factory=dict)  # cores and devices, likewise
 
     def __len__(self) -> int:
         return len(self.index)

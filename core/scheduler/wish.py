@@ -8,6 +8,7 @@ from core.scheduler.place import Wish
 from core.scheduler.reconcile import GroupChanges, is_live
 from core.scheduler.room import Ask
 from core.scheduler.spread import PropertyLimit, SpreadScorer
+from core.scheduler.units import unit_asks
 from core.scheduler.view import Ints, JobView, Mask
 
 _FALSE = ("false", "0")
@@ -41,6 +42,7 @@ class WishMaker:
             collisions=np.bincount(nodes, minlength=candidates.eligible.size).astype(np.int64),
             affinity=self._feasibility.affinity(self._job, group),
             is_batch=self._job.type in ("batch", "sysbatch"),
+            units=unit_asks(group),
             is_alone=occupied is not None,
             occupied=occupied,
             spreads=self._spreads(group, nodes),

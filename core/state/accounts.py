@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from core.model.units import unit_names
 from core.state.allocs import HELD
 
 if TYPE_CHECKING:
@@ -98,6 +99,20 @@ def held_ports(state: "State", node: int) -> list[int]:
     rows = state.allocs.rows_of_node(node)
     rows = rows[HELD[columns.client[rows]] & (columns.port_asks[rows] >= 0)]
     return [state.allocs.port_mask(row) for row in rows.tolist()]
+
+
+def held_units(state: "State", node: int, but: frozenset[int]) -> set[str]:
+    """Return the names of cores and devices that allocations hold on a node, `but` these rows."""
+    allocs = state.allocs
+    held: set[str] = set()
+    if not len(allocs.units):
+        return held
+    rows = allocs.rows_of_node(node)
+    for row in rows[HELD[allocs.columns.client[rows]]].tolist():
+        units = allocs.units.get(row)
+        if units and row not in but:
+            held.update(unit_names(units))
+    return held
 
 
 def _mark(state: "State", rows: Ints, context: "Context") -> None:

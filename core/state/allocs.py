@@ -39,6 +39,7 @@ from core.model.ids import (
     datacenter_of,
 )
 from core.model.plan import PortAsk
+from core.model.units import Units
 from core.state.alloc_columns import FLAG_CANARY, FLAG_LIVE_ROW, HELD, AllocColumns, AllocExtras
 from core.state.columns import SparseColumn
 from core.state.group_index import NO_ROW, GroupIndex
@@ -83,6 +84,7 @@ class AllocTable:
         self.states = PackedStates()
         self.extras: SparseColumn[AllocExtras] = SparseColumn("alloc_extras", AllocExtras)
         self.ports: SparseColumn[bytes] = SparseColumn("alloc_ports", bytes)  # int32 each
+        self.units: SparseColumn[Units] = SparseColumn("alloc_units", Units)  # cores, devices
         self.retired: Table[int, list[tuple[int, int]]] = Table(
             "retired_generations", int, list[tuple[int, int]]
         )  # by group row: (index, last generation) where no row shows it any more
@@ -366,6 +368,7 @@ class AllocTable:
         for row in rows.tolist():
             self.extras.remove(row)
             self.ports.remove(row)
+            self.units.remove(row)
             self.states.remove(row)
         self.evals.release(columns.eval[rows])
         self.deployments.release(columns.deployment[rows])

@@ -173,6 +173,8 @@ def _place(
         state, rows, np.broadcast_to(np.array(batch_rows.ask, dtype=np.int64), (count, 3)), context
     )
     _place_ports(state, batch_rows, accepted, rows)
+    if batch.units:
+        allocs.units.put_many(rows.tolist(), [batch.units[at] for at in accepted.tolist()])
     _place_extras(state, batch_rows, accepted, rows, context)
     if batch.deployment_id:
         columns.deployment[rows] = allocs.deployments.ordinal(batch.deployment_id, count)

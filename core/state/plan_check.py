@@ -6,7 +6,7 @@ order of the plan:
 * its job runs and has that version, its node is ready, its index is of the job's share here;
 * no live allocation has its (job, group, index), unless this plan stops that one, or
   one of the two is a canary; and its generation was never given out;
-* its host ports are free, and so are cpu, memory and disk.
+* its host ports are free, so are its cores and devices, and cpu, memory and disk.
 
 **What is free.** An allocation holds its resources until its client says it is done or
 the servers give it up as lost. Within one plan, what the plan itself stops counts as
@@ -32,6 +32,8 @@ import numpy.typing as npt
 from core.model.allocation import ClientStatus, Desired
 from core.model.ids import GENERATION_BITS, INDEX_BITS, AllocKey, alloc_id
 from core.model.plan import AllocStop, PlacementBatch, Plan
+from core.model.units import unit_names, units_of_node
+from core.state import accounts
 from core.state.allocs import FLAG_CANARY, HELD
 from core.state.jobs import JobRecord
 from core.state.resources import Ask, ask_of
@@ -44,8 +46,9 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
 
-REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk")
+REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk", "units")
 _JOB, _NODE, _INDEX, _PORTS, _CPU = 1, 2, 3, 4, 5
+_UNITS: Final = 8
 _EVERY_NODE: Final = ("system", "sysbatch")  # their indices are node ordinals
 
 
@@ -98,6 +101,7 @@ def decode_batch(batch: PlacementBatch) -> BatchRows:
         or len(ports) != count * len(batch.port_asks)
         or scores not in {0, count}
         or len(batch.previous) not in {0, count}
+        or len(batch.units) not in {0, count}
     ):
         raise ValueError(f"placements of group {batch.group!r}: columns of unequal length")
     ask = ask_of(batch.resources)
@@ -198,6 +202,8 @@ class _Check:
         self._free = self._free_now()
         self._ports_freed: dict[int, int] = {}
         self._ports_claimed: dict[int, int] = {}
+        self._freed_rows: frozenset[int] = frozenset()
+        self._units_held: dict[int, set[str]] = {}  # by node, those claimed included
         self._accepted: dict[str, tuple[Ints, Ints]] = {}  # group -> (indices not canary, keys)
         self._release(stops)
 
@@ -230,6 +236,7 @@ class _Check:
         rows = rows[freed]
         if not len(rows):
             return
+        self._freed_rows = frozenset(rows.tolist())
         at = np.searchsorted(self._nodes, columns.node[rows])
         np.add.at(self._free, at, allocs.asks(rows))
         for row in rows[columns.port_asks[rows] >= 0].tolist():
@@ -260,9 +267,31 @@ class _Check:
         self._check_indices(record, rows, codes)
         if batch.port_asks:
             self._check_ports(rows, codes)
+        if batch.units:
+            self._check_units(rows, codes)
         self._check_resources(rows, codes)
         self._accept(rows, codes)
         return codes
+
+    def _check_units(self, rows: BatchRows, codes: Codes) -> None:
+        for at in np.flatnonzero(codes == 0).tolist():
+            node = int(rows.node[at])
+            record = self._state.nodes.record(node)
+            names = list(unit_names(rows.batch.units[at]))
+            if node not in self._units_held:
+                freed = self._freed_rows
+                self._units_held[node] = accounts.held_units(self._state, node, but=freed)
+            held = self._units_held[node]
+            is_free = (
+                record is not None
+                and len(set(names)) == len(names)
+                and units_of_node(record).issuperset(names)
+                and held.isdisjoint(names)
+            )
+            if is_free:
+                held.update(names)
+            else:
+                codes[at] = _UNITS
 
     def _check_indices(self, record: JobRecord, rows: BatchRows, codes: Codes) -> None:
         group = rows.batch.group

@@ -285,6 +285,7 @@ class State:
             allocs.states.times,
             allocs.extras,
             allocs.ports,
+            allocs.units,
             allocs.retired,
             self.evals,
             self.deployments,

@@ -15,6 +15,7 @@ from core.model.allocation import (
     PortMapping,
 )
 from core.model.ids import alloc_id
+from core.model.units import Units, allocated_devices
 from core.state.alloc_columns import FLAG_CANARY
 
 if TYPE_CHECKING:
@@ -100,11 +101,27 @@ def ports_of(table: "AllocTable", nodes: "NodeTable", row: int) -> list[PortMapp
 
 def _resources(table: "AllocTable", nodes: "NodeTable", row: int) -> AllocatedResources:
     resources = table.resources.get(int(table.columns.resources[row]))
+    units = table.units.get(row)
+    if units:
+        resources = _with_units(resources, units)
     ports = ports_of(table, nodes, row)
     if not ports:
         return resources
     shared = msgspec.structs.replace(resources.shared, ports=ports)
     return msgspec.structs.replace(resources, shared=shared)
+
+
+def _with_units(resources: AllocatedResources, units: Units) -> AllocatedResources:
+    tasks = dict(resources.tasks)
+    for name, held in units.items():
+        task = tasks.get(name)
+        if task is not None:
+            tasks[name] = msgspec.structs.replace(
+                task,
+                cpu=msgspec.structs.replace(task.cpu, reserved_cores=list(held.cores) or None),
+                devices=allocated_devices(held),
+            )
+    return msgspec.structs.replace(resources, tasks=tasks)
 
 
 def _text(table: "AllocTable", ordinal: int) -> str:

@@ -444,3 +444,16 @@ async def test_a_start_fails_when_its_record_cannot_be_saved(
     assert isinstance(await bench.start("true", attempt=2), TaskStarted)
     await bench.exited(2)
     assert bench.executor.boot().saved == {"task/x": b"attempt 1"}
+
+
+async def test_a_task_with_cores_of_its_own_runs_on_them_alone(bench: Bench) -> None:
+    core = min(os.sched_getaffinity(0))
+    await bench.start("grep Cpus_allowed_list /proc/self/status", cores=(core,))
+    await bench.exited()
+    assert bench.log("web.stdout.0").split() == ["Cpus_allowed_list:", str(core)]
+
+
+async def test_cores_that_are_not_there_are_named(bench: Bench) -> None:
+    event = await bench.start("true", cores=(1023,))
+    assert isinstance(event, TaskFailedToStart)
+    assert "could not run on cores 1023 alone" in event.reason

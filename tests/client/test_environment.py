@@ -30,6 +30,7 @@ CONFIG = ClientConfig(
     meta={"rack": "r1"},
     alloc_dir="/a",
     fingerprint=Fingerprint(attributes={"cpu.arch": "amd64"}),
+    device_variables={"nvidia/gpu/t4": "NVIDIA_VISIBLE_DEVICES"},
 )
 
 
@@ -39,6 +40,10 @@ def scope(task: Task | None = None, *, mode: str = "host", job: Job | None = Non
     granted = AllocatedTask(
         cpu=AllocatedCpu(cpu_shares=500, reserved_cores=[1, 3]),
         memory=AllocatedMemory(memory_mb=256, memory_max_mb=512),
+        devices=[
+            {"Vendor": "nvidia", "Type": "gpu", "Name": "t4", "DeviceIDs": ["a", "b"]},
+            {"Vendor": "gone", "Type": "gpu", "Name": "x", "DeviceIDs": ["z"]},
+        ],
     )
     ports = [
         PortMapping(label="http", value=21000, to=8080, host_ip="10.0.0.1"),
@@ -146,3 +151,7 @@ def test_timestamps_agree_with_the_calendar(us: int) -> None:
     if "." in text:
         text = text.rstrip("0")
     assert rfc3339(us) == text + "Z"
+
+
+def test_a_task_is_told_which_devices_it_got() -> None:
+    assert scope().env["NVIDIA_VISIBLE_DEVICES"] == "a,b"

@@ -73,6 +73,7 @@ class World:
     def node(self, cpu: int = 4000, memory: int = 8192, **fields: Any) -> Node:
         """Register a ready node with raw_exec."""
         ports = fields.pop("ports", (20000, 32000))
+        cores, devices = fields.pop("cores", 0), fields.pop("devices", None)
         attributes = {"kernel.name": "linux", **fields.pop("attributes", {})}
         node = Node(
             id=new_id(self.rng, DATACENTER),
@@ -81,9 +82,14 @@ class World:
             attributes=attributes,
             drivers=fields.pop("drivers", {"raw_exec": DriverInfo(detected=True, healthy=True)}),
             node_resources=NodeResources(
-                cpu=NodeCpuResources(cpu_shares=cpu),
+                cpu=NodeCpuResources(
+                    cpu_shares=cpu,
+                    total_cpu_cores=cores,
+                    reservable_cpu_cores=list(range(cores)),
+                ),
                 memory=NodeMemoryResources(memory_mb=memory),
                 disk=NodeDiskResources(disk_mb=100_000),
+                devices=devices,
                 min_dynamic_port=ports[0],
                 max_dynamic_port=ports[1],
             ),

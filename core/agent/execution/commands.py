@@ -38,6 +38,7 @@ class Command(NamedTuple):
     folder: str
     user: tuple[int, int, list[int]] | None  # uid, gid, groups; None = the agent's own
     oom_score_adj: int
+    cores: tuple[int, ...] = ()  # () = any
 
 
 def resolve(
@@ -79,6 +80,7 @@ def resolve(
         folder=str(folder),
         user=_user(spec.user),
         oom_score_adj=_oom_score(config),
+        cores=spec.cores,
     )
 
 
@@ -89,6 +91,7 @@ def start_failure(stage: str, number: int, command: Command) -> CommandError:
         "exec": f"could not execute {command.program}",
         "folder": f"could not enter the working folder {command.folder}",
         "user": "could not change to the task's user",
+        "cores": f"could not run on cores {', '.join(map(str, command.cores))} alone",
         "supervisor": "could not open the task's log files or records",
     }.get(stage, "could not start the task")
     hint = ""

@@ -225,6 +225,9 @@ def start(request: dict[str, Any], out_fd: int, err_fd: int) -> tuple[int, tuple
             if request["oom_score_adj"]:
                 with open("/proc/self/oom_score_adj", "w") as file:
                     file.write(str(request["oom_score_adj"]))
+            stage = "cores"
+            if request["cores"]:
+                os.sched_setaffinity(0, request["cores"])
             stage = "user"
             if request["user"] is not None:
                 uid, gid, groups = request["user"]
