@@ -88,7 +88,7 @@ class Faults:
             (self._flip_bit, 2),
             (self._stop_process, 2),
             (self._membership, 6),
-            (self._leader_leaves, 1),
+            (self._leader_leaves, 2),
             (self._hand_over, 3),
             (self._snapshot, 6),
             (self._break_transfer, 10),
@@ -261,7 +261,7 @@ class Faults:
             self._down(world.hosts[sender])
         elif draw < 0.45:
             world.sever([sender])
-        elif draw < 0.65:
+        elif draw < 0.6:
             world.hand_over()
         elif draw < 0.8:
             self._outrun(sender, to)
@@ -302,6 +302,7 @@ class Faults:
         if host.disk.is_full or host.engine is None:
             return
         host.disk.is_full = True
+        host.write_us = rng.choice((2_000, 20_000))
         world.faults["full disk"] += 1
         if rng.random() < 0.6:
             world.after(rng.randint(50_000, 400_000), self._unseat, host)
@@ -351,7 +352,7 @@ class Faults:
         voters = list(host.engine.configuration.voters)
         learners = list(host.engine.configuration.learners)
         draw = rng.random()
-        if len(voters) == 1 and rng.random() < 0.2:
+        if len(voters) == 1 and rng.random() < 0.4:
             kind = rng.choice((ChangeKind.REMOVE, ChangeKind.DEMOTE))
             world.change(kind, voters[0], host)
         elif learners and draw < 0.5:

@@ -65,4 +65,5 @@ def test_files_map_to_the_programs_that_cover_them() -> None:
     assert mutants.covering(["raft/log.py", "README.md"]) == ["sim.raft"]
     assert mutants.covering(["gossip/probe.py", "raft/log.py"]) == ["sim.raft", "sim.gossip"]
     assert mutants.covering(["core/state/access.py"]) == ["sim.raft", "sim.scheduler"]
+    assert mutants.covering(["raft/journal.py"]) == ["sim.raft", "sim.powercut"]
     assert mutants.covering(["core/server/waiting.py"]) == ["sim.raft"]
