@@ -25,6 +25,9 @@ READ_TIMEOUT_S = 330.0  # longer than the longest blocking query (300 s and its 
 CHUNK = 64 * 1024
 
 
+NO_PATH = "No path to region"  # Nomad's whole text; it names nothing
+
+
 class ApiError(CliError):
     """The agent answered with an error. `status` is HTTP's, the message its body."""
 
@@ -280,7 +283,10 @@ def _raise_for_status(status: int, body: bytes | http.client.HTTPResponse) -> No
     if status < 400:
         return
     data = body if isinstance(body, bytes) else body.read()
-    raise ApiError(status, data.decode("utf-8", "replace").strip())
+    text = data.decode("utf-8", "replace").strip()
+    if text == NO_PATH:
+        text += ": the known ones are listed by: serai region list"
+    raise ApiError(status, text)
 
 
 def _encode(body: Any) -> bytes:

@@ -31,14 +31,14 @@ def why(session: Session, *, job: str, as_json: bool, template: str | None, verb
         raise CliError(f'no datacenter knows of a job "{job}"; give its whole id, see: job status')
     if not session.out.render(body, as_json=as_json, template=template):
         _tell(session.out, body, verbose=verbose)
-    return 0
+    return 0 if body["Jobs"] else 1
 
 
 def _tell(out: Output, body: Record, *, verbose: bool) -> None:
     for number, story in enumerate(body["Jobs"]):
         if number:
             out.line()
-        home = f"home {story['Home']}, {story['Status']}" if story["Home"] else "gone"
+        home = f"home {story['Home']}, {story['Status']}" if story["Home"] else _homeless(body)
         of = f" ({story['UID']})" if verbose and story["UID"] else ""
         out.line(out.style(f"{body['JobID']}{of}: {home}", "bold"))
         rows = [_row(event, verbose=verbose) for event in story["Events"]]
@@ -51,6 +51,10 @@ def _tell(out: Output, body: Record, *, verbose: bool) -> None:
         out.warn(f"{name} could not be asked for its part: {one['Error']}")
     if not body["Jobs"]:
         out.line(f'Nobody who could be asked knows of a job "{body["JobID"]}"')
+
+
+def _homeless(body: Record) -> str:
+    return "its home is gone, or could not be asked" if body["Missing"] else "gone"
 
 
 def _row(event: Record, *, verbose: bool) -> list[Any]:

@@ -137,7 +137,7 @@ def resolve_job(session: Session, typed: str) -> JobRef:
     exact = [job for job in found if job["ID"] == typed]
     matches = exact or found
     if not matches:
-        raise CliError(f'no job with the id or prefix "{typed}"')
+        raise CliError(f'no job with the id or prefix "{typed}"{_elsewhere(session, typed)}')
     if len(matches) > 1:
         header = ["ID", "Namespace", *(["Region"] * in_any_region), "Type", "Status"]
         rows = [[str(one.get(name, "")) for name in header] for one in matches]
@@ -145,6 +145,18 @@ def resolve_job(session: Session, typed: str) -> JobRef:
     one = matches[0]
     region = one.get("Region", "") if in_any_region else ""
     return JobRef(one["ID"], one.get("Namespace") or session.namespace, region)
+
+
+def _elsewhere(session: Session, typed: str) -> str:
+    """Return a hint at the regions that have jobs of this name, "" when none is known."""
+    if session.region:
+        return ""
+    try:
+        found = session.api.get("/v1/jobs", prefix=typed, region="*", stale="true") or []
+    except CliError:
+        return ""
+    regions = sorted({str(job["Region"]) for job in found if job.get("Region")})
+    return f" here; there is in: {', '.join(regions)} (-region)" if regions else ""
 
 
 def self_node_id(session: Session) -> str:

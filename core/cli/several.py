@@ -43,9 +43,11 @@ def places(
 ) -> tuple[list[str], Callable[[Record], list[str]]]:
     """Return the columns that say where each row is, and a row's cells in them.
 
-    In one datacenter's list there are none, and no region unless all are asked.
+    In one datacenter's list there are none; no region unless all are asked, or rows are of
+    another: a job that was submitted here may have its home there.
     """
-    names = ["Region"] if session.region == ANY_REGION else []
+    regions = {row.get("Region") for row in rows}
+    names = ["Region"] if session.region == ANY_REGION or len(regions) > 1 else []
     if any("Datacenter" in row for row in rows):
         names.append("Datacenter")
     if not any(name in row for row in rows for name in names):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.federation.causes import Chain, Event, Kind, chain_of, merged
+from core.federation.claims import Claim, find_claim
 from core.model.timestamp import rfc3339
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Told(msgspec.Struct, kw_only=True):
     dropped: int = 0
     home_of: str = ""  # uid; "" = the job's home is elsewhere
     status: str = ""
+    claim: Claim | None = None  # of the name, where this is its authority
 
 
 def told_here(state: "State", namespace: str, job_id: str) -> Told:
@@ -130,6 +132,7 @@ def told_here(state: "State", namespace: str, job_id: str) -> Told:
         datacenter_id=state.datacenter_id,
         events=list(chain.events),
         dropped=chain.dropped,
+        claim=find_claim(state, namespace, job_id),
     )
     if record is None or record.home:  # a part of a job tells no more than its chain
         return told
@@ -149,8 +152,20 @@ def told_here(state: "State", namespace: str, job_id: str) -> Told:
     return told
 
 
-def joined(parts: list[Told]) -> list[dict[str, Any]]:
-    """Return one story per uid, the one that happened last coming last."""
+def joined(parts: list[Told], names: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """Return one story per uid, the one that happened last coming last.
+
+    Args:
+        names: Datacenter id -> "region/datacenter", as far as known.
+    """
+    names = names or {}
+    told = {
+        (event.uid, event.datacenter_id)
+        for part in parts
+        for event in part.events
+        if event.kind == Kind.CLAIMED
+    }
+    parts = [_with_claim(part, names, told) for part in parts]
     fullest: dict[str, Event] = {}
     for part in parts:
         for event in part.events:
@@ -164,15 +179,35 @@ def joined(parts: list[Told]) -> list[dict[str, Any]]:
     stories = []
     for uid, events in by_uid.items():
         home = next((part for part in parts if uid and part.home_of == uid), None)
+        claims = [part.claim for part in parts if part.claim and part.claim.uid == uid]
+        claimed = names.get(claims[0].home, claims[0].home) if claims else ""
         stories.append(
             {
                 "UID": uid,
-                "Home": f"{home.region}/{home.datacenter}" if home is not None else "",
-                "Status": home.status if home is not None else "",
+                "Home": f"{home.region}/{home.datacenter}" if home is not None else claimed,
+                "Status": home.status if home is not None else "unknown" if claims else "",
                 "Events": _rows(events),
             }
         )
     return stories
+
+
+def _with_claim(part: Told, names: dict[str, str], told: set[tuple[str, str]]) -> Told:
+    """Return what an authority told with the event of its claim, if nobody recorded it."""
+    claim = part.claim
+    if claim is None or (claim.uid, part.datacenter_id) in told:
+        return part
+    event = Event(
+        kind=Kind.CLAIMED,
+        uid=claim.uid,
+        hlc_us=claim.created_us,
+        wall_us=claim.created_us,
+        region=part.region,
+        datacenter=part.datacenter,
+        datacenter_id=part.datacenter_id,
+        facts={"home": names.get(claim.home, claim.home), "epoch": claim.epoch},
+    )
+    return msgspec.structs.replace(part, events=merged(part.events, [event]))
 
 
 def _rows(events: list[Event]) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ class Placing:
         self._silent: list[str] = []  # datacenters that were asked and did not answer
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
         self._trail = list(query.trail)  # grows by what every candidate said
+        self._root: list[str] = []  # id of its first event, once there is one
         self._room = room_of(asks_of(job))
         self._bounces = 0
         self._has_choice = False  # whether there is more than one datacenter to go to
@@ -160,7 +161,7 @@ class Placing:
     def _register_here(self, candidate: Candidate, may_queue: bool) -> None:
         reason = self._coordinator.offers.refusal(self._job, self._uid, is_queued=may_queue)
         if reason:
-            self._note(Kind.REFUSED, last_of(self._query.trail), reason=reason)
+            self._note(Kind.REFUSED, self._submission(), reason=reason)
             self._refused(candidate, reason)
             return
         if may_queue:
@@ -175,7 +176,7 @@ class Placing:
         place = f"{digest.region}/{digest.datacenter}"
         asked = self._note(
             Kind.ASKED,
-            last_of(self._query.trail),
+            self._submission(),
             to=place,
             verdict=candidate.judgement.verdict.value,
             score=candidate.judgement.score,
@@ -257,6 +258,14 @@ class Placing:
             lambda answer: self._finish(answer, candidate),
         )
 
+    def _submission(self) -> list[str]:
+        """Return the event that all of this follows: how the job came here."""
+        if not self._root:
+            if not self._query.trail:
+                self._note(Kind.SUBMITTED, [])
+            self._root = last_of(self._trail)
+        return self._root
+
     def _note(self, kind: Kind, after: list[str], **facts: Any) -> Event:
         """Add to the trail what happened here; it is kept where the job finds its home."""
         event = self._host.clock.event(kind, self._uid, after=after, **facts)
@@ -277,7 +286,7 @@ class Placing:
             for one in self._candidates
         ]
         count = sum(ask.count for ask in asks_of(self._job))
-        self._note(Kind.BLOCKED, last_of(self._query.trail), count=count, reason="; ".join(reasons))
+        self._note(Kind.BLOCKED, self._submission(), count=count, reason="; ".join(reasons))
 
     def _refused(self, candidate: Candidate, reason: str) -> None:
         self._reasons[candidate.site.digest.datacenter_id] = reason

@@ -21,8 +21,7 @@ class There:
 class Everywhere:
     """Each of these answers and the lists are joined; this one's own id may be among them.
 
-    `guests` are outside the region: they add what was submitted here and runs there, and
-    the list is complete without them when they can't be reached (a header names them).
+    `guests` are outside the region: they add what was submitted here and has its home there.
     """
 
     datacenter_ids: tuple[str, ...]

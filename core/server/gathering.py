@@ -219,11 +219,10 @@ class _Gathered:
             if 400 <= answer.status < 500:
                 return answer  # the caller's mistake is the same everywhere
         missing = {dc: one for dc, one in answers.items() if one.is_error}
-        needed = [dc for dc in missing if dc not in self._where.guests]
         self._scatter.count_missing(missing)
-        if needed and (not self._query.stale or len(missing) == len(answers)):
+        if missing and (not self._query.stale or len(missing) == len(answers)):
             named = "; ".join(
-                f"{self._scatter.name_of(dc)}: {missing[dc].error}" for dc in needed
+                f"{self._scatter.name_of(dc)}: {one.error}" for dc, one in missing.items()
             )  # fmt: skip
             hint = "" if self._query.stale else " (with stale, the list is given without them)"
             return Answer(status=500, error=f"datacenters did not answer: {named}{hint}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Respond = Callable[[Answer], None]
+NO_LEADER = "No cluster leader"  # how the error begins of whoever found none in time
 
 
 class QueryError(Exception):

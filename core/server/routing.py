@@ -33,8 +33,10 @@ from core.server.changes import index_behind
 from core.server.endpoints.table import ENDPOINTS
 from core.server.gathering import Gathering
 from core.server.measures import count
+from core.server.patience import Patience
 from core.server.prefixes import Prefixes
 from core.server.request import (
+    NO_LEADER,
     Deferred,
     Endpoint,
     Kind,
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
 
 AT_LEADER = "Query.AtLeader"
 NOT_LEADER = "not the leader"
-NO_LEADER = "No cluster leader"
 NO_PATH = "No path to region"
 UNKNOWN_INDEX_US = 1_000_000  # longest wait of a query whose index means nothing here
 _RETRY_US = 100_000
@@ -60,6 +61,9 @@ _LONGEST_READ_US = 60_000_000
 # Queries whose body may name the region they are meant for.
 _JOB_BODIES = frozenset({"Job.Register", "Job.Plan"})
 
+# Queries that need a name: also where the datacenter is chosen, the federation is asked.
+_CLAIMING = frozenset({"Job.Register"})
+
 
 class Router:
     def __init__(self, server: Server) -> None:
@@ -67,6 +71,7 @@ class Router:
         self.scatter = Scatter(server, self._pass_on, self._here)
         self._gathering = Gathering(server, self.scatter)
         self._prefixes = Prefixes(server, self.scatter)
+        self._patience = Patience()
 
     # --- entry points -----------------------------------------------------------------
 
@@ -103,7 +108,8 @@ class Router:
         if query.datacenter and not self._is_own(query.datacenter) and not is_of_any:
             self._to_datacenter(query.datacenter, query, respond)
             return
-        if endpoint.kind is Kind.AGENT or (query.datacenter and not is_of_any):
+        is_chosen = bool(query.datacenter) and query.method not in _CLAIMING
+        if endpoint.kind is Kind.AGENT or (is_chosen and not is_of_any):
             self._here(endpoint, query, respond)
             return
         self._prefixes.resolve(query, lambda full: self._locate(endpoint, full, respond), respond)
@@ -134,7 +140,7 @@ class Router:
         So the federation is asked again, but for a query that was sent to this very
         datacenter: what that is about has been decided.
         """
-        if query.datacenter:
+        if query.datacenter and query.method not in _CLAIMING:
             self._here(endpoint, query, respond)
             return
         self._locate(endpoint, query, respond)
@@ -321,13 +327,20 @@ class Router:
         order = (addresses[start:] + addresses[:start])[:3]
         forwarded = msgspec.structs.replace(query, hops=query.hops + 1)
 
+        endpoint = ENDPOINTS.get(query.method)
+        is_held_back = query.min_index or query.wait_us or _param_wait_us(query)
+        may_be_short = not is_held_back and (endpoint is None or endpoint.kind is not Kind.WRITE)
+
         def attempt(position: int) -> None:
-            self._server.outbox.ask(
-                order[position], "Query", forwarded, self._timeout_us(query), done(position)
-            )
+            address, timeout_us = order[position], self._timeout_us(query)
+            if may_be_short:
+                now_us = self._server.now.mono_us
+                timeout_us = self._patience.timeout_us(address, timeout_us, now_us)
+            self._server.outbox.ask(address, "Query", forwarded, timeout_us, done(position))
 
         def done(position: int) -> Callable[[CallDone], None]:
             def on_done(event: CallDone) -> None:
+                self._patience.ended(order[position], event.error, self._server.now.mono_us)
                 if not event.error:
                     respond(as_answer(event.body))
                 elif position + 1 < len(order) and event.error.startswith("unreachable"):

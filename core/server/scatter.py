@@ -14,6 +14,7 @@ from core.server.request import Endpoint, Respond
 
 if TYPE_CHECKING:
     from core.server.context import Server
+    from core.server.membership import Datacenter
 
 PassOn = Callable[[list[Address], Query, Respond], None]
 Local = Callable[[Endpoint, Query, Respond], None]
@@ -65,6 +66,10 @@ class Scatter:
             then({})
         for datacenter_id in wanted:
             self.ask_one(datacenter_id, endpoint, query_for(datacenter_id), collect(datacenter_id))
+
+    def datacenters(self) -> dict[str, Datacenter]:
+        """Return all that gossip knows, by id."""
+        return self._server.membership.datacenters()
 
     def count_missing(self, datacenter_ids: Iterable[str]) -> None:
         """Note that these datacenters did not give their part of an answer."""

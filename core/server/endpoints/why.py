@@ -11,7 +11,7 @@ import msgspec
 
 from core.federation.chains import Told, joined, told_here
 from core.model.query import Answer, Query
-from core.server.request import Deferred, Endpoint, Kind, QueryError, Request, Respond
+from core.server.request import NO_LEADER, Deferred, Endpoint, Kind, QueryError, Request, Respond
 from core.server.scatter import Scatter
 
 
@@ -39,9 +39,8 @@ def job_why(request: Request) -> Deferred:
 
     def start(respond: Respond) -> None:
         def told(answers: dict[str, Answer]) -> None:
-            silent = [dc for dc, one in answers.items() if one.status >= 500]
-            again = [dc for dc in silent if not query.stale]
             # Without a leader it can't say that it knows all; what it knows counts still.
+            again = [dc for dc, one in answers.items() if one.error.startswith(NO_LEADER)]
             stale = msgspec.structs.replace(query, stale=True)
             scatter.ask(
                 again, CHAIN, lambda _: stale, lambda more: finish({**answers, **more}, again)
@@ -62,6 +61,7 @@ def _answer(
     answers: dict[str, Answer],
     leaderless: list[str],
 ) -> Answer:
+    names = {dc: "/".join((one.region, one.name)) for dc, one in scatter.datacenters().items()}
     parts: list[Told] = []
     missing: list[dict[str, Any]] = []
     for datacenter_id, answer in answers.items():
@@ -75,7 +75,7 @@ def _answer(
         if datacenter_id in leaderless:
             error = "it has no leader: what its servers know may not be all"
             missing.append({**place, "Error": error, "IsStale": True})
-    stories = joined(parts)
+    stories = joined(parts, names)
     scatter.count_missing(one["DatacenterID"] for one in missing)
     if not stories and not missing:
         return QueryError(404, "job not found").answer()
