@@ -38,10 +38,16 @@ _SENTENCES: Final[dict[str, tuple[str, ...]]] = {
     Kind.STOPPED: ("stopped", ", version {version}"),
     Kind.PURGED: ("purged",),
     Kind.SPLIT: ("split: {counts}", " because {reason}"),
-    Kind.SHARED: ("share of {count} sent to {to}", ", version {version}", ": {indices}"),
+    Kind.SHARED: (
+        "share of {count} sent to {to}", ", version {version}", ": {indices}",
+        ", by its digest of {digest_age} ago",
+    ),
     Kind.RELEASED: ("{count} released at {at}", ": {reason}"),
     Kind.BLOCKED: ("{count} can't be placed here", ": {reason}"),
-    Kind.SPILLED: ("{count} spilled over to {to}", " from {source}", " because {reason}"),
+    Kind.SPILLED: (
+        "{count} spilled over to {to}", " from {source}", " because {reason}",
+        ", by its digest of {digest_age} ago",
+    ),
     Kind.RECLAIMED: ("{count} taken back from {source}", " to {to}", ": {reason}"),
     Kind.MOVED: ("{count} moved", " from {source}", " to {to}", " because {reason}",
                  ", by its digest of {digest_age} ago"),
@@ -80,25 +86,34 @@ def sentence(event: Event) -> str:
 
 def versions_of(state: "State", record: "JobRecord", known: Iterable[Event]) -> list[Event]:
     """Return events for the kept versions of a job that no recorded event speaks of."""
+    known = list(known)
     spoken_of = {event.facts.get("submitted_us") for event in known}
+    taken = {event.id for event in known}
     events = []
     for job in reversed([record.job, *record.older]):
         submitted_us = (job.submit_time_ns or 0) // 1000
         if submitted_us in spoken_of:
             continue
-        events.append(
-            Event(
-                kind=Kind.STOPPED if job.stop else Kind.REGISTERED,
-                uid=record.uid,
-                hlc_us=submitted_us,
-                wall_us=submitted_us,
-                region=state.region,
-                datacenter=state.datacenter,
-                datacenter_id=state.datacenter_id,
-                facts=_version_facts(job),
-            )
+        event = Event(
+            kind=Kind.STOPPED if job.stop else Kind.REGISTERED,
+            uid=record.uid,
+            hlc_us=submitted_us,
+            wall_us=submitted_us,
+            region=state.region,
+            datacenter=state.datacenter,
+            datacenter_id=state.datacenter_id,
+            facts=_version_facts(job),
         )
+        events.append(_apart(event, taken))
+        taken.add(events[-1].id)
     return events
+
+
+def _apart(event: Event, taken: set[str]) -> Event:
+    """Return an event that nobody recorded with a time, and so an id, of its own."""
+    while event.id in taken:
+        event = msgspec.structs.replace(event, hlc_us=event.hlc_us + 1)
+    return event
 
 
 def _version_facts(job: Any) -> dict[str, Any]:
@@ -207,6 +222,7 @@ def _with_claim(part: Told, names: dict[str, str], told: set[tuple[str, str]]) -
         datacenter_id=part.datacenter_id,
         facts={"home": names.get(claim.home, claim.home), "epoch": claim.epoch},
     )
+    event = _apart(event, {one.id for one in part.events})
     return msgspec.structs.replace(part, events=merged(part.events, [event]))
 
 

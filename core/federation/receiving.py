@@ -14,7 +14,7 @@ import msgspec
 
 from core.federation import digest as digests
 from core.federation import ranges, shares
-from core.federation.causes import Kind
+from core.federation.causes import Kind, last_of
 from core.federation.held import is_everywhere
 from core.federation.homes import Report
 from core.federation.host import CALL_TIMEOUT_US, Done
@@ -126,7 +126,9 @@ class Receiving:
         if not report.reason:
             return {"Report": report}
         self._host.count_refusal("share")
-        event = self._host.clock.event(Kind.REFUSED, share.uid, reason=report.reason)
+        event = self._host.clock.event(
+            Kind.REFUSED, share.uid, after=last_of(share.events), reason=report.reason
+        )
         own = self._host.datacenter_id
         fresh = [s.digest for s in self._host.sites() if s.digest.datacenter_id == own]
         return {

@@ -12,7 +12,7 @@ import msgspec
 
 from core.federation import ranges
 from core.federation.ask import asks_of
-from core.federation.causes import Event, Kind, RecordCause, events_of
+from core.federation.causes import Event, Kind, RecordCause, chain_of, events_of, plain_events
 from core.federation.digest import Room
 from core.federation.home_log import TakeReport, homes_of
 from core.federation.homes import Home, Report, acknowledge
@@ -114,6 +114,7 @@ class Sending:
         record = state.jobs.by_uid(key.uid)
         job = record.job if record is not None and not record.is_purged else None
         share = share_of(home, key.datacenter_id, host.datacenter_id, job)
+        share = msgspec.structs.replace(share, events=self._told_of(home, key.datacenter_id))
         part = home.parts[key.datacenter_id]
         room = Room()
         if job is not None and part.acked != part.index:
@@ -194,6 +195,12 @@ class Sending:
                 RecordCause(namespace=home.namespace, job_id=home.job_id, events=events)
             )
         self._host.propose(commands, lambda _value, _error: None)
+
+    def _told_of(self, home: Home, datacenter_id: str) -> list[dict[str, Any]]:
+        """Return the event that a share follows: what is answered to it names it as its cause."""
+        place = "/".join(self._host.datacenters().get(datacenter_id, ("?", "?")))
+        events = chain_of(self._host.state, home.namespace, home.job_id).events
+        return plain_events([event for event in events if event.facts.get("to") == place][-1:])
 
     # --- full sync ------------------------------------------------------------------------
 

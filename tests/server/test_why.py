@@ -5,8 +5,7 @@ from typing import Any
 from clients import FakeClient, job
 from harness import World
 
-from core.federation.causes import Kind, cause
-from core.model.host import Tick
+from core.federation.causes import chain_of
 from core.model.query import Query
 
 JOIN = ("10.0.0.1:4648", "10.0.0.2:4648")
@@ -88,37 +87,37 @@ def test_a_job_that_stays_where_it_was_submitted_leaves_no_record() -> None:
 
 def test_refusal_and_move_are_both_told_after_the_home_lost_its_leader_in_between() -> None:
     world = federation(us_servers=3)
-    spill(world)
-    home = leader_of(world, "us")
-    uid = home.state.jobs.get("default", "web").uid
-    ap = leader_of(world, "ap")
-    # What a refused share leaves: the refusing datacenter's event, copied by the home.
-    refused = ap.server.federation.trails.clock.event(
-        Kind.REFUSED, uid, reason="memory", digest_age_ms=4_200
-    )
-    copied = cause(Kind.SHARED, "default", "web", uid, to="ap/ap-1", count=1)
-    copied.events = [*copied.events, refused]
-    done: list[Any] = []
-    home.server.federation.host.propose([copied], lambda value, error: done.append(error))
-    world.deliver(home, Tick())
-    world.until(lambda: done)
-    assert done == [""]
+    home, ap = leader_of(world, "us"), leader_of(world, "ap")
+    policy = {"Spillover": {"Regions": ["ap", "eu"]}}
+    body = {"Job": job("web", count=60, Federation=policy)}
+    assert not world.ask(home, "Job.Register", body=body).is_error
+    # ap fills up behind the back of its digest, so it refuses the share that comes.
+    assert not world.ask(ap, "Job.Register", body={"Job": job("filler", count=38)}).is_error
+
+    def goals(server: Any) -> list[str]:
+        events = chain_of(server.state, "default", "web").events
+        return [str(event.facts.get("to", event.kind)) for event in events]
+
+    world.until(lambda: "refused" in goals(home))
+    assert "eu/eu-1" not in goals(home), "not moved yet"
     world.kill(home)
     new = leader_of(world, "us")
-    assert new is not home
-    moved = cause(Kind.MOVED, "default", "web", uid, after=[refused.id], to="eu/eu-1", count=1)
-    new.server.federation.host.propose([moved], lambda value, error: done.append(error))
-    world.deliver(new, Tick())
-    world.until(lambda: len(done) == 2)
+    world.until(lambda: "eu/eu-1" in goals(new))
     world.kill(ap)  # nor need the refusing datacenter be there any more
-    body = why(world, "eu")
-    (story,) = body["Jobs"]
-    row = next(one for one in story["Events"] if one["Kind"] == "refused")
-    assert (row["Region"], row["Datacenter"]) == ("ap", "ap-1")
-    assert row["Text"] == "refused: memory (digest 4.2 s old)"
-    last = story["Events"][-1]
-    assert (last["Kind"], last["Datacenter"], last["Depth"]) == ("moved", "us-1", 1)
-    assert [one["Datacenter"] for one in body["Missing"]] == ["ap-1"]
+    told_in_eu = why(world, "eu")
+    (story,) = told_in_eu["Jobs"]
+    assert story["Home"] == "us/us-1"
+    rows = story["Events"]
+    asked = next(row for row in rows if row["Facts"].get("to") == "ap/ap-1")
+    refused = next(row for row in rows if row["Kind"] == "refused")
+    moved = next(row for row in rows if row["Facts"].get("to") == "eu/eu-1")
+    assert rows.index(asked) < rows.index(refused) < rows.index(moved)
+    assert asked["Facts"]["digest_age_ms"] > 0 and "by its digest of" in asked["Text"]
+    assert refused["After"] == [asked["ID"]] and "room for 2 of 20" in refused["Text"]
+    assert (refused["Region"], refused["Datacenter"]) == ("ap", "ap-1")
+    assert (moved["Region"], moved["Kind"]) == ("us", "shared")
+    assert moved["Depth"] > refused["Depth"] > asked["Depth"]
+    assert [one["Datacenter"] for one in told_in_eu["Missing"]] == ["ap-1"]
 
 
 def test_a_purged_job_is_told_of_and_a_name_used_again_is_another_story() -> None:
