@@ -105,12 +105,18 @@ class Operators:
         batches = [agents[first : first + size] for first in range(0, len(agents), size)]
 
         def following(_: Any = None) -> None:
-            if not batches:
-                done()
-                return
-            work(batches.pop(0), lambda: self._world.wheel.after(fault.gap_us, following))
+            work(batches.pop(0), over)
 
-        following()
+        def over() -> None:
+            if batches:
+                self._world.wheel.after(fault.gap_us, following)
+            else:
+                done()
+
+        if batches:
+            following()
+        else:
+            done()
 
     # --- single acts ----------------------------------------------------------------------
 

@@ -34,7 +34,8 @@ def timeline(faults: Sequence[FaultSpan], end_s: float) -> str:
         title = f"{fault.kind} at {time_text(round(fault.begin_s, 1))} {lasted}: {fault.text}"
         kind = "span" if fault.is_over else "span lasting"
         parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" '
-                     f'height="{LANE - 8}" rx="2"><title>{escape(title)}</title></rect>')  # fmt: skip
+                     f'height="{LANE - 8}" rx="2">'
+                     f"<title>{escape(title)}</title></rect>")  # fmt: skip
     frame.height = base + 26
     parts.append(frame.time_axis())
     return svg("".join(parts), "timeline of faults", height=frame.height)
