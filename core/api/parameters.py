@@ -8,8 +8,11 @@ from core.model.query import Query
 
 # Carried by the Query itself; the rest goes into `params`.
 _OWN: Final = frozenset(
-    {"region", "namespace", "stale", "index", "wait", "pretty", "idempotency_token", "datacenter"}
-)
+    {
+        "region", "namespace", "stale", "index", "wait", "pretty", "idempotency_token",
+        "idempotency_time", "datacenter",
+    }
+)  # fmt: skip
 
 
 class BadParameter(Exception):
@@ -45,6 +48,12 @@ def read_query(
         raise BadParameter(
             f"Failed to parse value of per_page, a number is wanted: {one('per_page')!r}"
         )
+    try:
+        issued_us = int(float(one("idempotency_time") or 0) * 1e6)
+    except (ValueError, OverflowError):
+        raise BadParameter(
+            "idempotency_time is when the call was issued, in seconds since 1970 UTC"
+        ) from None
     params: dict[str, Any] = {
         name: values if name == "address" else values[-1]
         for name, values in query.items()
@@ -67,4 +76,5 @@ def read_query(
         min_index=min_index,
         wait_us=wait_us,
         call_id=one("idempotency_token"),
+        call_issued_us=issued_us,
     )

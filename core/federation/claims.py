@@ -16,6 +16,7 @@ import msgspec
 
 from core.state.commands import Command
 from core.state.entry import register_handler
+from core.state.job_commands import guard_names
 from core.state.result import CommandResult
 from core.state.state import register_table
 from core.state.table import Table
@@ -42,7 +43,7 @@ class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
     origin: str = ""  # region whose claim this one follows; "" = it is the first
     regions: tuple[str, ...] = ()  # others that may run a part of it
     created_us: int = 0  # log time
-    former: tuple[str, ...] = ()  # uids that the home gave up for this one: never again
+    former: tuple[str, ...] = ()  # other uids that were given up: never again
     is_closed: bool = False
 
 
@@ -136,13 +137,13 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
     former = known.former if known is not None else ()
     if command.uid in former:
         return CommandResult(error="this claim was given up", status=409)
-    if known is not None and not known.is_closed:
-        if known.home != command.home:
+    if known is not None:
+        if not known.is_closed and known.home != command.home:
             return _taken(known.home, command.job_id)
-        # The home's own word: it purged the old job and registers the name anew.
+        # Closed; or the home's own word: it purged the old job and registers the name anew.
         former = (*former, known.uid)[-FORMER_KEPT:]
     own = state.jobs.get(command.namespace, command.job_id)
-    if own is not None and command.home != state.datacenter_id:
+    if own is not None and not own.home and command.home != state.datacenter_id:
         return _taken(state.datacenter_id, command.job_id)
     epoch = next_epoch(state)
     claims.put(
@@ -201,13 +202,18 @@ def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> Co
 
 
 def close_claim(state: "State", command: CloseClaim, context: "Context") -> CommandResult:
-    """Give a name up. Another uid's claim of the name is left alone."""
+    """Give a name up. Another uid's claim stays, and remembers that this one never may."""
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)
+    former = known.former if known is not None else ()
     if known is not None and known.uid != command.uid and not known.is_closed:
+        if command.uid not in former:
+            former = (*former, command.uid)[-FORMER_KEPT:]
+            claims.put(key, msgspec.structs.replace(known, former=former))
         return CommandResult()
-    epoch = known.epoch if known is not None else 0
+    if known is not None and known.uid != command.uid:
+        former = (*former, known.uid)[-FORMER_KEPT:]
     claims.put(
         key,
         Claim(
@@ -215,12 +221,29 @@ def close_claim(state: "State", command: CloseClaim, context: "Context") -> Comm
             job_id=command.job_id,
             uid=command.uid,
             home="",
-            epoch=epoch,
+            epoch=known.epoch if known is not None else 0,
+            former=former,
             is_closed=True,
         ),
     )
     context.changed("claims", "ClaimClosed", command.job_id, command.namespace)
     return CommandResult()
+
+
+def refuse_name(state: "State", namespace: str, job_id: str, uid: str) -> str:
+    """Return why the authority's own datacenter must not be home of a new job.
+
+    Asked in apply (core.state.job_commands): a claim that was committed a moment before the
+    registration wins over it.
+    """
+    claim = claims_of(state).get(claim_key(namespace, job_id)) if state.is_authority else None
+    if claim is None:
+        return ""
+    if uid in claim.former or (claim.uid == uid and claim.is_closed):
+        return "this claim was given up"
+    if not claim.is_closed and claim.home != state.datacenter_id:
+        return _taken(claim.home, job_id).error
+    return ""
 
 
 def _taken(home: str, job_id: str) -> CommandResult:
@@ -236,3 +259,4 @@ register_table(AUTHORITY_TABLE, Authority)
 register_handler(CreateClaim, create_claim)
 register_handler(CloseClaim, close_claim)
 register_handler(ExtendClaim, extend_claim)
+guard_names(refuse_name)

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from core.federation import tokens
 from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, last_of, plain_events
 from core.federation.choice import ANY_REGION, Candidate, Site, judge_all, within_reach
@@ -90,6 +91,9 @@ class Coordinator:
     def locate(self, query: Query, then: Callable[[Where], None]) -> None:
         """Say where `query` belongs; `then` is called once, now or after calls."""
         host = self.host
+        if late := tokens.refusal(query, host.now.wall_us):
+            then(Refused(Answer(status=409, error=late)))
+            return
         known = host.datacenters()
         for name in ROUTED_IDS:
             owner = datacenter_of(str(query.params.get(name, "")))
@@ -124,7 +128,7 @@ class Coordinator:
             else:
                 then(Here())
 
-        self.naming.find_home(query.namespace, parent_name(job_id) or job_id, found)
+        self.naming.find_home(query, parent_name(job_id) or job_id, found)
 
     def _at_known_job(self, query: Query, record: JobRecord) -> Where:
         """A share's job is its home's; what its allocations tell, all of its datacenters do."""
@@ -179,7 +183,11 @@ class Coordinator:
             else:
                 Placing(self, query, job, then).start()
 
-        self.naming.find_home(namespace, job_id, found)
+        if tokens.is_answered(host.state, query):
+            then(Here())
+            return
+        named = msgspec.structs.replace(query, namespace=namespace)
+        self.naming.find_home(named, job_id, found)
 
     def _at_home(self, query: Query, job: Job, then: Callable[[Where], None]) -> None:
         """Plan a known job here, and say what every datacenter would make of it."""

@@ -58,9 +58,9 @@ class Naming:
             self._is_auditing = True
             self.host.after(AUDIT_INTERVAL_US, self._audit)
 
-    def find_home(self, namespace: str, job_id: str, found: Found) -> None:
+    def find_home(self, query: Query, job_id: str, found: Found) -> None:
         """Call `found(home, origin, error)`; home is "" when the name is free."""
-        host = self.host
+        host, namespace = self.host, query.namespace
         claim = find_claim(host.state, namespace, job_id)
         if claim is not None:
             found(claim.home, claim.origin, "")
@@ -83,7 +83,7 @@ class Naming:
                 body = body or {}
                 found(str(body.get("Home", "")), str(body.get("Origin", "")), "")
 
-        body = {"Namespace": namespace, "JobID": job_id}
+        body = {"Namespace": namespace, "JobID": job_id, "CallID": query.call_id}
         host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
 
     def authority(self, region: str = "") -> str:
@@ -186,7 +186,8 @@ class Naming:
         namespace, job_id = body["Namespace"], body["JobID"]
         claim = find_claim(host.state, namespace, job_id)
         home = claim.home if claim is not None else ""
-        if not home and host.state.jobs.get(namespace, job_id) is not None:
+        is_own = host.state.jobs.get(namespace, job_id) is not None
+        if not home and (is_own or host.state.calls.get(body.get("CallID", "")) is not None):
             home = host.datacenter_id
         if not home and not host.state.is_authority:
             reply(None, f"datacenter {host.datacenter} is not the region's authority any more")

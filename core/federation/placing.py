@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from core.federation import splitting
+from core.federation import splitting, tokens
 from core.federation.ask import Verdict, asks_of, room_of
 from core.federation.causes import Event, Kind, events_of, last_of, plain_events
 from core.federation.choice import ANY_REGION, Candidate, order, within_reach
@@ -45,7 +45,11 @@ class Placing:
         self._query = query
         self._job = job
         self._then = then
-        self._uid = f"{self._host.rng.getrandbits(128):032x}"
+        self._uid = (
+            tokens.uid_of(query, job.namespace or "default", job.id or "")
+            if query.call_id
+            else f"{self._host.rng.getrandbits(128):032x}"
+        )
         self._candidates = within_reach(job, coordinator.judge(job), self._host.region)
         self._reasons: dict[str, str] = {}
         self._skipped: dict[str, str] = {}  # those that were not asked any more
@@ -59,6 +63,11 @@ class Placing:
 
     def start(self) -> None:
         job = self._job
+        if self._query.datacenter:  # the caller has chosen: it may queue here, or not at all
+            own = [candidate for candidate in self._candidates if self._is_own(candidate)]
+            self._queue = [(candidate, True) for candidate in own]
+            self._next()
+            return
         if job.type in _EVERY_NODE or job.periodic or job.parameterized_job:
             self._here()
             return
@@ -167,8 +176,10 @@ class Placing:
         if may_queue:
             self._note_wait()
         query = msgspec.structs.replace(self._query, trail=self._trail)
+        region = self._job.region or ""
+        claimant = "" if region in (ANY_REGION, self._host.region) else region
         self._coordinator.become_home(
-            query, self._job, self._uid, "", lambda answer: self._finish(answer, candidate)
+            query, self._job, self._uid, claimant, lambda answer: self._finish(answer, candidate)
         )
 
     def _register_there(self, candidate: Candidate, may_queue: bool) -> None:

@@ -181,13 +181,17 @@ class Sending:
         refused = ranges.without(part.allowed, report.accepts)
         commands: list[Command] = [TakeReport(report=msgspec.structs.replace(report, events=[]))]
         events = list(events_of(report.events))
-        if refused and report.reason:
+        place = "/".join(self._host.datacenters().get(report.datacenter_id, ("?", "?")))
+        if report.is_parked and not part.is_parked:
+            said = {"at": place, "reason": report.reason}
+            events.append(Event(kind=Kind.PARKED, uid=report.uid, facts=said))
+        elif refused and report.reason:
             self.avoid(key)
             self._host.count_bounce()
             if not events:
-                by = "/".join(self._host.datacenters().get(report.datacenter_id, ("?", "?")))
-                said = {"by": by, "reason": report.reason, "count": ranges.size(refused)}
-                events = [Event(kind=Kind.REFUSED, uid=report.uid, facts=said)]
+                count = ranges.size(refused)
+                told = {"by": place, "reason": report.reason, "count": count}
+                events = [Event(kind=Kind.REFUSED, uid=report.uid, facts=told)]
         elif part.acked != part.index:
             self._avoided.pop(key, None)
         if events:

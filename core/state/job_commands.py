@@ -1,6 +1,7 @@
 """Registering, stopping and marking jobs; a job's status."""
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 
 _ALWAYS_RUNNING = ("system", "sysbatch")
 _GROUPS_MAX = 256  # core.model.ids.GROUP_BITS
+# Floors above may own names: each is asked why a new job must not have one, "" = it may.
+NameGuard = Callable[["State", str, str, str], str]  # state, namespace, job id, uid
+_name_guards: list[NameGuard] = []
+
+
+def guard_names(guard: NameGuard) -> None:
+    """Have `guard` asked, in apply, before a job of a new name is registered."""
+    if guard not in _name_guards:
+        _name_guards.append(guard)
+
+
+def _refuse_name(state: "State", namespace: str, job_id: str, job: Job) -> str:
+    if job.parent_id:
+        return ""  # a child's name is its parent's
+    errors = (guard(state, namespace, job_id, job.uid or "") for guard in _name_guards)
+    return next((error for error in errors if error), "")
 
 
 def register_job(state: "State", command: RegisterJob, context: "Context") -> CommandResult:
@@ -48,6 +65,8 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
     if record is not None and record.home:
         return CommandResult(error=_runs_for(record), status=409)
     is_new = record is None
+    if is_new and (error := _refuse_name(state, namespace, job_id, job)):
+        return CommandResult(error=error, status=409)
     if record is None:
         record = _create(state, namespace, job_id, job, context)
     elif spec_key(record.job) != spec_key(job):

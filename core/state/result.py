@@ -64,7 +64,7 @@ class PlanResult(msgspec.Struct, omit_defaults=True):
 class Applied:
     """What one entry did. `is_repeat`: a caller's token came again, nothing was done."""
 
-    index: int
+    index: int  # of a repeat, that of the first time
     results: list[CommandResult]
     changes: list[Change]
     is_repeat: bool = False

@@ -149,7 +149,7 @@ class State:
             self.calls.expire(self.log_time_us)
             known = self.calls.get(call.call_id)
             if known is not None:
-                return Applied(index, known.results, [], is_repeat=True)
+                return Applied(known.index, known.results, [], is_repeat=True)
         context = Context(self, index, self.log_time_us)
         results = context.results
         for command in entry.commands:

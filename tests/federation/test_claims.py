@@ -2,8 +2,11 @@
 
 import pytest
 
-from core.federation.claims import CloseClaim, CreateClaim, find_claim
-from core.state.commands import Bootstrap, Entry
+from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim, find_claim
+from core.federation.share_log import PutShare
+from core.federation.shares import Share
+from core.model.job import Job, TaskGroup
+from core.state.commands import Bootstrap, Entry, RegisterJob
 from core.state.entry import encode_entry
 from core.state.result import CommandResult
 from core.state.state import State
@@ -54,6 +57,41 @@ def test_a_create_that_comes_after_its_close_fails(state: State) -> None:
     assert not commit(state, create("u2", HERE)).error
 
 
+def test_a_name_given_up_stays_given_up_whatever_came_after(state: State) -> None:
+    """A duplicate of the first create may be on its way for as long as it likes."""
+    commit(state, create("u1", THERE))
+    commit(state, close("u1"))
+    commit(state, create("u2", THERE))
+    commit(state, close("u3"))  # never claimed: its create is still on its way
+    commit(state, close("u2"))
+    for uid in ("u1", "u2", "u3"):
+        assert commit(state, create(uid, THERE)).status == 409
+    assert find_claim(state, "default", "web") is None
+
+
+def test_a_registration_that_a_claim_overtook_is_refused(state: State) -> None:
+    """The authority registers its own jobs without a claim: the log decides who was first."""
+    commit(state, create("u1", THERE))
+    late = RegisterJob(job=Job(id="web", namespace="default", uid="u2", task_groups=[]))
+    refused = commit(state, late)
+    assert refused.status == 409 and THERE in refused.error
+    commit(state, close("u1"))
+    assert not commit(state, late).error
+
+
+def test_a_part_of_a_job_is_no_claim_to_its_name(state: State) -> None:
+    """The home, elsewhere, purged the job and registers it anew."""
+    commit(state, create("u1", THERE))
+    share = Share(
+        namespace="default", job_id="web", uid="u1", home=THERE, epoch=1, index=5,
+        indices={"g": ((0, 1),)},
+        job=Job(id="web", namespace="default", uid="u1", task_groups=[TaskGroup(name="g")]),
+    )  # fmt: skip
+    commit(state, PutShare(share=share, room=share.indices))
+    assert state.jobs.get("default", "web") is not None
+    assert not commit(state, create("u2", THERE)).error
+
+
 def test_closing_leaves_another_uids_claim_alone(state: State) -> None:
     commit(state, create("u1", THERE))
     commit(state, close("u2"))
@@ -80,3 +118,27 @@ def test_a_home_that_purged_a_job_may_claim_its_name_anew(state: State) -> None:
 def test_a_datacenter_that_is_no_authority_refuses(state: State) -> None:
     state.is_authority = False
     assert commit(state, create("u1", THERE)).status == 503
+
+
+def test_a_job_that_was_given_up_is_not_registered_by_a_late_retry(state: State) -> None:
+    commit(state, close("u1"))
+    late = commit(state, RegisterJob(job=Job(id="web", namespace="default", uid="u1")))
+    assert late.status == 409 and state.jobs.get("default", "web") is None
+
+
+def test_a_claim_is_extended_by_its_own_home_only(state: State) -> None:
+    epoch = commit(state, create("u1", THERE)).value["Epoch"]
+    extend = ExtendClaim(namespace="default", job_id="web", uid="u1", home=THERE, region="us")
+    assert commit(state, extend).value == {"Epoch": epoch, "Regions": ["us"]}
+    assert commit(state, extend).value["Regions"] == ["us"], "again changes nothing"
+    other = ExtendClaim(namespace="default", job_id="web", uid="u1", home=HERE, region="ap")
+    assert commit(state, other).status == 409
+
+
+def test_a_job_of_the_authority_itself_gets_its_claim_when_it_leaves_home(state: State) -> None:
+    commit(state, RegisterJob(job=Job(id="web", namespace="default", uid="u1")))
+    assert find_claim(state, "default", "web") is None
+    extend = ExtendClaim(namespace="default", job_id="web", uid="u1", home=HERE, region="us")
+    epoch = commit(state, extend).value["Epoch"]
+    claim = find_claim(state, "default", "web")
+    assert claim is not None and (claim.epoch, claim.home) == (epoch, HERE)

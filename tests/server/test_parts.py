@@ -222,3 +222,57 @@ def test_a_share_can_be_parked_where_it_runs_and_is_not_given_again() -> None:
     started = world.ask(two, "Job.Start", params={"job_id": "web"}, datacenter="eu-2")
     assert not started.is_error, started
     until_running(world, 60)
+
+
+# --- one call, one job --------------------------------------------------------------------
+
+
+def told(answer: Any) -> tuple[str, int]:
+    return answer.body["EvalID"], answer.body["EvalCreateIndex"]
+
+
+def test_a_registration_that_is_sent_again_changes_nothing_wherever_it_went() -> None:
+    world = two_regions()
+    eu, us = world.servers()
+    body = {"Job": job("web", count=60, **SPILLS)}
+    issued_us = world.now.wall_us
+    token = {"call_id": "mine", "call_issued_us": issued_us}
+    first = world.ask(eu, "Job.Register", body=body, **token)
+    until_running(world, 60)
+    again = world.ask(eu, "Job.Register", body=body, **token)
+    assert told(again) == told(first)
+    purge = {"job_id": "web", "purge": "true"}
+    assert not world.ask(eu, "Job.Deregister", params=purge).is_error
+    until_running(world, 0)
+    assert told(world.ask(eu, "Job.Register", body=body, **token)) == told(first)
+    world.run(5)
+    assert running(world) == [[], []], "not carried out a second time"
+    late = {**token, "call_issued_us": issued_us - 25 * 3600 * 10**6, "call_id": "old"}
+    assert world.ask(us, "Job.Register", body=body, **late).status == 409
+
+
+def test_a_purged_job_of_another_home_does_not_come_back_by_a_late_retry() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    body = {"Job": job("web", count=2, Datacenters=["eu-2"])}
+    token = {"call_id": "mine", "call_issued_us": world.now.wall_us}
+    assert not world.ask(one, "Job.Register", body=body, **token).is_error
+    world.until(lambda: len(running_at(two)) == 2)
+    purge = {"job_id": "web", "purge": "true"}
+    assert not world.ask(one, "Job.Deregister", params=purge).is_error
+    world.run(700)  # until the authority has asked, and closed the claim
+    anywhere = {"Job": job("web", count=2)}
+    again = world.ask(one, "Job.Register", body=anywhere, **token)
+    assert again.status == 409 and "given up" in again.error
+    assert not world.ask(one, "Job.Register", body=anywhere).is_error
+
+
+def test_a_job_for_a_named_datacenter_takes_its_name_first() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    body = {"Job": job("web", count=1)}
+    assert not world.ask(one, "Job.Register", body=body, datacenter="eu-2").is_error
+    world.until(lambda: running(world) == [[], [0]])
+    home = world.ask(one, "Job.Get", params={"job_id": "web"})
+    assert not home.is_error, "its home is found by its claim"
+    assert one.state.table("claims").get("default\0web").home == two.datacenter_id
