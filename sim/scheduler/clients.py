@@ -170,7 +170,9 @@ class Client:
             self._ask("Node.FetchAllocations", self._on_allocs, ids=changed)
 
     def _on_allocs(self, body: Any, error: str) -> None:
+        jobs = {} if error else {(job.namespace, job.id, job.version): job for job in body["jobs"]}
         for alloc in [] if error else body["allocs"]:
+            alloc.job = jobs.get((alloc.namespace, alloc.job_id, alloc.job_version))
             run = self.runs.get(alloc.id)
             if run is not None:
                 self._update(run, alloc)
