@@ -29,7 +29,6 @@ class Local:
     __slots__ = (
         "_exchange_id",
         "_gossip_phase_us",
-        "_post",
         "_room_bytes",
         "awareness",
         "counters",
@@ -41,6 +40,7 @@ class Local:
         "output",
         "packets_received",
         "packets_sent",
+        "post",
         "rng",
         "rumours",
         "sequence",
@@ -65,7 +65,8 @@ class Local:
         self.table = table
         self.timers = Timers()
         self.output = NOTHING  # exchanged for a new one by the first that has something to say
-        self._post = post or self._lay_out
+        # sends a packet; who calls it counts it in `packets_sent`
+        self.post = post or self._lay_out
         self.counters = Counters()
         self.awareness = Awareness(settings.health_max)
         self.rumours = Rumours(settings.retransmit_multiplier)
@@ -92,7 +93,7 @@ class Local:
 
     def send(self, address: str, packet: Packet) -> None:
         self.packets_sent += 1
-        self._post(address, packet)
+        self.post(address, packet)
 
     def _lay_out(self, address: str, packet: Packet) -> None:
         self.opened().packets.append((address, packet))

@@ -168,17 +168,16 @@ class GossipMachine:
         """A datagram came from `source`, an address that an answer would reach."""
         local = self._local
         local.packets_received += 1
-        kind = packet.kind
         if packet.updates:
             self._membership.absorb(packet.updates, now_us)
-        if packet.digests:
-            self._digests.absorb(packet.digests, now_us)
-        if kind == GOSSIP:
-            return
+        kind = packet.kind
         if kind == PING:
             self._on_ping(source, packet)
         elif kind == ACK:
             self._prober.on_ack(packet.sequence)
+        elif kind == GOSSIP:
+            if packet.digests:
+                self._digests.absorb(packet.digests, now_us)
         elif kind == PING_REQUEST:
             if not local.is_leaving:
                 self._prober.on_request(source, packet, now_us)
@@ -200,7 +199,8 @@ class GossipMachine:
             if sender >= 0 and table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
                 # evidently it lives: let it hear what we hold against it, and refute
                 updates = (local.accusation(sender), *updates)
-        local.send(source, Packet(ACK, packet.sequence, local.name, "", updates))
+        local.packets_sent += 1
+        local.post(source, Packet(ACK, packet.sequence, local.name, "", updates))
 
     def on_exchange_request(
         self, exchange_id: int, source: str, packet: Packet, now_us: int
@@ -225,11 +225,11 @@ class GossipMachine:
         """Do all that is due."""
         armed = self._local.timers
         while armed.deadline_us <= now_us:
+            if armed.probe_us == armed.deadline_us:
+                self._prober.on_interval(armed.probe_us, now_us)
+                continue
             due_us, timer, argument = armed.pop()
-            if timer == timers.PROBE:
-                if not self._local.is_leaving:
-                    self._prober.on_interval(due_us, now_us)
-            elif timer == timers.PROBE_TIMEOUT:
+            if timer == timers.PROBE_TIMEOUT:
                 self._prober.on_timeout(argument, now_us)
             elif timer == timers.GOSSIP:
                 self._gossip(now_us)
@@ -336,6 +336,7 @@ class GossipMachine:
     @property
     def counters(self) -> Counters:
         local = self._local
+        local.counters.probes = self._prober.probes
         local.counters.packets_sent = local.packets_sent
         local.counters.packets_received = local.packets_received
         local.counters.updates_received = local.updates_received

@@ -318,10 +318,13 @@ class Membership:
             return
         if not suspicion.confirm(update.by):
             return
-        if suspicion.deadline_us <= now_us:
+        overdue_us = now_us - suspicion.armed_us
+        if overdue_us >= local.settings.probe_interval_us:
+            pass  # we slept, and the timer will say so
+        elif suspicion.deadline_us <= now_us:
             self._declare_dead(ordinal, now_us)
             return
-        if suspicion.armed_us <= now_us or suspicion.deadline_us < suspicion.armed_us:
+        elif suspicion.deadline_us < suspicion.armed_us:
             self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
         # the others need it too: their clocks of this suspicion run as ours does
         local.spread(update, now_us)
@@ -333,7 +336,8 @@ class Membership:
         interval_us = self._local.settings.probe_interval_us
         if now_us - due_us >= interval_us:
             # we slept: a refutation may lie unread in a queue
-            self._arm_suspicion(ordinal, suspicion, now_us + interval_us)
+            suspicion.defer(now_us + interval_us)
+            self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
         elif suspicion.deadline_us > now_us:
             self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
         else:

@@ -1,7 +1,8 @@
 """Packets, and what travels in them.
 
 Inside a process packets pass as these objects; gossip.wire makes bytes of them at the
-edge. All are immutable, so one object may sit in many queues and simulated networks.
+edge. All are immutable, so one object may sit in many queues and simulated networks, and
+none is ever part of a cycle that the garbage collector had to find.
 
 Sizes are worst-case encoded bytes, computed when the record is made. So a machine fills
 a packet up to its limit without encoding anything.
@@ -43,7 +44,7 @@ SYNC_DONE: Final = 9
 KEYS: Final = 10  # stream: a question about the keyring, or its answer; gossip.rotation
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who a member says it is. `meta` is never changed after construction."""
 
     name: str
@@ -56,7 +57,7 @@ class Identity(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "size_bytes", size)
 
 
-class Update(msgspec.Struct, frozen=True, eq=False):
+class Update(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One claim about one member.
 
     Invariant: `identity` is given if and only if the status is ALIVE or the row belongs
@@ -78,7 +79,7 @@ class Update(msgspec.Struct, frozen=True, eq=False):
         return self.key & STATUS_MASK
 
 
-class Digest(msgspec.Struct, frozen=True, eq=False):
+class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One opaque record of one origin, as it travels. The newest (term, sequence) wins."""
 
     origin: str
@@ -93,7 +94,7 @@ class Digest(msgspec.Struct, frozen=True, eq=False):
         return utf8_bytes(self.origin) + len(self.data) + 40
 
 
-class Packet(msgspec.Struct, frozen=True, eq=False):
+class Packet(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One datagram, or one request or answer on a stream."""
 
     kind: int  # PING .. KEYS

@@ -15,9 +15,9 @@ from gossip.messages import (
     STATUS_MASK,
     SUSPECT,
     Packet,
-    Update,
 )
 from gossip.table import ESCAPE
+from gossip.timers import FOREVER_US
 
 
 class Walk:
@@ -39,24 +39,14 @@ class Walk:
 
     def next(self) -> int:
         """Return the ordinal of the next member to probe, or -1 when there is none."""
-        local = self._local
-        table, me = local.table, local.me
+        table = self._local.table
         if table.active <= 1:
             return -1
         keys = table.keys
-        if self._left:
-            # by far the most often it is the very next
-            self._left -= 1
-            position = self._position + self._stride
-            if position >= self._length:
-                position -= self._length
-            self._position = position
-            code = keys[position]
-            if code and code & STATUS_MASK < DEAD and position != me:
-                return position
-        # the rest of this round and one whole round meet everybody
-        for _ in range(self._left + len(keys)):
-            if self._left == 0:
+        steps = self._left + len(keys)  # this round's rest and one whole round meet everybody
+        while steps:
+            steps -= 1
+            if not self._left:
                 self._begin_round(len(keys))
             self._left -= 1
             position = self._position + self._stride
@@ -66,7 +56,7 @@ class Walk:
             code = keys[position]
             if code == ESCAPE:
                 code = table.key(position)
-            if code and code & STATUS_MASK < DEAD and position != me:
+            if code and code & STATUS_MASK < DEAD and position != self._local.me:
                 return position
         return -1
 
@@ -90,6 +80,7 @@ class Prober:
     """
 
     __slots__ = (
+        "_awareness",
         "_doubts",
         "_is_acked",
         "_is_doubted",
@@ -100,15 +91,22 @@ class Prober:
         "_relays",
         "_sequence",
         "_stream_exchange",
+        "_table",
         "_target_name",
+        "_timers",
         "_walk",
+        "probes",
     )
 
     def __init__(self, local: Local, membership: Membership) -> None:
         self._local = local
         self._membership = membership
         self._doubts = membership.doubts
+        self._table = local.table
+        self._timers = local.timers
+        self._awareness = local.awareness
         self._walk = Walk(local)
+        self.probes = 0  # our own, ever
         self._is_acked = True
         self._is_doubted = False  # the open probe is of a name that another address claimed
         self._sequence = -1
@@ -127,13 +125,16 @@ class Prober:
 
     def on_interval(self, due_us: int, now_us: int) -> None:
         """Judge the open probe and start the next."""
-        local = self._local
+        local, table = self._local, self._table
         settings = local.settings
+        if local.is_leaving:
+            self._timers.arm_probe(FOREVER_US)
+            return
         if not self._is_acked:
             # Asleep for an interval, we may have the answer in a queue unread: then the
             # fault is ours, and nobody is accused.
             self._judge(now_us, is_late=now_us - due_us >= settings.probe_interval_us)
-        stretch = local.awareness.score + 1
+        stretch = self._awareness.score + 1
         end_us = now_us + settings.probe_interval_us * stretch
         target = self._membership.doubtful() if self._doubts else -1
         self._is_doubted = target >= 0
@@ -141,33 +142,23 @@ class Prober:
             target = self._walk.next()
         if target < 0:
             self._is_acked = True
-            local.timers.arm_probe(end_us)
+            self._timers.arm_probe(end_us)
             return
-        local.sequence = sequence = local.sequence + 1
+        local.sequence = self._sequence = sequence = local.sequence + 1
         timeout_us = now_us + settings.probe_timeout_us * stretch
-        local.timers.arm_probe(end_us, timeout_us, sequence)
-        self._open(target, sequence)
-
-    def _open(self, target: int, sequence: int) -> None:
-        local = self._local
-        table = local.table
+        self._timers.arm_probe(end_us, timeout_us, sequence)
         identity = table.identity(target)
-        self._sequence = sequence
-        self._target_name = identity.name
+        name = self._target_name = identity.name
         self._is_acked = False
-        self._nacks = self._nacks_due = 0
+        self._nacks_due = 0
         self._stream_exchange = -1
-        updates: tuple[Update, ...] = ()
-        if local.gossip_is_armed:
-            updates = local.rumours_beside(identity.name, identity.name)
-        if table.accused and table.key(target) & STATUS_MASK == SUSPECT and local.settings.buddy:
+        updates = local.rumours_beside(name, name) if local.gossip_is_armed else ()
+        if table.accused and table.key(target) & STATUS_MASK == SUSPECT and settings.buddy:
             # the suspect hears it from its prober at once (Lifeguard, "Buddy System")
             updates = (local.accusation(target), *updates)
-        local.counters.probes += 1
-        local.send(
-            identity.address,
-            Packet(PING, sequence, local.name, identity.name, updates),
-        )
+        self.probes += 1
+        local.packets_sent += 1
+        local.post(identity.address, Packet(PING, sequence, local.name, name, updates))
 
     def on_timeout(self, sequence: int, now_us: int) -> None:
         """No answer in time: ask through others, and over a stream (SWIM, section 3.1)."""
@@ -184,7 +175,7 @@ class Prober:
         helpers = [] if self._is_doubted else local.table.sample(
             local.rng, settings.indirect_probes, skip=(local.me, target), status_max=ALIVE
         )  # fmt: skip
-        self._nacks_due = len(helpers)
+        self._nacks, self._nacks_due = 0, len(helpers)
         for helper in helpers:
             updates = local.rumours_beside(identity.name)
             local.send(
@@ -212,10 +203,9 @@ class Prober:
         if sequence == self._sequence:
             if not self._is_acked:
                 self._is_acked = True
-                local = self._local
-                local.timers.drop_timeout()
-                if local.awareness.score:
-                    local.awareness.add(-1)
+                self._timers.drop_timeout()
+                if self._awareness.score:
+                    self._awareness.add(-1)
             return
         relay = self._relays.pop(sequence, None)
         if relay is not None:

@@ -48,11 +48,14 @@ def suspicion_timeout_us(confirmations: int, *, k: int, min_us: int, max_us: int
 class Suspicion:
     """One suspicion of one member.
 
-    Invariants: `accusers` are distinct, the first one began it; `deadline_us` never
-    moves later; at most one live timer, the one that is due at `armed_us`.
+    Invariants: `accusers` are distinct, the first one began it; only `defer` moves
+    `deadline_us` later; at most one live timer, the one that is due at `armed_us`.
     """
 
-    __slots__ = ("_max_us", "_min_us", "accusers", "armed_us", "deadline_us", "k", "start_us")
+    __slots__ = (
+        "_earliest_us", "_max_us", "_min_us", "accusers", "armed_us", "deadline_us", "k",
+        "start_us",
+    )  # fmt: skip
 
     def __init__(self, accuser: str, now_us: int, settings: Settings, members: int) -> None:
         """`members` are those believed alive or suspect, this machine included."""
@@ -63,6 +66,7 @@ class Suspicion:
         self._max_us = self._min_us * settings.suspicion_max_multiplier
         self.accusers = [accuser]
         self.start_us = now_us
+        self._earliest_us = now_us
         self.deadline_us = 0
         self._set_deadline()
         # armed at the earliest end; firing early, the timer looks again
@@ -80,7 +84,13 @@ class Suspicion:
         self._set_deadline()
         return True
 
+    def defer(self, until_us: int) -> None:
+        """End no earlier, whoever confirms it meanwhile."""
+        self._earliest_us = until_us
+        self._set_deadline()
+
     def _set_deadline(self) -> None:
-        self.deadline_us = self.start_us + suspicion_timeout_us(
+        wait_us = suspicion_timeout_us(
             len(self.accusers) - 1, k=self.k, min_us=self._min_us, max_us=self._max_us
         )
+        self.deadline_us = max(self._earliest_us, self.start_us + wait_us)

@@ -11,7 +11,6 @@ from typing import Final
 FOREVER_US: Final = 1 << 62
 
 # What is due. The numbers break ties of the same microsecond.
-PROBE: Final = 0  # end of one probe period and start of the next
 PROBE_TIMEOUT: Final = 1  # argument: the probe's sequence
 RELAY: Final = 2  # argument: the relayed probe's sequence
 SUSPICION: Final = 3  # argument: the suspect's ordinal
@@ -28,20 +27,25 @@ class Timers:
     Invariant: `deadline_us` is the due time of the oldest timer, or FOREVER_US.
     """
 
-    __slots__ = ("_heap", "_others_us", "_probe_us", "_sequence", "_timeout_us", "deadline_us")
+    __slots__ = ("_heap", "_others_us", "_sequence", "deadline_us", "probe_us", "timeout_us")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int]] = []
         self._others_us = FOREVER_US  # when the oldest of the heap is due
-        self._probe_us = FOREVER_US
-        self._timeout_us = FOREVER_US
+        self.probe_us = FOREVER_US  # the end of the probe period; whoever sees to it arms it anew
+        self.timeout_us = FOREVER_US
         self._sequence = 0
         self.deadline_us = FOREVER_US
 
     def __len__(self) -> int:
         """How many are armed."""
-        probes = (self._probe_us < FOREVER_US) + (self._timeout_us < FOREVER_US)
+        probes = (self.probe_us < FOREVER_US) + (self.timeout_us < FOREVER_US)
         return len(self._heap) + probes
+
+    @property
+    def after_timeout_us(self) -> int:
+        """When `tick` is due if the open probe is answered in time."""
+        return min(self.probe_us, self._others_us)
 
     def arm(self, due_us: int, timer: int, argument: int = 0) -> None:
         heappush(self._heap, (due_us, timer, argument))
@@ -51,30 +55,31 @@ class Timers:
                 self.deadline_us = due_us
 
     def arm_probe(self, due_us: int, timeout_us: int = FOREVER_US, sequence: int = 0) -> None:
-        """Arm PROBE, and with a probe open PROBE_TIMEOUT before it, in place of earlier ones."""
-        self._probe_us, self._timeout_us, self._sequence = due_us, timeout_us, sequence
+        """Arm the end of the probe period, and with a probe open PROBE_TIMEOUT before it, in place
+        of earlier ones.
+        """
+        self.probe_us, self.timeout_us, self._sequence = due_us, timeout_us, sequence
         first_us = timeout_us if timeout_us < due_us else due_us
         others_us = self._others_us
         self.deadline_us = first_us if first_us < others_us else others_us
 
     def drop_timeout(self) -> None:
         """Drop PROBE_TIMEOUT: the answer came. The host need not wake for it."""
-        self._timeout_us = FOREVER_US
-        probe_us, others_us = self._probe_us, self._others_us
+        self.timeout_us = FOREVER_US
+        probe_us, others_us = self.probe_us, self._others_us
         self.deadline_us = probe_us if probe_us < others_us else others_us
 
     def pop(self) -> tuple[int, int, int]:
-        """Return the oldest (due_us, timer, argument); there must be one."""
+        """Return the oldest (due_us, timer, argument); there must be one, and not the end of
+        a probe period.
+        """
         due_us = self.deadline_us
-        if self._probe_us == due_us:
-            self.arm_probe(FOREVER_US, self._timeout_us, self._sequence)
-            return due_us, PROBE, 0
-        if self._timeout_us == due_us:
+        if self.timeout_us == due_us:
             self.drop_timeout()
             return due_us, PROBE_TIMEOUT, self._sequence
         heap = self._heap
         due = heappop(heap)
         self._others_us = others_us = heap[0][0] if heap else FOREVER_US
-        first_us = min(self._probe_us, self._timeout_us)
+        first_us = min(self.probe_us, self.timeout_us)
         self.deadline_us = first_us if first_us < others_us else others_us
         return due

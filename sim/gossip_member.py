@@ -1,6 +1,8 @@
 """A host of one gossip machine on virtual time: what gossip.host is on trio."""
 
-from collections.abc import Callable
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from gossip.inbound import Inbound
@@ -15,18 +17,52 @@ from sim.network import Network, Place, Station
 from sim.wheel import Wheel
 
 REGION: Final = "sim"
+FATES_MAX: Final = 16_384
 NEVER_US: Final = -1  # a tick armed for then is not due ever
 
 OnEvent = Callable[[int, str, MemberEvent], None]  # time, host of the observer, event
 OnDigest = Callable[[int, str, str], None]  # time, host of the observer, origin
 
 
+Flight = tuple["Member", "Member", Any]  # from, to, a packet or its bytes
+
+
+def arrive(flight: Flight) -> None:
+    """End the flight of a datagram between two members: as `Network.hand_over` and
+    `Member.receive` do together, without the calls between where nothing is out of order.
+    """
+    here, there, packet = flight
+    if not there.is_plain or there.network.is_broken:
+        there.network.hand_over(flight)
+        return
+    there.machine.on_packet(here.name, packet, there.wheel.now_us)
+    if there.local.output is not NOTHING or there.timers.deadline_us < there.armed_us:
+        there.carry_out()
+
+
+def draw_fates(network: Network) -> Iterator[int]:
+    """Yield what befalls one datagram after another: its delay in microseconds, or -1 if it is
+    lost. From the 16,385th on they come again in the same order: to draw costs more than all
+    else that is done to a datagram.
+    """
+    drawn: list[int] = []
+    while len(drawn) < FATES_MAX:
+        fates_us = network.draw_fates()[:]
+        drawn += fates_us
+        yield from fates_us
+    yield from itertools.cycle(drawn)
+
+
 class Surroundings:
     """What all members of a world share."""
 
     __slots__ = (
+        "_timeouts",
+        "arrive",
         "by_address",
         "bytes",
+        "fates_us",
+        "is_once",
         "is_wire",
         "largest_bytes",
         "network",
@@ -50,8 +86,35 @@ class Surroundings:
         self.on_digest = on_digest
         self.is_wire = is_wire
         self.by_address: dict[str, Member] = {}  # those that run
+        self.arrive: Callable[[Flight], None] = arrive  # called with each datagram's flight
+        self.fates_us = draw_fates(network)
+        # probes under way whose timeout is the usual one, in the order of their timeouts
+        self._timeouts: deque[tuple[int, Member]] = deque()
+        # whether a datagram that is not lost arrives once
+        self.is_once = not network.lan.duplication
         self.bytes = 0  # of datagrams and streams; counted with `is_wire` only
         self.largest_bytes = 0  # of a datagram
+
+    def expect(self, timeout_us: int, member: "Member") -> None:
+        """Let a member look at its probe at the timeout, if it is still open then.
+
+        Nearly all are answered long before. So they wait in a queue of their own, from which
+        the answered are dropped hundreds at a time.
+        """
+        if not self._timeouts:
+            self.wheel.at(timeout_us, self._look_at_timeouts)
+        self._timeouts.append((timeout_us, member))
+
+    def _look_at_timeouts(self, _: Any) -> None:
+        timeouts, now_us = self._timeouts, self.wheel.now_us
+        while timeouts:
+            timeout_us, member = timeouts[0]
+            if member.timers.timeout_us == timeout_us and member.armed_us != NEVER_US:
+                if timeout_us > now_us:
+                    self.wheel.at(timeout_us, self._look_at_timeouts)
+                    return
+                member.carry_out()  # arms it for now, or later if it is slow
+            timeouts.popleft()
 
 
 class Member(Station):
@@ -65,19 +128,19 @@ class Member(Station):
         "_around",
         "_backlog",
         "_exchanges",
-        "_is_plain",
         "_lag_us",
-        "_local",
         "_missed",
-        "_timers",
-        "_wheel",
         "armed_us",
         "host",
+        "is_plain",
         "is_running",
+        "local",
         "machine",
         "member_name",
         "pool",
         "settings",
+        "timers",
+        "wheel",
     )
 
     def __init__(
@@ -95,13 +158,13 @@ class Member(Station):
         self.pool = pool
         self.settings = settings
         self.machine: GossipMachine  # these three are set by `begin`
-        self._local: Local
-        self._timers: Timers
+        self.local: Local
+        self.timers: Timers
         self.armed_us = FOREVER_US
         self.is_running = True
         self._around = around
-        self._wheel = around.wheel
-        self._is_plain = not around.is_wire  # and neither slow nor paused
+        self.wheel = around.wheel
+        self.is_plain = not around.is_wire  # and neither slow nor paused nor stopped
         self._lag_us = 0
         self._backlog: Inbound | None = None  # only of one that is paused
         self._exchanges: set[int] = set()  # ids that await their one answer
@@ -111,7 +174,7 @@ class Member(Station):
     def begin(self, machine: GossipMachine) -> None:
         """Run a machine that sends by `poster()`."""
         self.machine = machine
-        self._local, self._timers = machine.local, machine.local.timers
+        self.local, self.timers = machine.local, machine.local.timers
         self._around.network.connect(self)
         self._around.by_address[self.address] = self
         self.carry_out()
@@ -131,7 +194,7 @@ class Member(Station):
 
     def stop(self) -> None:
         """End without a word."""
-        self.is_running = False
+        self.is_running = self.is_plain = False
         self.armed_us = NEVER_US
         self.is_up = False
         del self._around.by_address[self.address]
@@ -141,7 +204,7 @@ class Member(Station):
         if self._backlog is None:
             self.armed_us = NEVER_US
             self._backlog = Inbound()
-            self._is_plain = False
+            self.is_plain = False
 
     def resume(self) -> None:
         """Go on: timers first, then what lay in the queue."""
@@ -164,38 +227,43 @@ class Member(Station):
 
     def _set_plain(self) -> None:
         around = self._around
-        self._is_plain = not (around.is_wire or self._lag_us or self._backlog is not None)
+        self.is_plain = self.is_running and not (
+            around.is_wire or self._lag_us or self._backlog is not None
+        )
 
     # -- timers ---------------------------------------------------------------------
 
     def carry_out(self) -> None:
         """Do what the machine wants, and arm its next tick."""
-        if self._local.output is not NOTHING:
+        if self.local.output is not NOTHING:
             self._carry_out(self.machine.take_output())
-        if self._timers.deadline_us < self.armed_us:
-            self._arm(self._timers.deadline_us)
+        if self.timers.deadline_us < self.armed_us:
+            self._arm(self.timers.deadline_us)
 
     def _arm(self, due_us: int) -> None:
         at_us = due_us + self._lag_us
         if at_us < self.armed_us:
-            self.armed_us = at_us = max(at_us, self._wheel.now_us)
-            self._wheel.at(at_us, _tick, self)
+            self.armed_us = at_us = max(at_us, self.wheel.now_us)
+            self.wheel.at(at_us, _tick, self)
 
     def tick(self) -> None:
         """Do what is due, unless this tick is of a life that ended, or of a time that was
         armed before an earlier one.
         """
-        wheel, timers = self._wheel, self._timers
+        wheel, timers, lag_us = self.wheel, self.timers, self._lag_us
         now_us = wheel.now_us
         if self.armed_us != now_us:
             return
-        if timers.deadline_us + self._lag_us <= now_us:
+        if timers.deadline_us + lag_us <= now_us:
             self.armed_us = FOREVER_US
             self.machine.tick(now_us)
-            if self._local.output is not NOTHING:
+            if self.local.output is not NOTHING:
                 self._carry_out(self.machine.take_output())
         # else the timer was dropped since; the next one
-        due_us = timers.deadline_us + self._lag_us
+        due_us = timers.deadline_us + lag_us
+        if due_us == timers.timeout_us and due_us - now_us == self.settings.probe_timeout_us:
+            self._around.expect(due_us, self)
+            due_us = timers.after_timeout_us
         if due_us < self.armed_us or self.armed_us == now_us:
             self.armed_us = due_us
             wheel.at(due_us, _tick, self)
@@ -219,12 +287,23 @@ class Member(Station):
         around.largest_bytes = max(around.largest_bytes, len(data))
         self.post(address, data)
 
-    def receive(self, here: Station, body: Any) -> None:
-        if self._is_plain:
-            self.machine.on_packet(here.name, body, self._wheel.now_us)
-            if self._local.output is not NOTHING or self._timers.deadline_us < self.armed_us:
-                self.carry_out()
+    def post(self, target: str, body: Any) -> None:
+        """Send a datagram: as `Station.post` does, without the calls between where nothing is
+        out of order.
+        """
+        around = self._around
+        there = around.by_address.get(target)
+        network = self.network
+        if there is None or network.is_broken or not around.is_once or there.site is not self.site:
+            super().post(target, body)
             return
+        delay_us = next(around.fates_us)
+        if delay_us < 0:
+            network.lose_one("post/loss")
+        else:
+            self.wheel.soon(delay_us, around.arrive, (self, there, body))
+
+    def receive(self, here: Station, body: Any) -> None:
         packet = decode(body, label=self.pool) if self._around.is_wire else body
         if self._backlog is not None or self._lag_us:
             self._receive_late(here.name, packet)

@@ -31,7 +31,7 @@ from gossip.machine import GossipMachine, settle
 from gossip.membership import Admit
 from gossip.settings import LAN, Settings
 from gossip.views import MemberEvent, Status
-from sim.gossip_member import Member, OnDigest, OnEvent, Surroundings
+from sim.gossip_member import Flight, Member, OnDigest, OnEvent, Surroundings
 from sim.network import LinkModel, Network
 from sim.wheel import Wheel
 
@@ -39,13 +39,11 @@ S: Final = 1_000_000
 POOL: Final = "lan"
 PORT: Final = 4648
 
-SLOT_US: Final = 1_024  # of the wheel: a few events of a thousand members, less than the way
-
 COUNTED: Final = ("packets_sent", "packets_received", "updates_received", "exchanges")
 META: Final = {"role": "client"}
 
 # 1 to 5 ms one way, as in a datacenter whose hosts are busy
-LINK: Final = LinkModel(latency_us=1_000, jitter_us=4_000)
+LINK: Final = LinkModel(latency_us=1_024, jitter_us=4_000)
 
 
 class GossipWorld:
@@ -74,7 +72,8 @@ class GossipWorld:
     ) -> None:
         self.seed = seed
         self.settings = settings
-        self.wheel = Wheel(SLOT_US)
+        # a slot holds a few events of a thousand members, and is shorter than any way
+        self.wheel = Wheel(1 << min(10, link.latency_us.bit_length() - 1))
         self.network = Network(self.wheel, random.Random(f"{seed}/network"))
         self.network.lan = self.network.region = msgspec.structs.replace(link, loss=loss)
         self.members: dict[str, Member] = {}  # by host; those that run
@@ -110,6 +109,16 @@ class GossipWorld:
     def largest_bytes(self) -> int:
         """Bytes of the largest datagram so far; counted with `wire` only."""
         return self._around.largest_bytes
+
+    def observe(self, watch: Callable[[Flight], None]) -> None:
+        """Let `watch` see each datagram that is sent from now on, when it arrives."""
+        arrive = self._around.arrive
+
+        def watch_and_arrive(flight: Flight) -> None:
+            watch(flight)
+            arrive(flight)
+
+        self._around.arrive = watch_and_arrive
 
     # -- members --------------------------------------------------------------------
 

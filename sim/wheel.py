@@ -17,7 +17,8 @@ from typing import Any, Final
 
 SLOT_US: Final = 128
 HORIZON_US: Final = 1 << 22  # what lies beyond is far
-BLOCK: Final = 256  # so many empty slots are passed at a time
+NEAR: Final = 8  # so many slots are looked at first
+BLOCK: Final = 64  # then so many at a time
 
 # (time, sequence, function, argument): sequence is unique, so nothing else is compared.
 _Item = tuple[int, int, Callable[[Any], None], Any]
@@ -36,13 +37,13 @@ class Wheel:
     )  # fmt: skip
 
     def __init__(self, slot_us: int = SLOT_US) -> None:
-        """`slot_us` is a power of two, at most `HORIZON_US / BLOCK`."""
+        """`slot_us` is a power of two."""
         self.now_us = 0
         self._sequence = 0
         self._shift = slot_us.bit_length() - 1
         self._mask = (HORIZON_US >> self._shift) - 1
-        assert 1 << self._shift == slot_us and self._mask >= BLOCK - 1, slot_us
-        self._slots: list[list[_Item]] = [[] for _ in range(self._mask + 1)]
+        assert 1 << self._shift == slot_us, slot_us
+        self._slots: list[list[_Item] | None] = [None] * (self._mask + 1)
         self._far: list[_Item] = []
         self._open: list[_Item] = []  # the current slot, sorted descending
         self._open_slot = 0  # number of the slot that is open, counted from time zero
@@ -58,10 +59,15 @@ class Wheel:
         if time_us < self.now_us:  # noqa: PLR1730 -- max() costs a fifth of this method
             time_us = self.now_us
         self._sequence = sequence = self._sequence + 1
-        slot, mask = time_us >> self._shift, self._mask
-        if 0 < slot - self._open_slot <= mask:
-            self._slots[slot & mask].append((time_us, sequence, function, argument))
-        elif slot > self._open_slot:
+        number = time_us >> self._shift
+        if 0 < number - self._open_slot <= self._mask:
+            place = number & self._mask
+            slot = self._slots[place]
+            if slot is None:
+                self._slots[place] = [(time_us, sequence, function, argument)]
+            else:
+                slot.append((time_us, sequence, function, argument))
+        elif number > self._open_slot:
             heapq.heappush(self._far, (time_us, sequence, function, argument))
         else:
             insort(self._open, (time_us, sequence, function, argument), key=_descending)
@@ -69,6 +75,19 @@ class Wheel:
 
     def after(self, delay_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
         self.at(self.now_us + delay_us, function, argument)
+
+    def soon(self, delay_us: int, function: Callable[[Any], None], argument: Any) -> None:
+        """As `after`, for a delay of one slot at least and half the horizon at most, and for
+        callers so frequent that the difference counts.
+        """
+        time_us = self.now_us + delay_us
+        self._sequence = sequence = self._sequence + 1
+        place = time_us >> self._shift & self._mask
+        slot = self._slots[place]
+        if slot is None:
+            self._slots[place] = [(time_us, sequence, function, argument)]
+        else:
+            slot.append((time_us, sequence, function, argument))
 
     def run_until(self, end_us: int) -> None:
         """Work off all events up to and including `end_us`, then stand at `end_us`."""
@@ -88,6 +107,31 @@ class Wheel:
 
     def _advance(self, end_us: int) -> bool:
         """Open the next slot that holds events; False when there is none before the end."""
+        far, shift = self._far, self._shift
+        place = self._open_slot + 1 & self._mask
+        slot = next(filter(None, self._slots[place : place + NEAR]), None)
+        if slot is None:
+            return self._advance_far(end_us)
+        time_us = slot[0][0]
+        if time_us > end_us or (far and far[0][0] >> shift <= time_us >> shift):
+            return self._advance_far(end_us)
+        # as _open_up
+        self._open_slot = number = time_us >> shift
+        self._opened += len(slot)
+        self._slots[number & self._mask] = None
+        slot.sort(reverse=True)
+        self._open = slot
+        return True
+
+    def _open_up(self, slot: list[_Item]) -> None:
+        self._open_slot = number = slot[0][0] >> self._shift
+        self._opened += len(slot)
+        self._slots[number & self._mask] = None
+        slot.sort(reverse=True)
+        self._open = slot
+
+    def _advance_far(self, end_us: int) -> bool:
+        """As `_advance`, when the next slots are empty, or it has to be looked closer."""
         slots, far, mask, shift = self._slots, self._far, self._mask, self._shift
         last_slot = end_us >> shift
         number = self._open_slot
@@ -97,24 +141,20 @@ class Wheel:
             if self._sequence == self._opened + len(far):
                 # nothing within the horizon: go to where the far ones begin
                 if not far or far[0][0] > end_us:
+                    self._open_slot = last_slot - 1  # the next may still fall into the last
                     return False
                 self._open_slot = number = (far[0][0] >> shift) - 1
                 continue
             # up to there, no event is among the far ones
             stop = min(last_slot, number + mask)
             while number < stop:
-                number += 1
-                place = number & mask
-                slot = slots[place]
-                if slot:
-                    self._open_slot = number
-                    self._opened += len(slot)
-                    slots[place] = []
-                    slot.sort(reverse=True)
-                    self._open = slot
+                place = number + 1 & mask
+                ahead = slots[place : place + min(BLOCK, stop - number)]
+                slot = next(filter(None, ahead), None)
+                if slot is not None:
+                    self._open_up(slot)
                     return True
-                if not place % BLOCK and not any(slots[place : place + BLOCK]):
-                    number = min(number + BLOCK - 1, stop)
+                number += len(ahead)
             self._open_slot = number
         return False
 
@@ -122,7 +162,12 @@ class Wheel:
         far, mask, shift = self._far, self._mask, self._shift
         while far and far[0][0] >> shift <= self._open_slot + mask:
             item = heapq.heappop(far)
-            self._slots[(item[0] >> shift) & mask].append(item)
+            place = item[0] >> shift & mask
+            slot = self._slots[place]
+            if slot is None:
+                self._slots[place] = [item]
+            else:
+                slot.append(item)
 
 
 def _descending(item: _Item) -> tuple[int, int]:

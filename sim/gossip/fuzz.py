@@ -44,14 +44,12 @@ def seeds_of(rng: random.Random) -> list[bytes]:
     """Return encoded packets of a pool that joins, gossips, probes and loses a member."""
     packets: list[Packet] = []
     world = GossipWorld(seed=1, settings=Settings(full_table_max_members=4))
-    hand_over = world.network.hand_over
 
     def keep(flight: tuple[object, object, object]) -> None:
         if isinstance(flight[2], Packet) and rng.random() < 0.05:
             packets.append(flight[2])
-        hand_over(flight)  # type: ignore[arg-type]
 
-    world.network.hand_over = keep  # type: ignore[method-assign]
+    world.observe(keep)
     names = world.form(12)
     world.do(names[0], lambda m, now_us: m.publish_digest("dc", 1, 1, b"x" * 700, now_us))
     world.kill(names[1])

@@ -15,7 +15,7 @@ import msgspec
 from gossip.messages import PING, Identity, Packet
 from gossip.settings import Settings
 from gossip.views import Counters, MemberEvent
-from sim.gossip_member import OnEvent
+from sim.gossip_member import OnEvent, arrive
 from sim.gossip_world import GossipWorld
 from sim.network import LinkModel, Station
 
@@ -70,9 +70,7 @@ class Pool(GossipWorld):
         self.hardships = 0
         self.hardship_end_us = 0
         self.is_age_blurred = False  # somebody slept on packets: ages lack that time
-        # every datagram passes there; a subclass of each member's host would be the alternative
-        self._hand_over = self.network.hand_over
-        self.network.hand_over = self._observe  # type: ignore[method-assign]
+        self.observe(self._on_arrival)
         self._stream = self.network.stream
         self.network.stream = self._observe_stream  # type: ignore[method-assign]
         self.flights: deque[Flight] = deque(maxlen=KEPT_FLIGHTS)
@@ -102,8 +100,7 @@ class Pool(GossipWorld):
         member = self._around.by_address.get(address)
         return "" if member is None else member.host
 
-    def _observe(self, flight: tuple[Station, Station, Any]) -> None:
-        """Keep and count what arrives, then let it arrive."""
+    def _on_arrival(self, flight: tuple[Station, Station, Any]) -> None:
         body = flight[2]
         self.flights.append(Flight(*flight))
         if isinstance(body, Packet):
@@ -111,7 +108,6 @@ class Pool(GossipWorld):
             if body.kind == PING:
                 self.pinged_us[body.sender, body.target] = self.now_us
             self.on_packet(flight[0], flight[1], body)
-        self._hand_over(flight)
 
     def _observe_stream(
         self, source: str, target: str, deliver: OnArrival, refused: OnArrival, body: Any
@@ -122,7 +118,7 @@ class Pool(GossipWorld):
     def repeat(self, flight: "Flight") -> None:
         """Let a packet arrive once more, however old it is."""
         self.faults["packet repeated"] += 1
-        self._hand_over(flight)
+        arrive(flight)
 
     # -- members --------------------------------------------------------------------
 
@@ -224,7 +220,7 @@ class Plight:
 
 def draw_link(rng: random.Random) -> LinkModel:
     """Return a network: often clean, sometimes lossy, jittery, repeating itself."""
-    link = LinkModel(latency_us=1_000, jitter_us=rng.choice((4_000, 4_000, 20_000, 100_000)))
+    link = LinkModel(latency_us=1_024, jitter_us=rng.choice((4_000, 4_000, 20_000, 100_000)))
     if rng.random() < 0.5:
         link = msgspec.structs.replace(link, loss=rng.choice((0.01, 0.05, 0.1, 0.2, 0.3)))
     if rng.random() < 0.3:

@@ -160,8 +160,8 @@ class Traffic:
             return  # a double
         refuted = machine.counters.refutations
         self._pings[sender] = (packet.sequence, now_us, machine.health_score, refuted, before[3])
-        if pool.calm_for_us() < SETTLED_US:
-            return
+        if pool.calm_for_us() < SETTLED_US or pool.faults["packet repeated"]:
+            return  # a request of long ago may make anybody probe
         if now_us - self._gone_since_us.get((sender, target), now_us) > SETTLED_US:
             self._fail("waste", f"{sender} probes {target}, which it knows to be gone")
         view = machine.member(target)

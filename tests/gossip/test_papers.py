@@ -81,15 +81,13 @@ def test_a_dead_member_is_first_pinged_after_a_period_and_a_half():
     world = GossipWorld(seed=4)
     names = world.form_at_once(48)
     killed_us, pinged_us = {}, {}
-    hand_over = world.network.hand_over
 
     def watch(flight):
         packet = flight[2]
         if packet.kind == PING and packet.target in killed_us:
             pinged_us.setdefault(packet.target, world.now_us)
-        hand_over(flight)
 
-    world.network.hand_over = watch
+    world.observe(watch)
     for name in names[8:40]:
         world.run(0.7)
         killed_us[name] = world.now_us

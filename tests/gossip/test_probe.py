@@ -26,6 +26,13 @@ def test_each_member_is_probed_once_a_round():
         assert len(set(probed[start : start + 40])) == 20, "all within two rounds"
 
 
+def test_members_of_many_incarnations_are_probed_as_any_other():
+    lone = Lone("b", "c", "d")
+    lone.hear(alive("b", 63), alive("c", 64), alive("d", 200))
+    pings = [p.target for o in lone.run(30) for _, p in o.packets if p.kind == PING]
+    assert min(map(pings.count, "bcd")) >= 9
+
+
 def test_the_departed_are_not_probed():
     lone = Lone("b", "c")
     lone.hear(claim("c", DEAD))
