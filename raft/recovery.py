@@ -13,6 +13,7 @@ from raft.records import REJOIN, Reading, SegmentStart, WalDamagedError
 from raft.segment import RecordKind, SegmentFile, SegmentReader, record_at
 
 FORMAT: Final = 1
+NEWEST: Final = "newest"
 _NAME: Final = re.compile(r"log-(\d{16})\.wal")
 
 
@@ -36,6 +37,28 @@ class Found:
 
 def segment_path(folder: Path, number: int) -> Path:
     return folder / f"log-{number:016d}.wal"
+
+
+def newest_of(folder: Path, disk: Disk, names: list[str]) -> int:
+    """Return the number of the segment up to which the log goes, 0 when nobody noted it.
+
+    Raises:
+        WalDamagedError: That segment is missing, or the note can't be read.
+        OSError: The note can't be read from the disk.
+    """
+    if NEWEST not in names:
+        return 0
+    text = disk.read(folder / NEWEST)
+    if not re.fullmatch(rb"\d{16}\n", text):
+        raise WalDamagedError(
+            f"{folder / NEWEST} is damaged: it should hold the number of the newest segment. "
+            f"{REJOIN}."
+        )
+    number = int(text)
+    path = segment_path(folder, number)
+    if path.name not in names:
+        raise WalDamagedError(f"{path} is missing: it is the newest segment. {REJOIN}.")
+    return number
 
 
 def read_log(folder: Path, disk: Disk, *, owner: str, snapshot: SnapshotMeta) -> Found:

@@ -1,6 +1,7 @@
 """The write-ahead log: entries, term and vote, in segments on a real disk.
 
     log-<number>.wal   segments of records (raft.segment); the newest is written to
+    newest             its number: were it gone, the log would seem to end before it
     reserve            a spare segment: a vote can be written when the disk is full
     lock               held by the process that works here
 
@@ -25,7 +26,7 @@ from raft.disk import Disk, File, RealDisk, is_full
 from raft.messages import SnapshotMeta
 from raft.output import NO_SNAPSHOT, Boot, HardState, Persist
 from raft.records import REJOIN, Reading, SegmentStart, WalDamagedError, records_of
-from raft.recovery import FORMAT, Found, Segment, read_log, segment_path
+from raft.recovery import FORMAT, NEWEST, Found, Segment, newest_of, read_log, segment_path
 from raft.segment import HEADER_BYTES, RecordKind, add_record
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -75,6 +76,7 @@ class Wal:
         self._last_index = 0
         self._is_refusing = False  # the disk was full; what followed is void
         self._has_reserve = False
+        self._has_newest = False
         self._failure = ""
 
     @classmethod
@@ -278,6 +280,27 @@ class Wal:
         self._file, self._capacity, self._offset = file, capacity, end
         self._segments.append(Segment(number, self._last_index))
         self._has_reserve = self._has_reserve and spare.name != RESERVE
+        self._note_newest(number)
+
+    def _note_newest(self, number: int) -> None:
+        """Write down, durably, up to which segment the log goes."""
+        path, spare = self._folder / NEWEST, self._folder / f"{NEWEST}.new"
+        data = b"%016d\n" % number
+        try:
+            file = self._disk.open(path if self._has_newest else spare, is_new=not self._has_newest)
+            try:
+                file.write_at(0, data)  # within a sector: the old number, or the new one
+                file.sync()
+            finally:
+                file.close()
+            if not self._has_newest:
+                self._disk.rename(spare, path)
+                self._disk.sync_folder(self._folder)
+        except OSError as error:
+            if not is_full(error):
+                self._fail(error)
+            return  # it only serves to notice a loss; the next segment notes it
+        self._has_newest = True
 
     def _create(self, path: Path, size: int) -> File:
         file = self._disk.open(path, is_new=True)
@@ -361,12 +384,16 @@ class Wal:
     def _recover(self, snapshot: SnapshotMeta) -> Recovery:
         names = self._disk.list(self._folder)
         self._has_reserve = RESERVE in names
+        noted = newest_of(self._folder, self._disk, names)
+        self._has_newest = NEWEST in names
         for name in names:
             if name.endswith(".new"):  # a segment whose making was interrupted
                 self._disk.remove(self._folder / name)
         found = read_log(self._folder, self._disk, owner=self._owner, snapshot=snapshot)
         self._segments = found.segments
         torn = self._reopen(found) if found.segments else ""
+        if found.segments and noted < found.segments[-1].number:
+            self._note_newest(found.segments[-1].number)
         self._take_over(found.reading)
         return Recovery(self._boot(found.reading, snapshot), torn, found.stray)
 

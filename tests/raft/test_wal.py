@@ -180,6 +180,30 @@ def test_a_cut_or_missing_segment_in_the_middle_is_refused(tmp_path: Path) -> No
         Wal.open(tmp_path)
 
 
+def test_the_newest_or_only_segment_gone_is_refused_and_nothing_is_begun_anew(
+    tmp_path: Path,
+) -> None:
+    for count in (3, 200):  # entries: in one segment, in several
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        fill(folder, count)
+        newest_segment(folder).unlink()
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(WalDamagedError, match=r"log-\d+\.wal is missing.*let it join again"):
+            Wal.open(folder)
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_log_of_an_earlier_version_which_noted_no_newest_segment_opens(tmp_path: Path) -> None:
+    fill(tmp_path, 200)
+    (tmp_path / "newest").unlink()
+    assert indexes(tmp_path) == list(range(1, 201))
+    assert (tmp_path / "newest").read_bytes() == f"{newest_segment(tmp_path).name[4:20]}\n".encode()
+    (tmp_path / "newest").write_bytes(b"rubbish")
+    with pytest.raises(WalDamagedError, match="newest is damaged"):
+        Wal.open(tmp_path)
+
+
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     wal, _ = Wal.open(tmp_path)
     with pytest.raises(FolderInUseError, match="another data folder"):
