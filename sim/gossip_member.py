@@ -33,7 +33,7 @@ def arrive(flight: Flight) -> None:
     """
     here, there, packet = flight
     if not there.is_plain or there.network.is_broken:
-        there.network.hand_over(flight)
+        there.around.hand_over(flight)
         return
     there.machine.on_packet(here.name, packet, there.wheel.now_us)
     if there.local.output is not NOTHING or there.timers.deadline_us < there.armed_us:
@@ -62,6 +62,7 @@ class Surroundings:
         "by_address",
         "bytes",
         "fates_us",
+        "hand_over",
         "is_once",
         "is_wire",
         "largest_bytes",
@@ -86,7 +87,9 @@ class Surroundings:
         self.on_digest = on_digest
         self.is_wire = is_wire
         self.by_address: dict[str, Member] = {}  # those that run
-        self.arrive: Callable[[Flight], None] = arrive  # called with each datagram's flight
+        # called with each datagram's flight; `GossipWorld.observe` puts itself before it
+        self.arrive: Callable[[Flight], None] = arrive
+        self.hand_over = network.hand_over
         self.fates_us = draw_fates(network)
         # probes under way whose timeout is the usual one, in the order of their timeouts
         self._timeouts: deque[tuple[int, Member]] = deque()
@@ -125,12 +128,12 @@ class Member(Station):
     """
 
     __slots__ = (
-        "_around",
         "_backlog",
         "_exchanges",
         "_lag_us",
         "_missed",
         "armed_us",
+        "around",
         "host",
         "is_plain",
         "is_running",
@@ -162,7 +165,7 @@ class Member(Station):
         self.timers: Timers
         self.armed_us = FOREVER_US
         self.is_running = True
-        self._around = around
+        self.around = around
         self.wheel = around.wheel
         self.is_plain = not around.is_wire  # and neither slow nor paused nor stopped
         self._lag_us = 0
@@ -175,12 +178,12 @@ class Member(Station):
         """Run a machine that sends by `poster()`."""
         self.machine = machine
         self.local, self.timers = machine.local, machine.local.timers
-        self._around.network.connect(self)
-        self._around.by_address[self.address] = self
+        self.around.network.connect(self)
+        self.around.by_address[self.address] = self
         self.carry_out()
 
     def poster(self) -> Post:
-        return self._post_bytes if self._around.is_wire else self.post
+        return self._post_bytes if self.around.is_wire else self.post
 
     @property
     def address(self) -> str:
@@ -197,7 +200,7 @@ class Member(Station):
         self.is_running = self.is_plain = False
         self.armed_us = NEVER_US
         self.is_up = False
-        del self._around.by_address[self.address]
+        del self.around.by_address[self.address]
 
     def pause(self) -> None:
         """Handle nothing; packets wait, as many as the inbound queue holds."""
@@ -211,7 +214,7 @@ class Member(Station):
         backlog, self._backlog = self._backlog, None
         self._set_plain()
         self.armed_us = FOREVER_US
-        self.machine.tick(self._around.wheel.now_us)
+        self.machine.tick(self.around.wheel.now_us)
         self.carry_out()
         missed, self._missed = self._missed, []
         for exchange_id, packet in missed:
@@ -226,7 +229,7 @@ class Member(Station):
         self._set_plain()
 
     def _set_plain(self) -> None:
-        around = self._around
+        around = self.around
         self.is_plain = self.is_running and not (
             around.is_wire or self._lag_us or self._backlog is not None
         )
@@ -262,14 +265,14 @@ class Member(Station):
         # else the timer was dropped since; the next one
         due_us = timers.deadline_us + lag_us
         if due_us == timers.timeout_us and due_us - now_us == self.settings.probe_timeout_us:
-            self._around.expect(due_us, self)
+            self.around.expect(due_us, self)
             due_us = timers.after_timeout_us
         if due_us < self.armed_us or self.armed_us == now_us:
             self.armed_us = due_us
             wheel.at(due_us, _tick, self)
 
     def _carry_out(self, output: Output) -> None:
-        around = self._around
+        around = self.around
         now_us = around.wheel.now_us
         for event in output.events:
             around.on_event(now_us, self.host, event)
@@ -281,7 +284,7 @@ class Member(Station):
     # -- datagrams ------------------------------------------------------------------
 
     def _post_bytes(self, address: str, packet: Packet) -> None:
-        around = self._around
+        around = self.around
         data = encode(packet, label=self.pool)
         around.bytes += len(data)
         around.largest_bytes = max(around.largest_bytes, len(data))
@@ -291,9 +294,9 @@ class Member(Station):
         """Send a datagram: as `Station.post` does, without the calls between where nothing is
         out of order.
         """
-        around = self._around
-        there = around.by_address.get(target)
+        around = self.around
         network = self.network
+        there = network.stations.get(target)
         if there is None or network.is_broken or not around.is_once or there.site is not self.site:
             super().post(target, body)
             return
@@ -304,7 +307,7 @@ class Member(Station):
             self.wheel.soon(delay_us, around.arrive, (self, there, body))
 
     def receive(self, here: Station, body: Any) -> None:
-        packet = decode(body, label=self.pool) if self._around.is_wire else body
+        packet = decode(body, label=self.pool) if self.around.is_wire else body
         if self._backlog is not None or self._lag_us:
             self._receive_late(here.name, packet)
         else:
@@ -320,18 +323,18 @@ class Member(Station):
         if self._backlog is not None:
             self._backlog.put(self.pool, source, packet)
         elif self.is_running:
-            self.machine.on_packet(source, packet, self._around.wheel.now_us)
+            self.machine.on_packet(source, packet, self.around.wheel.now_us)
             self.carry_out()
 
     def _later(self, function: Callable[[Any], None]) -> None:
-        self._around.wheel.after(self._lag_us, function)
+        self.around.wheel.after(self._lag_us, function)
 
     # -- streams --------------------------------------------------------------------
 
     def _begin_exchange(
         self, exchange_id: int, address: str, packet: Packet, timeout_us: int
     ) -> None:
-        around = self._around
+        around = self.around
         self._exchanges.add(exchange_id)
         around.wheel.after(timeout_us, lambda _: self._end_exchange(exchange_id, None))
         request = self._through_wire(packet)
@@ -357,7 +360,7 @@ class Member(Station):
     def _answer(self, asker: "Member", exchange_id: int, request: Packet) -> None:
         if not self.is_running or self.is_paused:
             return
-        around = self._around
+        around = self.around
         self.machine.on_exchange_request(exchange_id, asker.address, request, around.wheel.now_us)
         output = self.machine.take_output()
         (_, reply), *others = output.replies
@@ -381,11 +384,11 @@ class Member(Station):
             self._missed.append((exchange_id, reply))
             return
         self._exchanges.remove(exchange_id)
-        self.machine.on_exchanged(exchange_id, reply, self._around.wheel.now_us)
+        self.machine.on_exchanged(exchange_id, reply, self.around.wheel.now_us)
         self.carry_out()
 
     def _through_wire(self, packet: Packet) -> Packet:
-        around = self._around
+        around = self.around
         if not around.is_wire:
             return packet
         data = encode(packet, label=self.pool, is_stream=True)

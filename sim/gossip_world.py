@@ -119,6 +119,7 @@ class GossipWorld:
             arrive(flight)
 
         self._around.arrive = watch_and_arrive
+        self.network.hand_over = watch_and_arrive  # type: ignore[assignment]
 
     # -- members --------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import msgspec
 from gossip.messages import PING, Identity, Packet
 from gossip.settings import Settings
 from gossip.views import Counters, MemberEvent
-from sim.gossip_member import OnEvent, arrive
+from sim.gossip_member import Member, OnEvent, arrive
 from sim.gossip_world import GossipWorld
 from sim.network import LinkModel, Station
 
@@ -33,8 +33,8 @@ def admit(identity: Identity) -> str:
 class Flight(NamedTuple):
     """A packet that arrived."""
 
-    source: Station
-    target: Station
+    source: Member
+    target: Member
     body: Any  # Packet, or its bytes
 
 
@@ -100,7 +100,7 @@ class Pool(GossipWorld):
         member = self._around.by_address.get(address)
         return "" if member is None else member.host
 
-    def _on_arrival(self, flight: tuple[Station, Station, Any]) -> None:
+    def _on_arrival(self, flight: tuple[Member, Member, Any]) -> None:
         body = flight[2]
         self.flights.append(Flight(*flight))
         if isinstance(body, Packet):
