@@ -69,6 +69,7 @@ class Dividing:
             memory.clear()
         was_active, self._is_active = self._is_active, is_leader
         if not is_leader:
+            self._host.measure_shares(0, 0)
             return
         state = self._host.state
         for home in homes_of(state).values():
@@ -149,10 +150,19 @@ class Dividing:
             if is_round or is_waiting or home.is_surge:
                 self._due[home.uid] = None
         self._look_at_blocked()
+        self._measure()
         if is_round:
             self._due |= self._watched
             self._sending.sync_all()
         self._work()
+
+    def _measure(self) -> None:
+        known, abroad = self._host.datacenters(), 0
+        for home in homes_of(self._host.state).values():
+            for dc, part in home.parts.items():
+                if known.get(dc, ("",))[0] not in ("", home.region) and home.region != ANY_REGION:
+                    abroad += ranges.size(part.allowed)
+        self._host.measure_shares(self._sending.unsettled, abroad)
 
     def _look_at_blocked(self) -> None:
         """Jobs without a home that wait for room here may find it elsewhere."""
@@ -202,6 +212,7 @@ class Dividing:
             namespace=home.namespace, job_id=home.job_id, uid=job.uid, expected=0, epoch=epoch,
             allowed={own: {}, **kept},
         )  # fmt: skip
+        self._count_moves(division)
         return [command, self._split_cause(home, division)]
 
     def _look(self, uid: str) -> None:
@@ -317,10 +328,20 @@ class Dividing:
 
         def done(value: Any, error: str) -> None:
             self._deciding.pop(uid, None)
-            if self._is_active and (error or "Stale" in (value or {})):
+            if not self._is_active:
+                return
+            if error or "Stale" in (value or {}):
                 self._due[uid] = None  # with the next tick: what made it stale is applied
+            else:
+                self._count_moves(division)
 
         self._host.propose(commands, done)
+
+    def _count_moves(self, division: Division) -> None:
+        for why, _, count in division.moves:
+            self._host.count_moves(why, count)
+        for _, _, copied in division.copies:
+            self._host.count_moves("copied", ranges.size(copied))
 
     def _evaluation(self, job: Job) -> Evaluation:
         host = self._host

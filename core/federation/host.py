@@ -67,6 +67,15 @@ class FederationHost(Protocol):
 
     def count_bounce(self) -> None: ...
 
+    def count_moves(self, reason: str, instances: int) -> None:
+        """Count what a home gave or took: placed, queued, spilled, reclaimed, copied."""
+
+    def measure_shares(self, unsettled: int, abroad: int) -> None:
+        """Show how many shares are out of step, and how many instances left their region."""
+
+    def note_heal(self, took_us: int) -> None:
+        """A datacenter that was silent holds again what it should, so long after it answered."""
+
     def log(self, level: str, message: str, **fields: Any) -> None: ...
 
     @property

@@ -47,7 +47,7 @@ class Outbox:
     def __contains__(self, key: Key) -> bool:
         return key in self._entries
 
-    def keys(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Key]:
         return iter(tuple(self._entries))
 
     def put(self, key: Key, index: int, now_us: int) -> None:

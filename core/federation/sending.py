@@ -41,6 +41,7 @@ class Sending:
         self._avoided: dict[Key, tuple[int, int]] = {}  # until, how often it refused
         self._silent_since_us: dict[str, int] = {}  # datacenters that did not answer
         self._synced_us: dict[str, int] = {}  # when each datacenter was told of all its shares
+        self._healing_us: dict[str, int] = {}  # since when those that were silent answer
         self._is_active = False
         self._timer_us = 0  # when `_send_later` comes next; 0 = it does not
 
@@ -51,6 +52,7 @@ class Sending:
         self._outbox.clear()
         self._avoided.clear()
         self._silent_since_us.clear()
+        self._healing_us.clear()
         self._synced_us.clear()
         self._timer_us = 0
         self._is_active = is_leader
@@ -92,12 +94,20 @@ class Sending:
         host = self._host
         for key in self._outbox.due(host.now.mono_us):
             self._send_one(key)
+        self._note_healed()
         deadline_us = self._outbox.deadline_us
         is_sooner = not self._timer_us or (deadline_us or 0) < self._timer_us
         if deadline_us is not None and is_sooner:
             self._timer_us = deadline_us
             wait_us = max(1_000, deadline_us - host.now.mono_us)
             host.after(wait_us, lambda: self._send_later(deadline_us))
+
+    def _note_healed(self) -> None:
+        if not self._healing_us:
+            return
+        behind = {key.datacenter_id for key in self._outbox}
+        for dc in [one for one in self._healing_us if one not in behind]:
+            self._host.note_heal(self._host.now.mono_us - self._healing_us.pop(dc))
 
     def _send_later(self, due_us: int) -> None:
         if self._is_active and self._timer_us == due_us:
@@ -137,7 +147,9 @@ class Sending:
         now_us = self._host.now.mono_us
         if error:
             self._silent_since_us.setdefault(dc, now_us)
+            self._healing_us.pop(dc, None)
         elif self._silent_since_us.pop(dc, None) is not None:
+            self._healing_us[dc] = now_us
             self._outbox.hurry(dc, now_us)
             self._synced_us.pop(dc, None)
             self._sync(dc)

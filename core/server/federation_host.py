@@ -159,6 +159,16 @@ class FederationHost:
     def count_bounce(self) -> None:
         self._server.measures.bounces += 1
 
+    def count_moves(self, reason: str, instances: int) -> None:
+        count(self._server.measures.share_moves, reason, instances)
+
+    def measure_shares(self, unsettled: int, abroad: int) -> None:
+        self._server.measures.shares_unsettled = unsettled
+        self._server.measures.instances_abroad = abroad
+
+    def note_heal(self, took_us: int) -> None:
+        self._server.measures.heal_time.add(took_us)
+
     def log(self, level: str, message: str, **fields: Any) -> None:
         self._server.outbox.log(level, message, **fields)
 

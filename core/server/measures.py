@@ -78,6 +78,10 @@ class Measures(GossipMeasures):
     digests_published: int = 0
     bounces: int = 0
     missing: dict[str, int] = field(default_factory=dict)  # "region/datacenter"
+    shares_unsettled: int = 0  # of homes here: not held elsewhere as they are allowed
+    instances_abroad: int = 0  # of homes here, in other regions than the job's own
+    share_moves: dict[str, int] = field(default_factory=dict)  # instances by why they went
+    heal_time: Histogram = field(default_factory=Histogram)
 
 
 def count(table: dict[str, int], key: str, amount: int = 1) -> None:
@@ -183,6 +187,34 @@ FAMILIES: Final = (
         "counter",
         "Jobs offered from here to another datacenter that refused, or did not answer.",
         "bounces",
+        "",
+    ),
+    (
+        "serai_federation_shares_unsettled",
+        "gauge",
+        "Shares of jobs at home here that another datacenter does not hold as it should yet.",
+        "shares_unsettled",
+        "",
+    ),
+    (
+        "serai_federation_instances_abroad",
+        "gauge",
+        "Instances of jobs at home here that may run in other regions than their own.",
+        "instances_abroad",
+        "",
+    ),
+    (
+        "serai_federation_share_moves",
+        "counter",
+        "Instances that a home here gave to a datacenter or took from it, by why.",
+        "share_moves",
+        "reason",
+    ),
+    (
+        "serai_federation_heal_seconds",
+        "histogram",
+        "From a silent datacenter's first answer to all its shares being as they should.",
+        "heal_time",
         "",
     ),
     (

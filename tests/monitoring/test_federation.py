@@ -364,7 +364,13 @@ def kill_the_leader(federation: Federation) -> None:
 
 
 def cut_the_regions(federation: Federation) -> None:
+    # A part of this one runs in us; that shares are out of step shows while they are cut off.
+    spills = {"Spillover": {"Regions": ["us"]}}
+    home = federation.leader("eu")
+    federation.run(home, a_job("parts", region="eu", cpu=400, count=6, Federation=spills))
+    federation.until_moved("serai_federation_share_moves", "serai_federation_instances_abroad")
     federation.dev("cut", "eu", "us")
+    federation.run(home, a_job("parts", region="eu", cpu=400, count=1, Federation=spills))
     # Refused at once or at a time limit, depending on what gossip knows already.
     answer = federation.get(federation.leader("eu"), "jobs", region="us")
     assert answer.status_code >= 500
@@ -379,3 +385,4 @@ def cut_the_regions(federation: Federation) -> None:
     offered.join()
     federation.dev("heal")
     federation.until_moved("serai_federation_bounces", "serai_federation_missing")
+    federation.until_moved("serai_federation_shares_unsettled", "serai_federation_heal_seconds")
