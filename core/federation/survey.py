@@ -14,6 +14,7 @@ import numpy.typing as npt
 from core.federation import grid, words
 from core.federation.digest import ClassRoom, Room
 from core.model.node import Node
+from core.model.units import device_name
 from core.scheduler import Held
 
 if TYPE_CHECKING:
@@ -172,9 +173,9 @@ def _kind_of(node: Node) -> _Kind:
             found.add(f"volume.{name}.write")
     devices: dict[str, int] = {}
     for group in node.node_resources.devices or []:
-        vendor, kind, name = (str(group.get(key) or "") for key in ("Vendor", "Type", "Name"))
+        vendor, kind = group.vendor, group.type
         # As a job may ask for it: by its type alone, by whose it is, or by its full name.
-        found |= {f"device.{kind}", f"device.{vendor}/{kind}", f"device.{vendor}/{kind}/{name}"}
-        full = f"{vendor}/{kind}/{name}"
-        devices[full] = devices.get(full, 0) + len(group.get("Instances") or [])
+        full = device_name(group)
+        found |= {f"device.{kind}", f"device.{vendor}/{kind}", f"device.{full}"}
+        devices[full] = devices.get(full, 0) + len(group.instances or [])
     return _Kind(pool, node.node_class, frozenset(found), tuple(sorted(devices.items())))
