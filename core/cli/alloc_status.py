@@ -190,6 +190,12 @@ def _task_resources(out: Output, alloc: Record, name: str, usage: Record) -> Non
         memory_cell += f" Max: {mebibytes(memory['MemoryMaxMB'])}"
     out.line("Task Resources:")
     out.table(("CPU", "Memory", "Disk"), [[cpu_cell, memory_cell, mebibytes(disk)]])
+    cores = (granted.get("Cpu") or {}).get("ReservedCores") or []
+    if cores:
+        out.line(f"Cores: {', '.join(map(str, cores))}")
+    for device in granted.get("Devices") or []:
+        name = "/".join(device[key] for key in ("Vendor", "Type", "Name"))
+        out.line(f"Device: {name} {', '.join(device['DeviceIDs'])}")
 
 
 def _lifecycle(alloc: Record, name: str) -> str:

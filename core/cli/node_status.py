@@ -163,7 +163,18 @@ def _head(out: Output, node: Record, host: Record, *, verbose: bool) -> None:
         ("Host Volumes", ",".join(sorted(node.get("HostVolumes") or {}))),
         ("Driver Status", ",".join([*healthy, *ill])),
     ]
+    devices = (node.get("NodeResources") or {}).get("Devices") or []
+    if devices:
+        rows.append(("Devices", ", ".join(map(_device, devices))))
     out.pairs(rows)
+
+
+def _device(device: Record) -> str:
+    """Return a device group as `nvidia/gpu/t4 (2)`, and how many of it are ill."""
+    name = "/".join(str(device.get(key) or "") for key in ("Vendor", "Type", "Name"))
+    instances = device.get("Instances") or []
+    ill = sum(not one.get("Healthy") for one in instances)
+    return f"{name} ({len(instances)}{f', {ill} unhealthy' if ill else ''})"
 
 
 def _events(out: Output, node: Record) -> None:
