@@ -83,7 +83,7 @@ class Faults:
             (self._restart, 5),
             (self._slow_disk, 2),
             (self._full_disk, 2),
-            (self._fill_for_a_while, 2),
+            (self._fill_for_a_while, 3),
             (self._fail_sync, 1),
             (self._flip_bit, 2),
             (self._stop_process, 2),
@@ -302,11 +302,11 @@ class Faults:
         if host.disk.is_full or host.engine is None:
             return
         host.disk.is_full = True
-        host.write_us = rng.choice((2_000, 20_000))
+        host.write_us = rng.choice((2_000, 20_000, 300_000))
         world.faults["full disk"] += 1
         if rng.random() < 0.6:
-            world.after(rng.randint(50_000, 400_000), self._unseat, host)
-        world.after(rng.randint(100_000, 1_500_000), self._make_room, host)
+            world.after(rng.randint(50_000, 900_000), self._unseat, host)
+        world.after(rng.randint(100_000, 2_500_000), self._make_room, host)
 
     def _unseat(self, full: "Host") -> None:
         leader = self._leader()
