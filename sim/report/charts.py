@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 WIDTH: Final = 640
 HEIGHT: Final = 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 26  # margins
+LEFT, RIGHT, TOP, BOTTOM = 56, 22, 10, 26  # margins
 _TIMES_S: Final = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800,
     14_400, 21_600, 43_200, 86_400, 172_800, 604_800,
@@ -71,14 +71,17 @@ def value_ticks(highest: float) -> list[float]:
 class Frame:
     """The axes of a chart over time: where a time and a value lie."""
 
-    def __init__(self, end_s: float, highest: float, height: int = HEIGHT) -> None:
+    def __init__(
+        self, end_s: float, highest: float, height: int = HEIGHT, left: int = LEFT
+    ) -> None:
+        self.left = left
         self.end_s = max(end_s, 1e-9)
         self.ticks = value_ticks(highest)
         self.top = self.ticks[-1]
         self.height = height
 
     def x(self, time_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * time_s / self.end_s
+        return self.left + (WIDTH - self.left - RIGHT) * time_s / self.end_s
 
     def y(self, value: float) -> float:
         return TOP + (self.height - TOP - BOTTOM) * (1 - value / self.top)
@@ -101,7 +104,7 @@ class Frame:
             parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" '
                          f'y2="{base + 4}"/><text class="tick middle" x="{x:.1f}" '
                          f'y="{base + 17}">{time_text(time_s)}</text>')  # fmt: skip
-        line = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
+        line = f'<line class="axis" x1="{self.left}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
         return line + "".join(parts)
 
     def bands(self, bands: Iterable[Band]) -> str:

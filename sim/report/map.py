@@ -33,7 +33,8 @@ def region_map(regions: Sequence[RegionSpot], flows: Mapping[tuple[str, str], fl
             f"{region.nodes:,} nodes, {region.running:,} instances; "
             f"{amount_text(inside)}B/s inside"
         )
-        parts.append(f'<g><title>{escape(title)}</title><circle class="region" cx="{x:.1f}" '
+        parts.append(f'<g><title>{escape(title)}</title><circle class="under" cx="{x:.1f}" '
+                     f'cy="{y:.1f}" r="{radius:.1f}"/><circle class="region" cx="{x:.1f}" '
                      f'cy="{y:.1f}" r="{radius:.1f}"/><text class="name middle" x="{x:.1f}" '
                      f'y="{y + 4:.1f}">{escape(region.name)}</text><text class="tick middle" '
                      f'x="{x:.1f}" y="{y + radius + 13:.1f}">{region.nodes:,} nodes, '

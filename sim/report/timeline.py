@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from sim.report.charts import LEFT, RIGHT, TOP, WIDTH, Frame, svg, time_text
+from sim.report.charts import RIGHT, TOP, WIDTH, Frame, svg, time_text
 from sim.report.data import FaultSpan
 
 LANE: Final = 18
+LEFT: Final = 150  # room for the names of lanes
 SHOWN: Final = 2_000  # spans drawn; more would be one another's shadow
 
 
@@ -17,14 +18,14 @@ def timeline(faults: Sequence[FaultSpan], end_s: float) -> str:
         return '<p class="quiet">Nothing was broken.</p>'
     kinds = sorted({fault.kind for fault in faults}, key=lambda kind: _first(faults, kind))
     height = TOP + LANE * len(kinds) + 30
-    frame = Frame(end_s, 1.0, height)
+    frame = Frame(end_s, 1.0, height, LEFT)
     base = TOP + LANE * len(kinds) + 4
     parts = []
     for lane, kind in enumerate(kinds):
         y = TOP + lane * LANE
         number = sum(fault.kind == kind for fault in faults)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y + LANE - 4}" '
-                     f'y2="{y + LANE - 4}"/><text class="lane" x="{LEFT + 4}" y="{y + 10}">'
+        parts.append(f'<line class="grid" x1="0" x2="{WIDTH - RIGHT}" y1="{y + LANE - 4}" '
+                     f'y2="{y + LANE - 4}"/><text class="lane" x="0" y="{y + 11}">'
                      f"{escape(kind)} ({number:,})</text>")  # fmt: skip
     for fault in faults[:SHOWN]:
         y = TOP + kinds.index(fault.kind) * LANE + 3

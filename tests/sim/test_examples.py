@@ -1,0 +1,87 @@
+"""The scenarios of examples/scenarios: all read; a small slice of each holds, its variant fails.
+
+The slices are slow and run by `make slow`; `python -m bench.sim` plays the real sizes.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from sim.plans import Scenario
+from sim.run import Run, Summary
+from sim.scenario import read_scenario
+from sim.workload import Template, read_file
+
+FOLDER = Path(__file__).parents[2] / "examples" / "scenarios"
+NAMES = ("c2m", "steady-day", "region-loss", "split", "storm", "flat-10k", "upgrade")
+# as small as each still shows what it is about
+SLICES = {
+    "c2m": {"scale": "0.01", "regions": "2", "jobs": "4"},
+    "steady-day": {"scale": "0.004"},
+    "region-loss": {"scale": "0.002"},
+    "split": {"scale": "0.004"},
+    "storm": {"scale": "0.01"},
+    "flat-10k": {"scale": "0.006"},
+    "upgrade": {"scale": "0.01"},
+}
+
+
+def load(name: str, variables: dict[str, str] | None = None) -> Scenario:
+    path = FOLDER / f"{name}.hcl"
+    return read_scenario(path.read_text(), str(path), str(path.parent), variables)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scenario_and_its_variant_name_files_that_are_there(name: str):
+    scenario, failing = load(name), load(f"failing/{name}")
+    assert scenario.name == name
+    assert scenario.goals
+    assert failing.name.startswith(name)
+    for one in (scenario, failing):
+        for plan in (*one.jobs, *one.arrivals):
+            path = f"{one.folder}/{plan.file}"
+            assert read_file(path, "job file")
+            assert Template(path, plan.variables).make("x").task_groups
+    more = (failing.faults, failing.jobs, failing.goals)
+    assert more != (scenario.faults, scenario.jobs, scenario.goals)
+    assert failing.datacenters == scenario.datacenters
+
+
+def test_the_large_ones_have_ten_thousand_nodes():
+    sizes = {name: load(name).node_count for name in NAMES}
+    assert sizes["c2m"] == sizes["steady-day"] == sizes["region-loss"] == 10_000
+    assert load("flat-10k").node_count + load("flat-10k").server_count == 10_000
+    wanted = sum(plan.copies * plan.count for plan in load("c2m").jobs)
+    assert wanted == 2_000_000
+
+
+def play(name: str, slice_of: str) -> Summary:
+    return Run(load(name, SLICES[slice_of])).play()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "steady-day"])
+def test_a_small_slice_of_a_scenario_holds(name: str):
+    summary = play(name, name)
+    assert summary.is_ok, (summary.violations, summary.halts, summary.goals)
+    assert name == "c2m" or summary.faults
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "steady-day"])
+def test_a_small_slice_of_its_variant_fails(name: str):
+    assert not play(f"failing/{name}", name).is_ok
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_hour_of_a_small_steady_day_holds_and_fails_with_an_operators_mistake():
+    for name, holds in (("steady-day", True), ("failing/steady-day", False)):
+        scenario = load(name, SLICES["steady-day"])
+        scenario.until_us = 3_600_000_000
+        summary = Run(scenario).play()
+        assert summary.violations == []
+        assert summary.halts == []
+        assert summary.is_ok is holds, summary.goals
