@@ -26,6 +26,7 @@ from core.model.host import (
     GossipSend,
     SaveMembers,
 )
+from core.server.namesakes import Namesakes
 from gossip.machine import GossipMachine
 from gossip.messages import KEYS, Packet
 from gossip.settings import LAN, WAN
@@ -99,6 +100,7 @@ class Membership:
             admit=server.origin.admit_wan,
         )
         self._pools: dict[str, GossipMachine] = {"lan": self.lan, "wan": self.wan}
+        self._namesakes = Namesakes(server)
         self._saved: dict[str, list[tuple[str, Address]]] = {}
         self._sites: dict[str, ServerSite] | None = None
         self._digest_sequence = 0
@@ -114,6 +116,9 @@ class Membership:
     @property
     def wan_name(self) -> str:
         return f"{self._server.config.name}.{self._server.config.region}"
+
+    def _name_in(self, pool: str) -> str:
+        return self.wan_name if pool == "wan" else self._server.config.name
 
     @property
     def deadline_us(self) -> int:
@@ -132,10 +137,13 @@ class Membership:
                 if isinstance(packet, Packet) and packet.kind == KEYS:
                     self._server.keyring.on_request(pool, exchange_id, packet)
                 elif pool in self._pools and isinstance(packet, Packet):
+                    self._namesakes.look(pool, self._name_in(pool), packet)
                     self._pools[pool].on_exchange_request(exchange_id, source, packet, now_us)
             case GossipExchanged(pool, exchange_id, packet):
                 if pool in self._pools:
                     answer = packet if isinstance(packet, Packet) else None
+                    if answer is not None:
+                        self._namesakes.look(pool, self._name_in(pool), answer)
                     self._pools[pool].on_exchanged(exchange_id, answer, now_us)
                 if pool == "wan" and not self.has_tried_joins:
                     self._first_tries.discard(exchange_id)

@@ -4,7 +4,8 @@ import pytest
 from harness import World
 from stories import datacenter, leader
 
-from core.model.host import with_port
+from core.model.host import GossipExchanged, Log, with_port
+from gossip.messages import ALIVE, DEAD, SYNC_TABLE, Identity, Packet, Update
 from gossip.views import Status
 
 
@@ -92,3 +93,28 @@ def test_a_living_server_is_not_made_to_leave() -> None:
 )
 def test_an_address_gets_the_port_it_lacks(text: str, address: str) -> None:
     assert with_port(text, 4648) == address
+
+
+def test_another_agent_of_our_name_is_told_of_once_and_an_earlier_life_is_none() -> None:
+    world = datacenter(1, 0)
+    server = leader(world)
+    own = server.server.config
+    name = f"{own.name}.{own.region}"
+
+    def told() -> list[Log]:
+        return [log for _, log in world.logs if "has our name" in log.message]
+
+    def claim(number: int, server_id: str, status: int = ALIVE) -> None:
+        who = Identity(name, f"10.0.9.{number}:4648", {"role": "server", "id": server_id})
+        packet = Packet(
+            SYNC_TABLE, sender="s9.global", updates=(Update(name, status, "", who, 100),)
+        )
+        world.deliver(server, GossipExchanged("wan", 999, packet))
+
+    claim(1, own.server_id)  # ourselves, before the address changed
+    claim(2, "another", DEAD)
+    assert not told()
+    claim(3, "another")
+    claim(3, "another")
+    assert [log.fields["at"] for log in told()] == ["10.0.9.3:4648"]
+    assert "another name" in told()[0].fields["remedy"]
