@@ -224,6 +224,7 @@ def test_no_metric_family_stays_still(federation: Federation) -> None:
     begun = time.monotonic()
     server, client = "us-dc1-server-1", "us-dc1-client-1"
     run_jobs(federation, server)
+    divide_a_job(federation)
     lose_the_server(federation, server)
     fill_the_node(federation, server)
     federation.dev("kill", client)  # found dead while the rest happens in eu
@@ -363,14 +364,20 @@ def kill_the_leader(federation: Federation) -> None:
     federation.dev("start", leader)
 
 
-def cut_the_regions(federation: Federation) -> None:
-    # A part of this one runs in us; that shares are out of step shows while they are cut off.
-    spills = {"Spillover": {"Regions": ["us"]}}
+def divide_a_job(federation: Federation) -> None:
+    """A part of it runs in us for a moment; us hears of its stop after the cut only."""
     home = federation.leader("eu")
-    federation.run(home, a_job("parts", region="eu", cpu=400, count=6, Federation=spills))
-    federation.until_moved("serai_federation_share_moves", "serai_federation_instances_abroad")
+    for count in (6, 1):
+        job = a_job("parts", region="eu", cpu=400, count=count,
+                    Federation={"Spillover": {"Regions": ["us"]}})  # fmt: skip
+        answer = federation.run(home, job)
+        assert answer.status_code == 200, answer.text
+        federation.until_moved("serai_federation_share_moves", "serai_federation_instances_abroad")
+
+
+def cut_the_regions(federation: Federation) -> None:
     federation.dev("cut", "eu", "us")
-    federation.run(home, a_job("parts", region="eu", cpu=400, count=1, Federation=spills))
+    federation.http.delete(f"{federation.agents[federation.leader('eu')]}/v1/job/parts")
     # Refused at once or at a time limit, depending on what gossip knows already.
     answer = federation.get(federation.leader("eu"), "jobs", region="us")
     assert answer.status_code >= 500
