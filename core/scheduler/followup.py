@@ -14,17 +14,14 @@ import msgspec
 from core.model.allocation import AllocMetric
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.instant import rfc3339_of_ns
-from core.model.job import Job
 from core.scheduler.feasibility import Candidates
-from core.scheduler.reconcile import GroupChanges, strategy_of
+from core.scheduler.reconcile import GroupChanges
 from core.scheduler.reschedule import NS_PER_US, WINDOW_US
 
 BLOCKED: Final = "created to place remaining allocations"
 REBLOCKED: Final = "still no room for the remaining allocations"
 OUTDATED: Final = "a newer evaluation of the job was planned"
 RESCHEDULED_LATER: Final = "created for delayed rescheduling"
-ROLLS_ON: Final = "created to go on with the update"
-_STAGGER_NS: Final = 30 * 10**9  # of an update block that does not say, as Nomad
 
 
 @dataclass(slots=True)
@@ -126,30 +123,6 @@ def postponed(
         follower = _delayed(evaluation, trigger, RESCHEDULED_LATER, later.due_us, now_us, new_id)
         made.append((follower, [later.row]))
     return made
-
-
-def staggered(
-    evaluation: Evaluation,
-    job: Job | None,
-    changes: list[GroupChanges],
-    now_us: int,
-    new_id: Callable[[], str],
-) -> list[Evaluation]:
-    """Return the evaluation that goes on with a system job's update after its `stagger`.
-
-    Such a job has no deployment whose health would say when.
-    """
-    waits_us = []
-    for one in changes:
-        update = strategy_of(job, one.group) if one.waiting_updates else None
-        if update is not None:
-            stagger_ns = _STAGGER_NS if update.stagger_ns is None else update.stagger_ns
-            waits_us.append(stagger_ns // NS_PER_US)
-    if not waits_us:
-        return []
-    due_us = now_us + min(waits_us)
-    trigger = EvalTrigger.ROLLING_UPDATE
-    return [_delayed(evaluation, trigger, ROLLS_ON, due_us, now_us, new_id)]
 
 
 def _delayed(

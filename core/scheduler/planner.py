@@ -22,7 +22,7 @@ from core.model.units import core_mhz
 from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
 from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
-from core.scheduler.followup import Outcome, follow_ups, postponed, staggered
+from core.scheduler.followup import Outcome, follow_ups, postponed
 from core.scheduler.metrics import failed_metric, placed_metric
 from core.scheduler.place import Placer, Wish
 from core.scheduler.portion import Filled, Portion
@@ -123,9 +123,6 @@ class _JobWork:
         is_system = view.job is not None and view.job.type in _SYSTEM
         if is_system:
             self.changes = reconcile_system(view, planner.feasibility, planner.now_us)
-            self._later += staggered(
-                self._evaluation, view.job, self.changes, planner.now_us, planner.new_id
-            )
         else:
             self.changes = reconcile(view, self._evaluation.id, planner.now_us)
         self.rollout = roll_out(view, self.changes, self._evaluation, planner.new_id)

@@ -50,7 +50,7 @@ DISCONNECTED = "alloc is unknown since its node is disconnected"
 DUPLICATE = "alloc was replaced by a newer one of its index"
 
 _BATCH = ("batch", "sysbatch")
-_ROLLING = ("service", "system")
+ROLLING = ("service", "system")
 
 
 @dataclass(slots=True)
@@ -89,6 +89,7 @@ class GroupChanges:
     in_place: list[int] = field(default_factory=list)  # rows
     stops: list[tuple[int, AllocStop]] = field(default_factory=list)  # with their rows
     later: list[Later] = field(default_factory=list)
+    wanted: int = 0  # instances that the group shall have here
     waiting_updates: int = 0  # destructive updates that max_parallel or canaries hold back
     desired_canaries: int = 0  # 0: the rollout does not wait for canaries
     canaries: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # indices of new ones
@@ -164,7 +165,7 @@ def strategy_of(job: Job | None, group: TaskGroup | None) -> UpdateStrategy | No
         update = job.update
     if update is None or not update.max_parallel or job is None:
         return None
-    return update if (job.type or "service") in _ROLLING else None
+    return update if (job.type or "service") in ROLLING else None
 
 
 def is_live(view: JobView) -> Mask:
@@ -226,6 +227,7 @@ class _GroupReconciler:
     def run(self) -> GroupChanges:
         rows, changes = self._view.rows, self._changes
         wanted = wanted_indices(self._view, self._group)
+        changes.wanted = wanted.size
         mine = rows.group == self._ordinal
         live = is_live(self._view) & mine
         newest = fronts(self._view, mine, live)

@@ -1,6 +1,6 @@
-"""Deployments: the record of a service job's way from one version to the next.
+"""Deployments: the record of a job's way from one version to the next.
 
-A deployment is created when a service job with an `update` block starts a version: its
+A deployment is created when a service or system job with an `update` block starts a version: its
 first instances are placed, or running ones change. It ends *successful* when every group
 has all its instances healthy and nothing is left to change, and is *cancelled* when the
 job moves on or stops. That it fails (an unhealthy instance, a deadline) is decided by
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from core.model.allocation import ClientStatus
 from core.model.evaluation import Deployment, DeploymentState, DeploymentStatus, Evaluation
 from core.model.job import Job
-from core.scheduler.reconcile import GroupChanges, is_live, strategy_of, wanted_indices
+from core.scheduler.reconcile import ROLLING, GroupChanges, is_live, strategy_of
 from core.scheduler.view import JobView
 
 ACTIVE = (
@@ -59,7 +60,7 @@ def roll_out(
         else:
             rollout.deployment_id = current.id
             return rollout
-    if job is None or view.is_stopped or (job.type or "service") != "service":
+    if job is None or view.is_stopped or (job.type or "service") not in ROLLING:
         return rollout
     if (is_ours and is_active) or not _does_start(view, changes):
         return rollout
@@ -97,17 +98,31 @@ def _is_complete(view: JobView, deployment: Deployment, changes: list[GroupChang
     live = is_live(view)
     ordinals = {name: ordinal for ordinal, name in view.group_names.items()}
     states = deployment.task_groups or {}
+    is_system = view.job is not None and view.job.type == "system"
     for one in changes:
-        if not one.is_complete:
-            return False
         state = states.get(one.name)
         if state is None or one.group is None:
+            # A system job's groups without an update block are no part of its rollout.
+            if not one.is_complete and not is_system:
+                return False
             continue
-        mine = live & (view.rows.group == ordinals.get(one.name, -1)) & view.rows.is_deployed
-        healthy = int((view.rows.health[mine] == 1).sum())
-        if healthy < state.desired_total:
+        mine = live & (view.rows.group == ordinals.get(one.name, -1))
+        healthy = int((view.rows.health[mine & view.rows.is_deployed] == 1).sum())
+        if is_system:
+            # Nodes came and went since; of one that is cut off nobody can tell.
+            mine[[row for row, _ in one.stops]] = False
+            there = int((view.rows.client_status[mine] != ClientStatus.UNKNOWN).sum())
+            is_over = one.is_complete or (_only_lacks_room(one) and healthy >= state.desired_total)
+            if not is_over or healthy < there:
+                return False
+        elif not one.is_complete or healthy < state.desired_total:
             return False
     return True
+
+
+def _only_lacks_room(one: GroupChanges) -> bool:
+    # A node that came later may be too full: that is no part of the way to this version.
+    return not (one.replacements or one.in_place or one.waiting_updates)
 
 
 def _group_states(view: JobView, changes: list[GroupChanges]) -> dict[str, DeploymentState]:
@@ -116,14 +131,13 @@ def _group_states(view: JobView, changes: list[GroupChanges]) -> dict[str, Deplo
         update = strategy_of(view.job, one.group)
         if one.group is None or update is None:
             continue
-        total = len(wanted_indices(view, one.group))
-        if total:
+        if one.wanted:
             states[one.name] = DeploymentState(
                 auto_revert=bool(update.auto_revert),
                 auto_promote=bool(update.auto_promote),
                 progress_deadline_ns=update.progress_deadline_ns or 0,
                 desired_canaries=one.desired_canaries,
-                desired_total=total,
+                desired_total=one.wanted,
             )
     return states
 

@@ -6,7 +6,7 @@ without a search, and `AllocRows.index` equals `AllocRows.node`.
 
 import numpy as np
 
-from core.model.allocation import ClientStatus, Desired
+from core.model.allocation import ClientStatus
 from core.model.job import TaskGroup
 from core.scheduler.changes import is_destructive
 from core.scheduler.disconnect import DisconnectRule
@@ -55,7 +55,7 @@ def _system_group(
     mine = rows.group == ordinal
     live = is_live(view) & mine
     none = np.zeros(0, np.int64)
-    changes = GroupChanges(group.name, group, none, none)
+    changes = GroupChanges(group.name, group, none, none, wanted=wanted.size)
     kept: list[int] = []
     updates: list[int] = []
     rule = DisconnectRule.of(group)
@@ -84,9 +84,9 @@ def _system_group(
             changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
         else:
             updates.append(row)
-    _update(view, group, changes, updates, kept, mine)
     held = mine & rows.is_newest & (live | _is_ended_well(view))
     changes.fresh = np.setdiff1d(wanted, rows.index[held])
+    _update(view, group, changes, updates, kept)
     changes.kept = np.array(kept, np.int64)
     changes.is_complete = not (
         changes.fresh.size or changes.replacements or changes.in_place or changes.waiting_updates
@@ -110,13 +110,12 @@ def _update(
     changes: GroupChanges,
     updates: list[int],
     kept: list[int],
-    mine: Mask,
 ) -> None:
-    """Replace `max_parallel` at a time; the planner looks again after `stagger`."""
+    """Replace `max_parallel` at a time, as the health of those before allows."""
     assert view.job is not None
     limit, moves = update_limit(view, group), len(changes.replacements)
     if limit is not None:
-        limit = max(0, limit - _away(view, mine))
+        limit = max(0, limit - changes.fresh.size)  # they have to become healthy as well
     for row in updates:
         old = view.versions.get(int(view.rows.job_version[row]))
         if old is not None and not is_destructive(old, view.job, group.name):
@@ -129,14 +128,6 @@ def _update(
             stop = stop_of(view, row, UPDATING)
             index = int(view.rows.index[row])
             changes.replacements.append(Replacement(index, row, "update", stop))
-
-
-def _away(view: JobView, mine: Mask) -> int:
-    # Of those replaced so far: the old ones that have not ended, the new ones that do not run.
-    rows = view.rows
-    held = (rows.client_status <= ClientStatus.RUNNING) & mine
-    is_new = (rows.desired == Desired.RUN) & (rows.client_status == ClientStatus.PENDING)
-    return len(np.unique(rows.node[held & ((rows.desired != Desired.RUN) | is_new)]))
 
 
 def _is_ended_well(view: JobView) -> Mask:

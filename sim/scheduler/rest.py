@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from core.model.evaluation import Deployment, EvalStatus, EvalTrigger, Evaluation
+from core.model.evaluation import Deployment, EvalStatus, Evaluation
 from core.model.ids import new_id
 from core.model.instant import ns_of_rfc3339
 from core.model.job import Job, TaskGroup
@@ -250,8 +250,6 @@ class Rest:
         for one in self._open.get((record.namespace, record.id), []):
             if one.wait_until_us and one.wait_until_us <= soon_us:
                 return  # its time has all but come
-            if one.triggered_by == EvalTrigger.ROLLING_UPDATE:
-                return  # it would only go on a little earlier
         evaluation = Evaluation(
             id=new_id(self._rng, DATACENTER),
             namespace=record.namespace,

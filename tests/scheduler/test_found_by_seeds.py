@@ -131,32 +131,6 @@ def test_a_system_instance_that_is_asked_to_move_begins_anew_at_once(world: Any,
     assert kit.is_quiet(world.evaluate(job))
 
 
-def test_a_system_job_rolls_on_after_its_stagger_and_never_faster(world: Any, kit: Any) -> None:
-    for _ in range(3):
-        world.node()
-    job = kit.job(
-        type="system",
-        group_reschedule_policy=None,
-        group_update=UpdateStrategy(max_parallel=1, stagger_ns=20 * 10**9),
-    )
-    world.run(world.register(job))
-    world.report(world.rows(job), ClientStatus.RUNNING)
-    solution = world.run(world.register(kit.changed(job, env={"A": "2"})))
-    assert solution.placed == 1
-    assert kit.is_quiet(world.evaluate(job)), "the first one has not ended yet"
-    for placed in (1, 1, 0):
-        world.end_stopped()
-        world.report(world.rows(job), ClientStatus.RUNNING)
-        later = [e for e in solution.plans[-1].evaluations if e.status == EvalStatus.PENDING]
-        if placed:
-            assert [one.wait_until_us for one in later] == [world.now_us + 20 * kit.S]
-            world.now_us += 20 * kit.S
-            solution = world.run(later[0])
-            assert solution.placed == placed
-        else:
-            assert not later
-
-
 def test_a_failed_instance_that_waited_for_its_node_is_tried_again(world: Any, kit: Any) -> None:
     node = world.node()
     job = kit.job(group_disconnect=DisconnectStrategy(lost_after_ns=MINUTE_NS, replace=True))

@@ -1,0 +1,131 @@
+"""System jobs roll out as service jobs do: a few nodes at a time, as their health allows."""
+
+from typing import Any
+
+import pytest
+
+from core.model.allocation import ClientStatus
+from core.model.evaluation import DeploymentStatus
+from core.model.job import Job, UpdateStrategy
+from core.model.node import NodeStatus
+
+MINUTE_NS = 60 * 10**9
+
+
+@pytest.fixture
+def system(kit: Any) -> Job:
+    job: Job = kit.job(
+        type="system",
+        group_reschedule_policy=None,
+        group_update=UpdateStrategy(max_parallel=2, progress_deadline_ns=10 * MINUTE_NS),
+    )
+    return job
+
+
+def _deployment(world: Any, job: Job) -> Any:
+    return world.state.deployments.latest_of_job("default", job.id)
+
+
+def _healthy(world: Any, job: Job) -> None:
+    world.end_stopped()
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+
+
+def _versions(world: Any, job: Job) -> list[int]:
+    return sorted(world.state.allocs.columns.job_version[world.rows(job)].tolist())
+
+
+def _rolled_out(world: Any, job: Job, nodes: int = 5) -> None:
+    for _ in range(nodes):
+        world.node()
+    world.run(world.register(job))
+    _healthy(world, job)
+    world.evaluate(job)
+    assert _deployment(world, job).status == DeploymentStatus.SUCCESSFUL
+
+
+def test_the_first_version_is_a_deployment_over_all_nodes(world: Any, system: Job) -> None:
+    for _ in range(3):
+        world.node()
+    world.run(world.register(system))
+    deployment = _deployment(world, system)
+    assert deployment.status == DeploymentStatus.RUNNING
+    assert deployment.task_groups["main"].desired_total == 3
+    world.report(world.rows(system)[:2], ClientStatus.RUNNING, healthy=True)
+    world.evaluate(system)
+    assert _deployment(world, system).status == DeploymentStatus.RUNNING
+    _healthy(world, system)
+    world.evaluate(system)
+    assert _deployment(world, system).status == DeploymentStatus.SUCCESSFUL
+
+
+def test_so_many_nodes_change_at_a_time_and_health_lets_the_next_go(
+    world: Any, kit: Any, system: Job
+) -> None:
+    _rolled_out(world, system)
+    world.run(world.register(kit.changed(system, env={"A": "2"})))
+    assert _versions(world, system) == [0, 0, 0, 1, 1]
+    world.end_stopped()
+    world.report(world.rows(system), ClientStatus.RUNNING)
+    assert kit.is_quiet(world.evaluate(system)), "running is not healthy"
+    _healthy(world, system)
+    world.evaluate(system)
+    assert _versions(world, system) == [0, 1, 1, 1, 1]
+    _healthy(world, system)
+    world.evaluate(system)
+    _healthy(world, system)
+    world.evaluate(system)
+    assert _versions(world, system) == [1] * 5
+    deployment = _deployment(world, system)
+    assert (deployment.job_version, deployment.status) == (1, DeploymentStatus.SUCCESSFUL)
+
+
+def test_an_unhealthy_instance_holds_the_rollout(world: Any, kit: Any, system: Job) -> None:
+    _rolled_out(world, system)
+    world.run(world.register(kit.changed(system, env={"A": "2"})))
+    world.end_stopped()
+    new = [row for row in world.rows(system) if world.state.allocs.columns.job_version[row] == 1]
+    world.report(new[:1], ClientStatus.RUNNING, healthy=False)
+    world.report(new[1:], ClientStatus.RUNNING, healthy=True)
+    assert kit.is_quiet(world.evaluate(system))
+    assert _versions(world, system) == [0, 0, 0, 1, 1]
+
+
+def test_a_node_that_goes_away_does_not_keep_the_rollout_from_its_end(
+    world: Any, kit: Any, system: Job
+) -> None:
+    for _ in range(2):
+        world.node()
+    gone = world.node()
+    world.run(world.register(system))
+    world.set_status(gone, NodeStatus.DOWN)
+    world.evaluate(system)
+    _healthy(world, system)
+    world.evaluate(system)
+    assert _deployment(world, system).status == DeploymentStatus.SUCCESSFUL
+
+
+def test_a_node_that_comes_in_the_midst_belongs_to_the_rollout(
+    world: Any, kit: Any, system: Job
+) -> None:
+    world.node()
+    world.run(world.register(system))
+    world.node()
+    world.evaluate(system)
+    world.report(world.rows(system)[:1], ClientStatus.RUNNING, healthy=True)
+    world.evaluate(system)
+    assert _deployment(world, system).status == DeploymentStatus.RUNNING
+    _healthy(world, system)
+    world.evaluate(system)
+    assert _deployment(world, system).status == DeploymentStatus.SUCCESSFUL
+
+
+def test_without_an_update_block_all_change_at_once(world: Any, kit: Any) -> None:
+    for _ in range(3):
+        world.node()
+    job = kit.job(type="system", group_reschedule_policy=None)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    world.run(world.register(kit.changed(job, env={"A": "2"})))
+    assert _versions(world, job) == [1, 1, 1]
+    assert _deployment(world, job) is None
