@@ -1,5 +1,5 @@
-# More than one region may hold: what does not fit at home goes, as a whole, to the first
-# of the others that has room.
+# More than one region may hold: what does not fit at home runs in the first of the others
+# that has room; `serai job status big` shows how many run where.
 #
 #   serai job plan examples/big-spillover.nomad.hcl
 #   serai job run -var count=40 examples/big-spillover.nomad.hcl

@@ -276,3 +276,50 @@ def test_a_job_for_a_named_datacenter_takes_its_name_first() -> None:
     home = world.ask(one, "Job.Get", params={"job_id": "web"})
     assert not home.is_error, "its home is found by its claim"
     assert one.state.table("claims").get("default\0web").home == two.datacenter_id
+
+
+# --- kinds of jobs ------------------------------------------------------------------------
+
+
+def clients(world: World) -> list[FakeClient]:
+    return [agent for agent in world.agents.values() if isinstance(agent, FakeClient)]
+
+
+def test_a_batch_job_ends_when_all_its_parts_have_and_none_runs_twice() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    register(world, 50, Type="batch")
+    until_running(world, 50)
+    mine, theirs = clients(world)
+    theirs.finish(ClientStatus.COMPLETE)
+    world.run(3)
+    assert not world.ask(two, "System.GC").is_error
+    world.run(20)
+    assert len(two.state.allocs) == 10, "what is done is remembered as long as the job is"
+    assert one.state.jobs.get("default", "web").status == "running"
+    mine.finish(ClientStatus.COMPLETE)
+    world.until(lambda: one.state.jobs.get("default", "web").status == "dead", 30)
+    assert not world.ask(one, "System.GC").is_error
+    world.until(lambda: not len(homes_of(one.state)), 30)
+    assert one.state.jobs.get("default", "web") is None
+    assert two.state.jobs.get("default", "web") is None, "collected with its home"
+    assert running(world) == [[], []]
+
+
+def test_a_dispatched_child_may_have_parts_elsewhere_too() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    body = {"Job": job("many", count=50, Type="batch", ParameterizedJob={"Payload": "optional"})}
+    assert not world.ask(two, "Job.Register", body=body).is_error
+    answer = world.ask(two, "Job.Dispatch", params={"job_id": "many"}, body={})
+    assert not answer.is_error, answer
+    child = answer.body["DispatchedJobID"]
+
+    def spread() -> list[int]:
+        found = [server.state.jobs.get("default", child) for server in (one, two)]
+        return [0 if record is None else server.state.jobs.live(record)
+                for server, record in zip((one, two), found, strict=True)]  # fmt: skip
+
+    world.until(lambda: sum(spread()) == 50, 60)
+    assert min(spread()) == 10
+    assert world.ask(one, "Job.Get", params={"job_id": child}).body.id == child
