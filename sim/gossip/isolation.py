@@ -7,7 +7,7 @@ meanwhile, with a new address and what its disk remembers. After healing it must
 within 60 s: alive at every other member, and every other member alive to it.
 
 What costs time in such an hour are the others, who only probe and compare. So in all seeds
-but every fiftieth they probe every 10 s instead of every second and compare tables every
+but every fiftieth they probe every 30 s instead of every second and compare tables every
 five minutes; all else of their settings, and all of the lone member's, is the LAN profile.
 """
 
@@ -25,7 +25,7 @@ MEMBERS: Final = (64, 64, 96, 128)
 CUT_OFF_S: Final = 3_600
 BACK_S: Final = 60.0
 REAPED_AFTER_S: Final = 1_200
-SPARSE_PROBE_US: Final = 10 * S
+SPARSE_PROBE_US: Final = 30 * S
 SPARSE_EXCHANGE_US: Final = 300 * S
 FULL_EVERY: Final = 50  # seeds
 
