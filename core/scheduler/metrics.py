@@ -7,6 +7,7 @@ from core.scheduler.feasibility import Candidates
 from core.scheduler.place import Wish
 from core.scheduler.room import Room
 from core.scheduler.unit_placing import unit_shortages
+from core.scheduler.view import Mask
 
 
 def placed_metric(room: Room, pool: str, candidates: Candidates, wish: Wish) -> AllocMetric:
@@ -20,6 +21,7 @@ def placed_metric(room: Room, pool: str, candidates: Candidates, wish: Wish) -> 
             named = {name: score for name, score in parts.items() if name != "normalized"}
             scores.append(NodeScoreMeta(node_id=node.id, scores=named, norm_score=normalised))
     metric.score_meta_data = scores or None
+    _count_exhausted(metric, room, wish, candidates.eligible)
     return metric
 
 
@@ -41,11 +43,17 @@ def failed_metric(
         left &= ~closed
     metric.constraint_filtered = filtered or None
     metric.nodes_filtered = sum(filtered.values())
+    _count_exhausted(metric, room, wish, left)
+    return metric
+
+
+def _count_exhausted(metric: AllocMetric, room: Room, wish: Wish, nodes: Mask) -> None:
+    """Say which of `nodes` have no room for one more, by what they lack first."""
     dimensions: dict[str, int] = {}
     classes: dict[str, int] = {}
-    shortages = room.shortages(wish.ask, left)
+    shortages = room.shortages(wish.ask, nodes)
     if wish.units:
-        shortages += unit_shortages(room, wish, left)
+        shortages += unit_shortages(room, wish, nodes)
     for name, short in shortages:
         _count(dimensions, name, int(short.sum()))
         for ordinal in np.flatnonzero(short).tolist():
@@ -55,7 +63,6 @@ def failed_metric(
     metric.nodes_exhausted = sum(dimensions.values())
     metric.dimension_exhausted = dimensions or None
     metric.class_exhausted = classes or None
-    return metric
 
 
 def _base(pool: str, candidates: Candidates) -> AllocMetric:

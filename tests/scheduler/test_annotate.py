@@ -89,3 +89,14 @@ def test_metrics_name_filters_and_scores(world: Any, kit: Any) -> None:
     assert metric.class_filtered == {"small": 1}
     (score,) = metric.score_meta_data
     assert 0 < score.norm_score <= 1 and "binpack" in score.scores
+
+
+def test_what_was_placed_tells_which_nodes_had_no_room(world: Any, kit: Any) -> None:
+    world.node(cpu=400)
+    world.node(memory=100)
+    world.node()
+    job = kit.job(cpu=500, memory=256)
+    world.run(world.register(job))
+    metric = world.state.allocs.allocation(world.rows(job)[0]).metrics
+    assert metric.nodes_exhausted == 2
+    assert metric.dimension_exhausted == {"cpu": 1, "memory": 1}
