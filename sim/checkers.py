@@ -57,6 +57,7 @@ class Checkers:
         self._two_authorities_since: dict[str, int] = {}
         self._applied: dict[str, tuple[int, str]] = {}  # by datacenter: how far, who led
         self._hash_due_us: dict[str, int] = {}
+        self._hashes: dict[str, tuple[int, str]] = {}  # by server: index and hash
         self._compared: dict[str, tuple[int, int]] = {}  # by datacenter: index, replicas
 
     def start(self) -> None:
@@ -93,6 +94,15 @@ class Checkers:
             self._count(ACKNOWLEDGED)
             if not kept.get(job, True) and not self._faults.active:
                 self._violated(ACKNOWLEDGED, f"job {job!r} was stopped, and is not")
+
+    def state_hashes(self) -> dict[str, str]:
+        """Return the hash of each server's state as it is now."""
+        found: dict[str, str] = {}
+        for agent in self._world.servers:
+            if agent.state is not None:
+                index, digest = self._hashes.get(agent.name, (-1, ""))
+                found[agent.name] = digest if index == agent.state.index else agent.state.hash()
+        return found
 
     # --- raft -----------------------------------------------------------------------------
 
@@ -137,7 +147,8 @@ class Checkers:
             hashes: dict[str, str] = {}
             for agent in agents:
                 assert agent.state is not None
-                hashes[agent.name] = agent.state.hash()
+                hashes[agent.name] = digest = agent.state.hash()
+                self._hashes[agent.name] = (key[1], digest)
                 self._count(EQUAL)
                 steps = 1 + len(agent.state.allocs) // RECORDS_A_STEP
                 self._hash_due_us[key[0]] = now_us + (steps - 1) * self._interval_us
@@ -196,8 +207,9 @@ class Checkers:
         is restarted later and later, so nobody can say when it should run.
         """
         now_us = self._world.wheel.now_us
-        ended_us = max((one.mended_us for one in self._faults.story), default=0)
-        if self._faults.active or now_us - ended_us < QUIET_US:
+        mended = self._faults.mended
+        last_us = mended[-1].mended_us if mended else 0
+        if self._faults.active or now_us - last_us < QUIET_US:
             self._short_since.clear()
             return
         self._count(WANTED, sum(1 for count in self._census.jobs.values() if count.is_service))

@@ -43,6 +43,7 @@ class Faults:
         self.last_end_us = 0
         self.active: dict[int, Struck] = {}
         self.story: list[Struck] = []
+        self.mended: list[Struck] = []  # in the order in which they were
         self._world = world
         self._targets = Targets(world, rng)
         self._operators = Operators(world, workload, rng)
@@ -78,6 +79,7 @@ class Faults:
 
     def _over(self, struck: Struck) -> None:
         struck.mended_us = self._world.wheel.now_us
+        self.mended.append(struck)
         self.active.pop(struck.number, None)
 
     def _choose(

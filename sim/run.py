@@ -150,9 +150,7 @@ class Run:
             wall_s=round(wall_s, 3),
             events=world.wheel.events,
             trace_hash=self.trace.hexdigest(),
-            state_hashes={
-                agent.name: agent.state.hash() for agent in world.servers if agent.state is not None
-            },
+            state_hashes=self.checkers.state_hashes(),
             agents=len(world.agents),
             nodes=len(world.clients),
             faults=self.faults.injected,

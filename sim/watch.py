@@ -35,7 +35,7 @@ class Watch:
         self._seen = 0  # of the faults' story
         self._missing: dict[str, int] = {}  # client -> when its agent ended
         self._healing: dict[int, tuple[Struck, dict[str, None]]] = {}
-        self._mended: set[int] = set()
+        self._mended = 0  # of those mended
         self._down: dict[str, frozenset[int]] = {}  # by datacenter: ordinals
         self._ordinals: dict[str, tuple[int, dict[str, int]]] = {}
         self._well_since_us: dict[str, int] = {}  # by node: since when it can be reached again
@@ -85,12 +85,12 @@ class Watch:
                     if isinstance(self._world.agents[name], SimClient):
                         self._missing.setdefault(name, struck.at_us)
         self._seen = len(story)
-        for struck in story:
-            if struck.mended_us >= 0 and struck.number not in self._mended:
-                self._mended.add(struck.number)
-                self._healing[struck.number] = (struck, dict(self._census.short))
-                for name in struck.agents:
-                    self._well_since_us[name] = now_us
+        mended = self._faults.mended
+        for struck in mended[self._mended :]:
+            self._healing[struck.number] = (struck, dict(self._census.short))
+            for name in struck.agents:
+                self._well_since_us[name] = now_us
+        self._mended = len(mended)
 
     def _look_for(
         self, name: str, leading: dict[str, tuple[SimServer, State]], now_us: int
