@@ -118,6 +118,7 @@ class Neighbours:
     def __init__(self, host: "ServerHost") -> None:
         self._host = host
         self.wan = _Wan(host)
+        self._known: dict[str, KnownDatacenter] = {}
 
     def _is_alive(self, other: "Datacenter") -> bool:
         own = self._host.datacenter
@@ -163,8 +164,10 @@ class Neighbours:
         return self._sites_of(other) if other is not None and self._is_alive(other) else []
 
     def datacenters(self) -> dict[str, KnownDatacenter]:
-        known = self._host.world.datacenters
-        return {key: KnownDatacenter(key, known[key].name, known[key].region) for key in known}
+        if not self._known:
+            for one in self._host.world.datacenters.values():
+                self._known[one.id] = KnownDatacenter(one.id, one.name, one.region)
+        return self._known
 
     def regions(self) -> list[str]:
         return sorted({one.region for one in self._host.world.datacenters.values()})
@@ -322,11 +325,10 @@ class ServerHost:
         due_us = self.datacenter.true_us(self.server.outbox.deadline_us)
         if due_us < self._armed_us:
             self._armed_us = due_us
-            life = self.life
-            self.world.wheel.at(due_us, self._tick, life)
+            self.world.at(due_us, self._tick, self.life, due_us)
 
-    def _tick(self, life: int) -> None:
-        if life == self.life:
+    def _tick(self, life: int, due_us: int) -> None:
+        if (life, due_us) == (self.life, self._armed_us):
             self._armed_us = FOREVER_US
             self.run(lambda: None)
 
@@ -350,6 +352,7 @@ class Datacenter:
         self.rate_ppm = 0
         self.slots = slots
         self._sequence = 0
+        self._published = b"", -1  # the newest digest, and the index of its state
         self._committing: list[_Proposal] = []
         world.datacenters[id] = self
         self.servers = [ServerHost(self, number) for number in range(SERVERS)]
@@ -499,8 +502,11 @@ class Datacenter:
     def _publish(self) -> None:
         leader = self.leader
         if leader is not None:
-            data = leader.server.federation.digest()
-            if data is not None:
+            data, index = self._published
+            if index != self.state.index or not self.world.is_quiet:
+                data = leader.server.federation.digest() or b""
+            if data:
+                self._published = data, self.state.index
                 self._sequence += 1
                 self.world.publish(self, self.term, self._sequence, data)
         self.world.after((10 if self.world.is_quiet else 3) * S, self._publish)

@@ -39,24 +39,22 @@ class Ending:
             Violation: With the first promise that does not hold.
         """
         self._check_authorities()
-        homes: dict[str, tuple[Datacenter, JobRecord]] = {}
+        homes: list[tuple[Datacenter, JobRecord]] = []
         for name in self._workload.names:
-            found = self._home_of(name)
-            if found is not None:
-                homes[name] = found
+            found = self._homes_of(name)
+            homes += found
             if (NAMESPACE, name) not in self._watch.excused:
-                self._check_writes(name, found[1] if found else None)
+                self._check_writes(name, found[0][1] if found else None)
         self._check_processes(homes)
 
-    def _home_of(self, name: str) -> "tuple[Datacenter, JobRecord] | None":
+    def _homes_of(self, name: str) -> "list[tuple[Datacenter, JobRecord]]":
         """Return where the job of a name lives: in the region of its users, or beyond."""
+        found = []
         for datacenter in self._world.datacenters.values():
-            known = self._watch.allowed.get((datacenter.id, (NAMESPACE, name)))
-            if known is not None and known.is_home:
-                record = datacenter.state.jobs.get(NAMESPACE, name)
-                assert record is not None
-                return datacenter, record
-        return None
+            record = datacenter.state.jobs.get(NAMESPACE, name)
+            if record is not None and not record.home:
+                found.append((datacenter, record))
+        return found
 
     def _check_authorities(self) -> None:
         for region in sorted({one.region for one in self._world.datacenters.values()}):
@@ -106,35 +104,34 @@ class Ending:
 
     # --- what runs ------------------------------------------------------------------------------
 
-    def _check_processes(self, homes: "dict[str, tuple[Datacenter, JobRecord]]") -> None:
+    def _check_processes(self, homes: "list[tuple[Datacenter, JobRecord]]") -> None:
         running = self._watch.running()
         wanted: dict[ProcessKey, str] = {}
-        for name, (_, record) in homes.items():
+        for _, record in homes:
             for group in record.job.task_groups or []:
                 count = 0 if record.is_stopped else group.count or 0
                 for index in range(count):
-                    wanted[ProcessKey(record.uid, group.name, index)] = name
+                    wanted[ProcessKey(record.uid, group.name, index)] = record.id
         for process, places in sorted(running.items()):
             title = self._world.datacenters[places[0]].title
             name = self._watch.uids.get(process.uid, ("", "?"))[1]
             text = f"{name} {process.group}[{process.index}] of {process.uid[:8]} in {title}"
             if process not in wanted:
-                uids = {record.uid for _, record in homes.values()}
+                uids = {record.uid for _, record in homes}
                 is_homeless = process.uid not in uids
                 self._watch.fail("homeless share" if is_homeless else "never settled",
                                  f"{text} runs and is not wanted")  # fmt: skip
             if len(places) > 1:
                 self._watch.fail("never settled", f"{text} runs in {len(places)} datacenters")
-        for name, (home, record) in homes.items():
+        for home, record in homes:
             missing = [key for key in wanted if key.uid == record.uid and key not in running]
             if missing:
-                self._check_room(name, home, record, missing)
+                self._check_room(home, record, missing)
 
-    def _check_room(
-        self, name: str, home: "Datacenter", record: JobRecord, missing: list[ProcessKey]
-    ) -> None:
+    def _check_room(self, home: "Datacenter", record: JobRecord, missing: list[ProcessKey]) -> None:
         """Whatever does not run has no room where it may go; a single instance stays at home."""
         is_single = sum(group.count or 0 for group in record.job.task_groups or []) <= 1
+        name = record.id
         is_staying = is_single and not self._workload.names[name].spillover
         for datacenter in [home] if is_staying else self._places(name, home):
             free = free_slots(datacenter, SLOT_CPU)

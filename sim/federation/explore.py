@@ -42,7 +42,7 @@ from core.model.node import (
     NodeResources,
     NodeStatus,
 )
-from sim.federation.sites import GROUP, HomeSite, Messages, ShareSite, Site
+from sim.federation.sites import GROUP, HomeSite, Messages, ShareSite, Site, Step
 from sim.lastline import last_line
 
 IDS: Final = ("00000000000a", "00000000000b", "00000000000c")
@@ -132,24 +132,23 @@ class Exploration:
         for message in sorted(whole.sent):
             place = IDS.index(self.messages.to[message])
             if place == 0:
-                after = self.home.take(numbers[0], message)
-                yield f"A takes {self._shown(message)}", _put(whole, 0, after)
+                step = self.home.take(numbers[0], message)
+                yield f"A takes {self._shown(message)}", _put(whole, 0, step)
                 continue
-            site = self.shares[place - 1]
-            name = f"{LETTERS[site.id]} takes {self._shown(message)}"
+            share = self.shares[place - 1]
+            name = f"{LETTERS[share.id]} takes {self._shown(message)}"
             for has_room in (True, False):
-                after = site.take(numbers[place], message, has_room=has_room)
-                yield name + ("" if has_room else ", no room"), _put(whole, place, after)
+                step = share.take(numbers[place], message, has_room=has_room)
+                yield name + ("" if has_room else ", no room"), _put(whole, place, step)
         for place, site in enumerate(self.sites):
             for instance in site.views[numbers[place]].ending:
-                after = site.end(numbers[place], instance)
-                yield f"{LETTERS[site.id]} ended {instance}", _put(whole, place, after)
+                step = site.end(numbers[place], instance)
+                yield f"{LETTERS[site.id]} ended {instance}", _put(whole, place, step)
         if whole.syncs < self.bounds.syncs:
-            for site in self.shares:
-                message = self.home.sync_for(numbers[0], site.id)
-                sent = whole.sent | {message}
-                after = whole._replace(sent=sent, syncs=whole.syncs + 1)
-                yield f"A sends {self._shown(message)}", after
+            for share in self.shares:
+                message = self.home.sync_for(numbers[0], share.id)
+                told = whole._replace(sent=whole.sent | {message}, syncs=whole.syncs + 1)
+                yield f"A sends {self._shown(message)}", told
         if whole.decisions < self.bounds.decisions:
             yield from self._decisions(whole)
 
@@ -161,10 +160,10 @@ class Exploration:
             for division in self.home.divisions(number, choice)
         }
         for division in divisions:
-            after = self.home.decide(number, whole.decisions, division)
-            if after != number:
+            step = self.home.decide(number, whole.decisions, division)
+            if step.number != number:
                 shown = " ".join(f"{who}{sorted(had)}" for who, had in zip("ABC", division))
-                moved = _put(whole, 0, after)._replace(decisions=whole.decisions + 1)
+                moved = _put(whole, 0, step)._replace(decisions=whole.decisions + 1)
                 yield f"A decides {shown}", moved
 
     def _with_news(self, whole: Whole) -> Whole:
@@ -197,13 +196,16 @@ class Exploration:
             before = [*numbers]
             for place, site in enumerate(self.sites):
                 for instance in site.views[numbers[place]].ending:
-                    numbers[place] = site.end(numbers[place], instance)
-            for place, site in enumerate(self.shares, 1):
+                    numbers[place] = site.end(numbers[place], instance).number
+            for place, share in enumerate(self.shares, 1):
                 for message in self.home.views[numbers[0]].messages:
-                    if self.messages.to[message] == site.id:
-                        numbers[place] = site.take(numbers[place], message, has_room=True)
-                for message in site.views[numbers[place]].messages:
-                    numbers[0] = self.home.take(numbers[0], message)
+                    if self.messages.to[message] == share.id:
+                        step = share.take(numbers[place], message, has_room=True)
+                        numbers[place] = step.number
+                        for answer in step.answers:
+                            numbers[0] = self.home.take(numbers[0], answer).number
+                for message in share.views[numbers[place]].messages:
+                    numbers[0] = self.home.take(numbers[0], message).number
             if before == numbers:
                 break
         for other, told in self.home.views[numbers[0]].parts:
@@ -215,7 +217,7 @@ class Exploration:
 
     def _story(self, whole: Whole) -> str:
         """Return the way to a state."""
-        way = []
+        way: list[str] = []
         while True:
             whole, text = self._came_from[whole]
             if not text:
@@ -237,9 +239,11 @@ def _flat(indices: dict[str, Any]) -> str:
     return "{" + ",".join(map(str, found)) + "}"
 
 
-def _put(whole: Whole, place: int, number: int) -> Whole:
-    numbers = whole.numbers
-    return whole._replace(numbers=(*numbers[:place], number, *numbers[place + 1 :]))
+def _put(whole: Whole, place: int, step: Step) -> Whole:
+    numbers = (*whole.numbers[:place], step.number, *whole.numbers[place + 1 :])
+    if whole.sent.issuperset(step.answers):
+        return whole._replace(numbers=numbers)
+    return whole._replace(numbers=numbers, sent=whole.sent.union(step.answers))
 
 
 def _node(datacenter_id: str) -> Node:

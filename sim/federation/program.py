@@ -17,7 +17,7 @@ from sim.federation.workload import Workload
 from sim.federation.world import S, World
 from sim.seeds import Outcome, Program, Violation
 
-ROSTERS: Final = (2, 3, 5, 20)
+ROSTERS: Final = {2: 28, 3: 28, 5: 27, 20: 17}  # datacenters: percent of the seeds
 FAULTY_US: Final = (60 * S, 150 * S)
 QUIET_US: Final = 300 * S
 
@@ -45,7 +45,7 @@ class Trial:
             self._faults = Faults(self.world, random.Random(rng.getrandbits(64)))
 
     def _build(self, rng: random.Random, *, has_faults: bool) -> None:
-        size = rng.choice(ROSTERS)
+        (size,) = rng.choices([*ROSTERS], [*ROSTERS.values()])
         self.world.situations[f"roster of {size}"] += 1
         regions = rng.randint(1, {2: 2, 3: 3, 5: 3, 20: 5}[size])
         names = [f"r{number}" for number in range(regions)]

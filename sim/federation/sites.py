@@ -1,8 +1,10 @@
 """Real states of small datacenters, one step at a time: what the exploration is made of.
 
-A `Site` is one datacenter. Its states are numbered; a step is computed once with the shipped
-commands and the shipped planner, and looked up after that. Two states have one number when
-all that these commands read in them is equal.
+A `Site` is one datacenter. Its states are numbered; a step is computed once, and looked up
+after that. For each one a leader is made anew of the shipped parts, as after an election: so
+nothing can rest on what was in a leader's memory. It gets the call that arrives, commits at
+once what it proposes, and what it answers counts as sent. Two states have one number when
+all that the federation's commands read in them is equal.
 """
 
 import random
@@ -12,23 +14,32 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from core.federation import ranges
-from core.federation.home_log import PutParts, TakeReport, current, homes_of
+from core.federation.home_log import PutParts, current, homes_of
 from core.federation.homes import Home, Report
 from core.federation.ranges import Indices
-from core.federation.share_log import PutShare, SyncShares, report_of, watermarks_of
+from core.federation.sending import report_in
+from core.federation.share_log import report_of
 from core.federation.shares import Share, share_of
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
+from core.model.host import Now, Peer
 from core.model.ids import derived_id
 from core.model.job import Job
 from core.model.node import Node
 from core.scheduler import prepare
+from core.server.config import ServerConfig
+from core.server.consensus import Consensus, Outcome, Then
+from core.server.context import Server
+from core.server.federation_host import FederatedDatacenter
+from core.server.membership import Datacenter as KnownDatacenter
+from core.server.planning import Planning
 from core.state.allocs import HELD
 from core.state.commands import (
     AllocUpdate,
     ApplyPlans,
     Bootstrap,
     Entry,
+    RecordCall,
     RegisterJob,
     RegisterNode,
     UpdateAllocations,
@@ -62,6 +73,13 @@ class Messages:
         return known
 
 
+class Step(NamedTuple):
+    """What came of a step."""
+
+    number: int  # of the state after it
+    answers: tuple[int, ...] = ()  # messages
+
+
 class Told(NamedTuple):
     """What the home has of another datacenter's part."""
 
@@ -81,8 +99,46 @@ class View(NamedTuple):
     own: frozenset[int] = frozenset()  # of the home: what it lets itself run
 
 
+class FullSync(msgspec.Struct, frozen=True):
+    """The body of `Share.Sync`."""
+
+    home: str
+    index: int
+    listed: dict[str, int]
+
+
+class _Log(Consensus):
+    """Commits at once."""
+
+    def __init__(self, site: "Site", state: State) -> None:
+        self._site, self.state = site, state
+        self.is_serving = True
+
+    def propose(self, commands: list[Any], then: Then, call: RecordCall | None = None) -> None:
+        then(Outcome(self._site.commit(self.state, commands)))
+
+
+class _Membership:
+    """Who there is. No digests: nobody chooses here but the exploration."""
+
+    def __init__(self, ids: tuple[str, ...]) -> None:
+        self._known = {one: KnownDatacenter(one, one, "r") for one in ids}
+        self.wan = self
+
+    def digests(self, mono_us: int) -> list[Any]:
+        return []
+
+    def datacenters(self) -> dict[str, KnownDatacenter]:
+        return self._known
+
+    def servers_of_datacenter(self, datacenter: str) -> list[Any]:
+        return []
+
+
 class Site:
     """One datacenter with one job. Sub-classes say which steps there are."""
+
+    peers: tuple[str, ...] = ()
 
     def __init__(self, datacenter_id: str, messages: Messages, node: Node, uid: str) -> None:
         self.id, self.messages, self.uid = datacenter_id, messages, uid
@@ -90,8 +146,8 @@ class Site:
         self.computed = 0  # steps that were carried out for real
         self._images: list[list[bytes]] = []
         self._numbers: dict[bytes, int] = {}
-        self._steps: dict[tuple[int, Any], int] = {}
-        self._spare: tuple[int, State] | None = None  # a copy that a refused step left as it was
+        self._steps: dict[tuple[int, Any], Step] = {}
+        self._spare: tuple[int, State] | None = None  # a copy that a step left as it was
         state = State()
         first = Bootstrap(
             datacenter_id=datacenter_id, region="r", datacenter=datacenter_id, is_authority=False
@@ -111,20 +167,34 @@ class Site:
             self.views.append(self._view(state))
         return number
 
-    def step(self, number: int, action: Any, carry_out: Callable[[State], bool]) -> int:
-        """Return the number of the state after a step; the same when it changes nothing."""
-        after = self._steps.get((number, action))
-        if after is None:
+    def step(self, number: int, action: Any, carry_out: Callable[[State], list[Any]]) -> Step:
+        """Return the number of the state after a step, and the numbers of what was answered."""
+        known = self._steps.get((number, action))
+        if known is None:
             self.computed += 1
             state = self._copy(number)
             index = state.index
-            if carry_out(state):
-                after = self.enter(state)
-            else:
-                after, state.index = number, index
+            answers = carry_out(state)
+            after = self.enter(state)
+            if after == number:
+                state.index = index  # a repetition changes nothing: the copy serves again
                 self._spare = number, state
-            self._steps[number, action] = after
-        return after
+            numbers = tuple(self.messages.number(self.peers[0], one) for one in answers)
+            known = self._steps[number, action] = Step(after, numbers)
+        return known
+
+    def leader(self, state: State) -> FederatedDatacenter:
+        """Return the federation's part of a leader who has just been elected."""
+        config = ServerConfig(name="s", server_id="s", region="r", datacenter=self.id)
+        rng = random.Random(0)
+        server = Server(config, rng, Now(0, WALL_US))
+        server.consensus = _Log(self, state)
+        server.membership = _Membership((self.id, *self.peers))  # type: ignore[assignment]
+        server.planning = Planning(server, rng)
+        return FederatedDatacenter(server)
+
+    def peer(self, datacenter_id: str) -> Peer:
+        return Peer(name="s", role="server", datacenter_id=datacenter_id, is_proven=True)
 
     def _copy(self, number: int) -> State:
         spare, self._spare = self._spare, None
@@ -135,7 +205,8 @@ class Site:
     def _key(self, state: State) -> bytes:
         record = state.jobs.by_uid(self.uid)
         columns = state.allocs.columns
-        rows = state.allocs.rows_of_job(record.ordinal) if record is not None else []
+        none: list[int] = []
+        rows = none if record is None else state.allocs.rows_of_job(record.ordinal).tolist()
         held = sorted(
             (int(columns.index[row]), int(columns.desired[row]))
             for row in rows
@@ -188,16 +259,16 @@ class Site:
 
     def plan(self, state: State) -> None:
         """Have the shipped planner do what the job asks for, at once."""
-        evaluation = state.evals.get(derived_id("evaluation", self.id))
-        if evaluation is None or evaluation.status != EvalStatus.PENDING:
+        pending = [one for one in state.evals.open() if one.status is EvalStatus.PENDING][:1]
+        if not pending:
             return
-        problem = prepare(state, [evaluation], now_us=WALL_US, rng=random.Random(0))
+        problem = prepare(state, pending, now_us=WALL_US, rng=random.Random(0))
         self.commit(state, [ApplyPlans(plans=problem.solve().plans)])
 
-    def end(self, number: int, instance: int) -> int:
+    def end(self, number: int, instance: int) -> Step:
         """A process that shall end does, and its node says so."""
 
-        def carry_out(state: State) -> bool:
+        def carry_out(state: State) -> list[Any]:
             record = state.jobs.by_uid(self.uid)
             assert record is not None
             allocs = state.allocs
@@ -209,7 +280,7 @@ class Site:
                 and allocs.columns.desired[row] != Desired.RUN
             ]
             self.commit(state, [UpdateAllocations(updates=updates)])
-            return True
+            return []
 
         return self.step(number, ("end", instance), carry_out)
 
@@ -220,12 +291,15 @@ class HomeSite(Site):
     def __init__(
         self, datacenter_id: str, others: tuple[str, ...], messages: Messages, node: Node, job: Job
     ) -> None:
-        self.others = others
+        self.others = self.peers = others
         super().__init__(datacenter_id, messages, node, job.uid or "")
         state = State.restore(self._images[self.first])
-        register = RegisterJob(job=job, evaluation=self.evaluation(job.id or ""))
-        self.commit(state, [register])
-        self.plan(state)
+        # Nobody runs anything yet: as when a registration is divided at once.
+        parts = PutParts(
+            namespace="default", job_id=job.id or "", uid=self.uid, expected=0, epoch=1,
+            allowed={self.id: {}},
+        )  # fmt: skip
+        self.commit(state, [RegisterJob(job=job), parts], SPACING)
         self.first = self.enter(state)
 
     def home(self, state: State) -> Home | None:
@@ -274,10 +348,10 @@ class HomeSite(Site):
             bold.append(wanted)
         return tuple(careful), tuple(bold)
 
-    def decide(self, number: int, decision: int, division: Division) -> int:
+    def decide(self, number: int, decision: int, division: Division) -> Step:
         """Propose a division; the same number when it was refused."""
 
-        def carry_out(state: State) -> bool:
+        def carry_out(state: State) -> list[Any]:
             record = state.jobs.by_uid(self.uid)
             assert record is not None
             home = self.home(state)
@@ -290,22 +364,21 @@ class HomeSite(Site):
                 expected=home.index if home is not None else 0, allowed=allowed,
                 evaluation=self.evaluation(record.id),
             )  # fmt: skip
-            applied = self.commit(state, [command], (decision + 1) * SPACING)
-            if "Stale" in applied.results[0].value:
-                return False
+            self.commit(state, [command], (decision + 2) * SPACING)
             self.plan(state)
-            return True
+            return []
 
         return self.step(number, ("decide", decision, division), carry_out)
 
-    def take(self, number: int, message: int) -> int:
+    def take(self, number: int, message: int) -> Step:
         """A report arrives."""
         report: Report = self.messages.bodies[message]
 
-        def carry_out(state: State) -> bool:
-            before = self.home(state)
-            self.commit(state, [TakeReport(report=report)])
-            return self.home(state) != before
+        def carry_out(state: State) -> list[Any]:
+            leader = self.leader(state)
+            source = self.peer(report.datacenter_id)
+            leader.on_call("Share.Report", {"Report": report}, source, lambda body, error: None)
+            return []
 
         return self.step(number, ("report", message), carry_out)
 
@@ -317,7 +390,7 @@ class HomeSite(Site):
         if home is not None and not (home.part(other).is_settled and not home.part(other).holds):
             listed = {home.uid: home.epoch}
         index = home.index if home is not None else 0
-        return self.messages.number(other, SyncShares(home=self.id, index=index, listed=listed))
+        return self.messages.number(other, FullSync(self.id, index, listed))
 
 
 def _plain(indices: Indices) -> frozenset[int]:
@@ -331,33 +404,43 @@ class ShareSite(Site):
         self, datacenter_id: str, home: str, messages: Messages, node: Node, job: Job
     ) -> None:
         self.home = home
+        self.peers = (home,)
         super().__init__(datacenter_id, messages, node, job.uid or "")
 
     def _to_say(self, state: State) -> tuple[int, ...]:
         report = report_of(state, self.uid)
         return () if report is None else (self.messages.number(self.home, report),)
 
-    def take(self, number: int, message: int, *, has_room: bool) -> int:
+    def take(self, number: int, message: int, *, has_room: bool) -> Step:
         """A share arrives, or a full sync."""
-        body: Share | SyncShares = self.messages.bodies[message]
+        body: Share | FullSync = self.messages.bodies[message]
 
-        def carry_out(state: State) -> bool:
-            if isinstance(body, SyncShares):
-                mark = watermarks_of(state).get(self.uid)
-                name = mark.job_id if mark is not None else ""
-                due = [self.evaluation(name)] if name else []
-                self.commit(state, [msgspec.structs.replace(body, evaluations=due)])
-                self.plan(state)
-                return True
-            room = body.indices if has_room else {}
-            command = PutShare(
-                share=body, room=room, reason="" if has_room else "no room",
-                evaluation=self.evaluation(body.job_id),
-            )  # fmt: skip
-            applied = self.commit(state, [command])
-            if not applied.results[0].value["IsApplied"]:
-                return False
+        def carry_out(state: State) -> list[Any]:
+            leader = self.leader(state)
+            answers: list[Any] = []
+
+            def reply(body: Any, error: str) -> None:
+                found = (body or {}).get("Reports") or [(body or {}).get("Report")]
+                reports = [report_in({"Report": one}) for one in found]
+                answers.extend(_without_events(one) for one in reports if one is not None)
+
+            if isinstance(body, FullSync):
+                plain = {"Home": body.home, "Index": body.index, "Listed": body.listed}
+                leader.on_call("Share.Sync", plain, self.peer(self.home), reply)
+            else:
+                if not has_room:
+                    leader.receiving._room_for = _no_room  # type: ignore[method-assign]
+                leader.on_call("Share.Put", {"Share": body}, self.peer(self.home), reply)
             self.plan(state)
-            return True
+            return answers
 
         return self.step(number, ("take", message, has_room), carry_out)
+
+
+def _no_room(share: Share, mark: Any) -> tuple[Indices, str]:
+    """Whether there is room is the exploration's choice."""
+    return {}, "no room"
+
+
+def _without_events(report: Report) -> Report:
+    return msgspec.structs.replace(report, events=[])

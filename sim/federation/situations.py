@@ -31,6 +31,7 @@ NAMES: Final = (
     "claim extended to a region",
     "authority yielded",
     "claims handed over",
+    "name given away by two authorities",
     "job divided",
     "job divided at its registration",
     "decision overtaken",

@@ -6,6 +6,7 @@ doubled, held up for a minute, or overtaken; so may its answer. Inside a datacen
 between its servers always arrive. All randomness comes from the seed.
 """
 
+import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ import msgspec
 
 from core.federation import digest as digests
 from core.model.host import Call, Peer
-from sim.wheel import Wheel
 
 if TYPE_CHECKING:
     from sim.federation.datacenter import Datacenter, ServerHost
@@ -35,7 +35,9 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"federation/{seed}/network")
         self.seed = seed
-        self.wheel = Wheel()
+        self.now_us = 0
+        self.events = 0
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.faults: Counter[str] = Counter()
         self.situations: Counter[str] = Counter()
         self.datacenters: dict[str, Datacenter] = {}
@@ -52,17 +54,23 @@ class World:
 
     # --- time -------------------------------------------------------------------------
 
-    @property
-    def now_us(self) -> int:
-        return self.wheel.now_us
+    def after(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
+        self.at(self.now_us + delay_us, action, *arguments)
 
-    def after(self, delay_us: int, action: Callable[[], None]) -> None:
-        self.wheel.after(delay_us, _run, action)
+    def at(self, moment_us: int, action: Callable[..., None], *arguments: Any) -> None:
+        self.events += 1
+        heapq.heappush(self._queue, (moment_us, self.events, action, arguments))
 
     def run_for(self, duration_us: int) -> None:
-        self.wheel.run_until(self.wheel.now_us + duration_us)
-        if self.wheel.events > EVENTS_MAX:
-            raise RuntimeError(f"{self.wheel.events} events: the world runs in circles")
+        end_us = self.now_us + duration_us
+        queue = self._queue
+        while queue and queue[0][0] <= end_us:
+            moment_us, _, action, arguments = heapq.heappop(queue)
+            self.now_us = max(self.now_us, moment_us)
+            action(*arguments)
+            if self.events > EVENTS_MAX:
+                self.watch.fail("never settled", f"{EVENTS_MAX} events: it runs in circles")
+        self.now_us = end_us
 
     # --- who is there -------------------------------------------------------------------
 
@@ -203,7 +211,3 @@ class World:
         self.heal_network()
         for one in self.datacenters.values():
             one.mend()
-
-
-def _run(action: Callable[[], None]) -> None:
-    action()
