@@ -8,7 +8,9 @@ the log goes on, votes and heartbeats are answered, and what is committed meanwh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,8 @@ class ImageProblem:
 
     def solve(self) -> State | SnapshotError:
         try:
-            return State.restore(cut(self._image), self._schema_max)
+            with _without_collector():
+                return State.restore(cut(self._image), self._schema_max)
         except SnapshotError as error:
             return error
 
@@ -46,7 +49,8 @@ class StagedProblem:
         self._schema_max = schema_max
 
     def solve(self) -> Decoded:
-        return decode(State, self._chunks, self._schema_max)
+        with _without_collector():
+            return decode(State, self._chunks, self._schema_max)
 
 
 class Restoring:
@@ -77,6 +81,24 @@ class Restoring:
     def forget(self) -> None:
         """A snapshot of a later time replaced the state: what was begun is void."""
         self._entry = None
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Build without the search for cycles: records have none, and it would hold the loop up.
+
+    It goes through all that was built so far, again and again, and nobody runs meanwhile. So
+    what was built is set aside for good, as at the start of the agent; it goes when it is
+    replaced, for that needs no search.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.freeze()
+            gc.enable()
 
 
 def _is_restore(entry: LogEntry) -> bool:
