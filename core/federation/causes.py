@@ -69,6 +69,7 @@ class Kind(StrEnum):
     BLOCKED = "blocked"
     SPILLED = "spilled"
     RECLAIMED = "reclaimed"
+    EVACUATED = "evacuated"
     MOVED = "moved"
     PARKED = "parked"
     SURGED = "surged"

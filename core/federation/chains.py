@@ -48,6 +48,7 @@ _SENTENCES: Final[dict[str, tuple[str, ...]]] = {
         "{count} spilled over to {to}", " from {source}", " because {reason}",
         ", by its digest of {digest_age} ago",
     ),
+    Kind.EVACUATED: ("{count} taken out of {source}, which is drained", " to {to}", ": {reason}"),
     Kind.RECLAIMED: ("{count} taken back from {source}", " to {to}", ": {reason}"),
     Kind.MOVED: ("{count} moved", " from {source}", " to {to}", " because {reason}",
                  ", by its digest of {digest_age} ago"),

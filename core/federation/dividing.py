@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from core.federation import ranges, splitting
-from core.federation.causes import Kind, cause, chain_of
+from core.federation.causes_of_moves import CausesOfMoves
 from core.federation.choice import Candidate, own_property
 from core.federation.held import is_everywhere
 from core.federation.home_log import (
@@ -29,6 +29,7 @@ from core.federation.home_log import (
     planned_home,
 )
 from core.federation.homes import Home
+from core.federation.lifecycle import is_draining
 from core.federation.outbox import Key
 from core.federation.share_log import for_record
 from core.federation.splitting import Division
@@ -54,6 +55,7 @@ class Dividing:
         self._coordinator = coordinator
         self._host = coordinator.host
         self._sending = coordinator.sending
+        self._causes = CausesOfMoves(coordinator.host)
         self._due: dict[str, None] = {}  # uids to look at
         self._deciding: dict[str, None] = {}  # uids with a decision under way
         self._epochs: dict[str, int] = {}  # of claims made here, until a home has them
@@ -143,13 +145,17 @@ class Dividing:
             return
         now_us, state = self._host.now.mono_us, self._host.state
         is_round = now_us // ROUND_US != (now_us - LOOK_US) // ROUND_US
+        draining = self._draining()
         for home in homes_of(state).values():
             is_waiting = bool(home.free) or any(
                 part.blocked or part.copies for part in home.parts.values()
             )
-            if is_round or is_waiting or home.is_surge:
+            is_leaving = not draining.isdisjoint(home.parts)
+            if is_round or is_waiting or is_leaving or home.is_surge:
                 self._due[home.uid] = None
         self._look_at_blocked()
+        if is_draining(state):
+            self._look_at_all()
         self._measure()
         if is_round:
             self._due |= self._watched
@@ -179,6 +185,16 @@ class Dividing:
                 looked += 1
                 if looked == BLOCKED_MOST:
                     return
+
+    def _look_at_all(self) -> None:
+        """Every job that lives whole here has to go, some with each tick."""
+        state, looked = self._host.state, 0
+        for record in state.jobs:
+            if looked == BLOCKED_MOST:
+                return
+            if not record.home and not record.is_stopped and record.uid not in homes_of(state):
+                self._due[record.uid] = None
+                looked += 1
 
     # --- deciding -------------------------------------------------------------------------
 
@@ -213,7 +229,7 @@ class Dividing:
             allowed={own: {}, **kept},
         )  # fmt: skip
         self._count_moves(division)
-        return [command, self._split_cause(home, division)]
+        return [command, self._causes.split(home, division)]
 
     def _look(self, uid: str) -> None:
         """Compare what is with what should be, and propose the difference."""
@@ -254,11 +270,20 @@ class Dividing:
         return any(
             part.blocked or part.copies or known.get(dc, ("",))[0] not in ("", home.region)
             for dc, part in home.parts.items()
-        )
+        ) or not self._draining().isdisjoint(home.parts)
 
     def _may_leave(self, job: Job) -> bool:
-        """Whether a single instance may go elsewhere: only by the job's own word."""
-        return not job.is_template and job.federation is not None and bool(job.federation.spillover)
+        """Whether a single instance may go elsewhere: by the job's word, or because all must."""
+        if job.is_template:
+            return False
+        if is_draining(self._host.state):
+            return True
+        return job.federation is not None and bool(job.federation.spillover)
+
+    def _draining(self) -> frozenset[str]:
+        """Return the datacenters that are being emptied, as their digests say."""
+        digests = [site.digest for site in self._host.sites()]
+        return frozenset(one.datacenter_id for one in digests if one.is_draining)
 
     def _decide(self, home: Home, known: Home | None, division: Division) -> None:
         uid = home.uid
@@ -322,9 +347,9 @@ class Dividing:
         )
         commands: list[Command] = [command]
         if known is None:
-            commands.append(self._split_cause(home, division))
+            commands.append(self._causes.split(home, division))
         else:
-            commands += self._causes(home, division)
+            commands += self._causes.of(home, division)
 
         def done(value: Any, error: str) -> None:
             self._deciding.pop(uid, None)
@@ -417,6 +442,7 @@ class Dividing:
             value=(own_property(wanted[0].attribute, digest) or dc) if wanted else "",
             is_open=is_open and not self._sending.is_avoided(Key(home.uid, dc)),
             silent_us=max(silent_us, candidate.site.age_us or 0),
+            is_draining=digest.is_draining,
         )
 
     def _own_room(self, home: Home, job: Job) -> dict[str, int]:
@@ -431,60 +457,10 @@ class Dividing:
             for one in fit.groups
         }
 
-    # --- claims, causes -------------------------------------------------------------------
+    # --- claims -------------------------------------------------------------------
 
     def note_epoch(self, uid: str, epoch: int) -> None:
         """Remember the epoch of a claim that was just made for a job to be registered here."""
         self._epochs[uid] = epoch
         while len(self._epochs) > 1_000:
             del self._epochs[next(iter(self._epochs))]
-
-    def _place(self, dc: str) -> str:
-        return "/".join(self._host.datacenters().get(dc, ("", dc)))
-
-    def _split_cause(self, home: Home, division: Division) -> Command:
-        counts = ", ".join(
-            f"{self._place(dc)} {ranges.size(allowed)}"
-            for dc, allowed in sorted(division.allowed.items())
-            if allowed
-        )
-        return cause(
-            Kind.SPLIT, home.namespace, home.job_id, home.uid, after=self._after(home),
-            counts=counts,
-        )  # fmt: skip
-
-    def _causes(self, home: Home, division: Division) -> list[Command]:
-        made: list[Command] = []
-        after = self._after(home)
-        name = (home.namespace, home.job_id, home.uid)
-        for why, dc, count in division.moves:
-            place = self._place(dc)
-            age_ms = self._digest_age_ms(dc)
-            if why == "spilled":
-                made.append(
-                    cause(Kind.SPILLED, *name, after=after, to=place, count=count,
-                          digest_age_ms=age_ms)
-                )  # fmt: skip
-            elif why == "reclaimed":
-                made.append(cause(Kind.RECLAIMED, *name, after=after, source=place, count=count))
-            elif why == "placed" and dc != self._host.datacenter_id:
-                indices = ranges.shown(division.allowed.get(dc, {}))
-                made.append(
-                    cause(Kind.SHARED, *name, after=after, to=place, count=count, indices=indices,
-                          digest_age_ms=age_ms)
-                )  # fmt: skip
-        for cut_off, to, copied in division.copies:
-            places = {"to": self._place(to), "source": self._place(cut_off)}
-            count = ranges.size(copied)
-            made.append(cause(Kind.SURGED, *name, after=after, count=count, **places))
-        return made
-
-    def _digest_age_ms(self, dc: str) -> int | None:
-        """Return how old that is by which a datacenter was chosen; None for our own."""
-        ages = (s.age_us for s in self._host.sites() if s.digest.datacenter_id == dc)
-        age_us = next(ages, None)
-        return None if age_us is None else age_us // 1000
-
-    def _after(self, home: Home) -> list[str]:
-        events = chain_of(self._host.state, home.namespace, home.job_id).events
-        return [events[-1].id] if events else []

@@ -5,6 +5,8 @@
                the home, where everybody sees it blocked
     spill      what is blocked somewhere goes where there is room: at once within its own
                rank, into a later rank only after the job's `after`
+    evacuate   what a draining datacenter runs goes where there is room, a tenth of the job at a
+               time, and the next when those run
     reclaim    what runs in a later rank comes back when an earlier one has room for all of it,
                or for a fifth more than comes; last rank first, a tenth of the job a minute
     copy       surge: what a datacenter holds that was silent for a minute runs once more
@@ -30,6 +32,7 @@ AFTER_US: Final = 30_000_000  # a job that says nothing waits so long before it 
 SETTLE_US: Final = 2_000_000  # a block this young may just be a plan under way
 COOLDOWN_US: Final = 60_000_000  # between two moves of one job for the better
 GAIN: Final = 1.2  # reclaiming needs so much more room than it fills
+DRAIN_PACE_US: Final = 2_000_000  # between two moves of one job out of a draining datacenter
 MOVE_PART: Final = 10  # at most one in so many of a job's instances moves at a time
 SILENT_US: Final = 60_000_000  # before what a datacenter holds is copied under surge
 _STEPS: Final = 64  # of a spread: so many rounds at least
@@ -44,6 +47,7 @@ class Site(NamedTuple):
     value: str = ""  # of what the job's spread names
     is_open: bool = True  # False: nothing new goes there just now
     silent_us: int = 0  # for how long it has not answered
+    is_draining: bool = False  # what it runs shall go elsewhere
 
 
 @dataclass(slots=True)
@@ -101,6 +105,7 @@ def divide(home: Home, job: Job, own: str, sites: Sequence[Site], now_us: int) -
     if home.wanted:
         work.place()
         work.spill()
+        work.evacuate()
         work.reclaim()
         work.copy()
     return work.division()
@@ -147,7 +152,7 @@ class _Work:
         for group, free in self._home.free.items():
             left = self._give(group, free, self._sites, "placed")
             own_site = next((s for s in self._sites if s.datacenter_id == self._own), None)
-            if left and own_site is not None:
+            if left and own_site is not None and not own_site.is_draining:
                 self._grow(self._own, group, left)
                 self._result.moves.append(("queued", self._own, ranges.count(left)))
 
@@ -240,6 +245,40 @@ class _Work:
             self._result.moves.append((why, dc, ranges.count(leaving)))
         self._allowed[dc] = ranges.without(self._allowed[dc], {group: leaving})
 
+    # --- leaving a datacenter that is drained --------------------------------------------------
+
+    def evacuate(self) -> None:
+        """Release a few where others have room; more when those that left run again."""
+        is_cool = self._now_us - self._home.moved_us >= DRAIN_PACE_US
+        if self._home.free or not is_cool or self._result.moves:
+            return
+        if any(not part.is_settled for part in self._home.parts.values()):
+            return
+        budget = max(1, ranges.size(self._home.wanted) // MOVE_PART)
+        for site in self._sites:
+            dc = site.datacenter_id
+            others = [s for s in self._sites if s.datacenter_id != dc and not s.is_draining]
+            if not site.is_draining or self._is_coming_up(others):
+                continue
+            for group, found in self._unfinished(dc).items():
+                self._leave(dc, group, ranges.take_last(found, budget), others, "evacuated")
+                if self._result.moves:
+                    return
+
+    def _unfinished(self, dc: str) -> Indices:
+        """Return what may move: an instance of batch work that is done must not run again."""
+        part = self._home.part(dc)
+        return ranges.shared(ranges.merged(part.running, part.blocked), self._allowed.get(dc, {}))
+
+    def _is_coming_up(self, sites: list[Site]) -> bool:
+        # Until those that came last run there, nothing more is taken down here.
+        for site in sites:
+            part = self._home.part(site.datacenter_id)
+            waiting = part.live - ranges.size(part.running) - ranges.size(part.blocked)
+            if site.is_open and waiting > 0:
+                return True
+        return False
+
     # --- coming back ------------------------------------------------------------------------
 
     def reclaim(self) -> None:
@@ -253,7 +292,7 @@ class _Work:
             better = [s for s in self._sites if s.rank < rank and s.is_open]
             if not better or not part.is_settled:
                 continue
-            for group, found in self._allowed[dc].items():
+            for group, found in self._unfinished(dc).items():
                 room = sum(self._room[s.datacenter_id].get(group, 0) for s in better)
                 if room < self._away(group, rank):  # not all could come: leave some room
                     room = int(room / GAIN)

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from core.federation import digest as digests
+from core.federation import lifecycle
 from core.federation.digest import ClassRoom, Digest
 from core.federation.survey import Survey
 from core.server.launching import CLOCK
@@ -64,6 +65,7 @@ class Digesting:
                 datacenter=server.config.datacenter,
                 datacenter_id=server.datacenter_id,
                 is_authority=server.state.is_authority,
+                is_draining=lifecycle.is_draining(server.state),
                 has_quorum=server.consensus.is_serving,
                 queue_depth=server.measures.queue_ready,
                 blocked=server.measures.queue_blocked,

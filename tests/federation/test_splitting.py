@@ -30,6 +30,10 @@ def part(*indices: int, **more: object) -> Part:
     return Part(index=1, acked=1, allowed=held, holds=held, **more)  # type: ignore[arg-type]
 
 
+def running(*indices: int) -> Part:
+    return part(*indices, running=web(*indices), live=len(indices))
+
+
 def web(*indices: int) -> Indices:
     return ranges.indices({"web": [(i, i + 1) for i in indices]})
 
@@ -84,13 +88,49 @@ def test_blocked_work_stays_where_nobody_else_has_room() -> None:
 
 
 def test_it_comes_back_in_reverse_order_a_little_at_a_time() -> None:
-    one = home(20, **{OWN: part(*range(4)), X: part(*range(4, 12)), Y: part(*range(12, 20))})
+    one = home(
+        20, **{OWN: running(*range(4)), X: running(*range(4, 12)), Y: running(*range(12, 20))}
+    )
     sites = [site(OWN, 16), site(X, 0, rank=1), site(Y, 0, rank=2)]
     back = splitting.divide(one, job(20), OWN, sites, COOLDOWN_US)
     assert counts(back) == {Y: 6} and back.moves == [("reclaimed", Y, 2)]
     assert splitting.divide(one, job(20), OWN, sites, COOLDOWN_US - 1).is_empty
     tight = [site(OWN, 1), *sites[1:]]
     assert splitting.divide(one, job(20), OWN, tight, COOLDOWN_US).is_empty, "no gain worth it"
+
+
+def test_what_is_done_never_comes_back() -> None:
+    done = part(*range(4, 12), live=0)
+    one = home(12, **{OWN: running(*range(4)), X: done})
+    sites = [site(OWN, 16), site(X, 0, rank=1)]
+    assert splitting.divide(one, job(12), OWN, sites, COOLDOWN_US).is_empty
+
+
+def test_a_drained_datacenter_gives_a_tenth_away_where_there_is_room() -> None:
+    one = home(20, **{OWN: running(*range(10)), X: running(*range(10, 20))})
+    sites = [site(OWN, 9), site(X, 9, is_open=False, is_draining=True)]
+    division = splitting.divide(one, job(20), OWN, sites, NOW_US)
+    assert counts(division) == {X: 8} and division.moves == [("evacuated", X, 2)]
+    full = [site(OWN, 0), sites[1]]
+    assert splitting.divide(one, job(20), OWN, full, NOW_US).is_empty, "it runs on"
+
+
+def test_a_drain_waits_for_those_that_came_last() -> None:
+    coming = part(*range(10), running=web(*range(9)), live=10)
+    one = home(20, **{OWN: coming, X: running(*range(10, 20))})
+    sites = [site(OWN, 9), site(X, 9, is_open=False, is_draining=True)]
+    assert splitting.divide(one, job(20), OWN, sites, NOW_US).is_empty
+
+
+def test_a_drained_home_moves_out_of_itself_and_queues_nothing() -> None:
+    one = home(4, **{OWN: running(*range(4))})
+    sites = [site(OWN, 9, is_open=False, is_draining=True), site(X, 9)]
+    division = splitting.divide(one, job(4), OWN, sites, NOW_US)
+    assert counts(division) == {OWN: 3} and division.moves == [("evacuated", OWN, 1)]
+    freed = home(4, **{OWN: running(*range(3))})
+    nowhere = [sites[0], site(X, 0)]
+    assert splitting.divide(freed, job(4), OWN, nowhere, NOW_US).is_empty
+    assert counts(splitting.divide(freed, job(4), OWN, sites, NOW_US)) == {X: 1}
 
 
 def test_surge_copies_what_a_silent_datacenter_holds_once() -> None:

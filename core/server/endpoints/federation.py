@@ -1,4 +1,4 @@
-"""Federation.Status: every datacenter as this server sees it, and how far away it is.
+"""Federation.* and Datacenter.*: every datacenter as this server sees it; emptying one.
 
 What a datacenter says of itself is as old as its digest, and the age is shown. The round
 trip is measured now, by a call to one live server there; the same call brings its clock.
@@ -6,13 +6,26 @@ trip is measured now, by a call to one live server there; the same call brings i
 
 from typing import Any, Final
 
+from core.federation import lifecycle
 from core.federation.choice import Site
+from core.federation.lifecycle import SetDatacenterDrain
 from core.model.host import CallDone, Now
+from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
 from core.server.context import Server
+from core.server.endpoints.shared import checked
 from core.server.launching import CLOCK
 from core.server.membership import ServerSite
-from core.server.request import Deferred, Endpoint, Kind, Request, Respond
+from core.server.request import (
+    Deferred,
+    Endpoint,
+    Kind,
+    Proposal,
+    QueryError,
+    Request,
+    Respond,
+)
+from core.state.result import Applied
 
 _TIMEOUT_US: Final = 2_000_000
 
@@ -122,4 +135,40 @@ def _row(
     return row
 
 
-ENDPOINTS = {"Federation.Status": Endpoint(Kind.AGENT, federation_status)}
+def datacenter_drain(request: Request) -> Answer:
+    """Tell whether this datacenter is drained, since when, and what is left."""
+    state = request.state
+    found, left = lifecycle.lifecycle_of(state), lifecycle.remaining(state)
+    body = {
+        "Region": state.region,
+        "Datacenter": state.datacenter,
+        "ID": state.datacenter_id,
+        "IsDraining": found.is_draining,
+        "Since": rfc3339_of_ns(found.since_us * 1000) if found.is_draining else None,
+        "Instances": left.instances,
+        "Homes": left.homes,
+        "Shares": left.shares,
+    }
+    return Answer(body=body, index=max(1, state.table_index("allocs"), found.index))
+
+
+def datacenter_set_drain(request: Request) -> Proposal:
+    """Begin to empty this datacenter, or take that back: body {IsDraining}."""
+    wanted = request.body().get("IsDraining")
+    if not isinstance(wanted, bool):
+        raise QueryError(
+            400, "IsDraining is missing: true empties the datacenter"
+        )
+
+    def answer(applied: Applied) -> Answer:
+        checked(applied)
+        return Answer(body={"IsDraining": wanted, "Index": applied.index}, index=applied.index)
+
+    return Proposal([SetDatacenterDrain(is_draining=wanted)], answer)
+
+
+ENDPOINTS = {
+    "Federation.Status": Endpoint(Kind.AGENT, federation_status),
+    "Datacenter.Drain": Endpoint(Kind.READ, datacenter_drain),
+    "Datacenter.SetDrain": Endpoint(Kind.WRITE, datacenter_set_drain),
+}

@@ -1,0 +1,93 @@
+"""`serai datacenter ...`: emptying a datacenter."""
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from core.cli.errors import CliError
+from core.cli.flags import option
+from core.cli.session import Session, api_command
+
+_LOOK_S = 1.0
+_ROUTE = "/v1/datacenter/drain"
+
+
+@api_command()
+@option("-datacenter", help="Which one of the region (the agent's own)")
+@option("-enable", is_flag=True, help="Begin to empty the datacenter")
+@option("-disable", is_flag=True, help="Take new work again; what left does not come back")
+@option("-detach", is_flag=True, help="Return at once, do not wait until it is empty")
+@option("-json", "as_json", is_flag=True, help="Write the API's JSON")
+@option("-yes", "-y", is_flag=True, help="Do not ask")
+def drain(
+    session: Session,
+    *,
+    datacenter: str | None,
+    enable: bool,
+    disable: bool,
+    detach: bool,
+    as_json: bool,
+    yes: bool,
+) -> int:
+    """Move all work out of a datacenter, or show how far that is.
+
+    It takes nothing new; what it runs
+    goes to datacenters that have room, a tenth of a job at a time, and the next when those
+    run. What finds no room elsewhere runs on here. System jobs stay on their nodes.
+    """
+    if enable and disable:
+        raise CliError("-enable and -disable exclude each other")
+    place = {"datacenter": datacenter} if datacenter is not None else {}
+    if enable and not yes:
+        _confirm(session.api.get(_ROUTE, **place))
+    if enable or disable:
+        session.api.put(_ROUTE, {"IsDraining": enable}, **place)
+    found: dict[str, Any] = session.api.get(_ROUTE, **place)
+    if session.out.render(found, as_json=as_json, template=None):
+        return 0
+    _show(session, found)
+    if not enable or detach:
+        return 0
+    return _follow(session, found, place)
+
+
+def _confirm(found: dict[str, Any]) -> None:
+    place = f"{found['Region']}/{found['Datacenter']}"
+    if not sys.stdin.isatty():
+        raise CliError(f"say -yes to move {found['Instances']} instances out of {place}")
+    if not click.confirm(f"Move {found['Instances']} instances out of {place}?"):
+        raise CliError("nothing was changed")
+
+
+def _show(session: Session, found: dict[str, Any]) -> None:
+    session.out.pairs(
+        [
+            ("Datacenter", f"{found['Region']}/{found['Datacenter']}"),
+            ("Draining", f"since {found['Since']}" if found["IsDraining"] else "no"),
+            ("Instances left", found["Instances"]),
+            ("Jobs at home here", found["Homes"]),
+            ("Shares of others", found["Shares"]),
+        ]
+    )
+
+
+def _follow(session: Session, found: dict[str, Any], place: dict[str, str]) -> int:
+    """Say whenever fewer are left, until none is."""
+    left = found["Instances"]
+    try:
+        while left and found["IsDraining"]:
+            time.sleep(_LOOK_S)
+            found = session.api.get(_ROUTE, **place)
+            if found["Instances"] != left:
+                left = found["Instances"]
+                session.out.line(f"{left} instances left")
+    except KeyboardInterrupt:
+        session.out.line("The drain goes on; look with: serai datacenter drain")
+        return 130
+    if not found["IsDraining"]:
+        session.out.line("The drain was taken back")
+        return 1
+    session.out.line("The datacenter runs nothing but system jobs")
+    return 0
