@@ -113,13 +113,14 @@ class Table:
         return ordinal
 
     def adopt(self, other: "Table") -> None:
-        """Believe all that `other` believes. For `gossip.machine.settle`, which keeps the
-        directory's count of uses: this table must know nobody but its own member.
+        """Believe all that `other` believes, and nothing else; it must know all whom we know.
+
+        The caller keeps the directory's count of uses of what is adopted.
         """
-        assert self.size == 1 and self.directory is other.directory, "not a table just built"
-        me = self.keys.index(1 << STATUS_BITS)
-        assert other.keys[me] == self.keys[me], "what is known of us is not what we say"
-        self.directory.release(me)
+        assert self.directory is other.directory, "ordinals mean something in one directory"
+        for ordinal in self.ordinals():
+            assert ordinal < len(other.keys) and other.keys[ordinal], "a member would be lost"
+            self.directory.release(ordinal)
         self.keys = bytearray(other.keys)
         self._large = dict(other._large)
         self._identities = dict(other._identities)

@@ -158,6 +158,7 @@ class SimClient(SimAgent):
             rng=self.rng("machine"),
             now=self.now(),
             directory=self.world.directory(self.place),
+            formation=None if self.world.forming is None else self.world.forming.of(self.place),
         )
 
     def crash(self) -> None:

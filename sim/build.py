@@ -14,6 +14,7 @@ from core.model.node import (
 from core.server.config import ServerConfig
 from core.state.entry import SCHEMA
 from sim.agents import SimAgent, SimClient, SimServer, World
+from sim.forming import Forming
 from sim.network import Place
 from sim.scenario import DatacenterPlan, NodeShape, Scenario
 
@@ -23,6 +24,9 @@ JOIN_RETRY_US = 5_000_000
 def build_agents(world: World, scenario: Scenario) -> list[SimAgent]:
     """Add all agents of a scenario to the world; none is started yet."""
     _configure_network(world, scenario)
+    if scenario.are_pools_formed:
+        world.forming = Forming(world)
+        world.forming.start()
     rng = random.Random(f"{world.seed}/ids")
     joins = tuple(f"{server_name(plan, 1)}:4648" for plan in scenario.datacenters if plan.servers)
     agents: list[SimAgent] = []

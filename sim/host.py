@@ -24,6 +24,7 @@ from gossip.directory import Directory
 from gossip.key_messages import MemberKeys, apply_question
 from sim import wire
 from sim.calls import Call, Exchange
+from sim.forming import Forming
 from sim.network import Network, Place, Station
 from sim.node_disk import Dictionary
 from sim.raft.clock import Clock
@@ -59,6 +60,7 @@ class World:
         self.logs: list[tuple[int, str, h.Log]] = []
         self.halts: list[tuple[int, str, str]] = []
         self.dictionary = Dictionary()  # of all nodes' disks
+        self.forming: Forming | None = None  # where LAN pools begin formed
         self._directories: dict[tuple[str, str], Directory] = {}
 
     def agent_at(self, address: str) -> "SimAgent | None":
@@ -66,6 +68,8 @@ class World:
 
     def directory(self, place: Place) -> Directory:
         """Return the names of a datacenter's LAN pool: one table for all its members."""
+        if self.forming is not None:
+            return self.forming.of(place).directory
         return self._directories.setdefault((place.region, place.datacenter), Directory())
 
 

@@ -65,6 +65,7 @@ from core.model.host import (
 from core.model.service import ServiceRegistration
 from core.state.commands import AllocUpdate
 from gossip.directory import Directory
+from gossip.forming import Formation
 
 MAX_FETCH = 256  # allocations of one call
 TERMINAL = ("complete", "failed", "lost")
@@ -81,6 +82,7 @@ class ClientMachine:
         rng: random.Random,
         now: Now,
         directory: Directory | None = None,
+        formation: Formation | None = None,
     ) -> None:
         self.config = config
         self.deadline_us = now.mono_us  # recovery and the first call begin at once
@@ -88,7 +90,7 @@ class ClientMachine:
         recovered = recover(boot.saved)
         self._recovered = recovered
         self.contact = ServerContact(self._box, config, self, recovered.node)
-        self.lan = LanMembership(self._box, config, boot.lan_members, directory)
+        self.lan = LanMembership(self._box, config, boot.lan_members, directory, formation)
         self.reporter = Reporter(
             self._box,
             self.contact,

@@ -19,6 +19,7 @@ from core.model.host import (
     SaveMembers,
 )
 from gossip.directory import Directory
+from gossip.forming import Formation
 from gossip.local import Local
 from gossip.machine import GossipMachine
 from gossip.messages import Packet
@@ -38,11 +39,13 @@ class LanMembership:
         config: ClientConfig,
         known: tuple[tuple[str, Address], ...],
         directory: Directory | None,
+        formation: Formation | None,
     ) -> None:
         self._box = box
         self._config = config
         self._known = known
         self._directory = directory
+        self._formation = formation
         self._machine: GossipMachine | None = None
         self._local: Local | None = None  # the machine's, to see whether there is anything to do
         self.server_addresses: list[Address] = []  # RPC, learnt since last taken
@@ -82,6 +85,8 @@ class LanMembership:
                 post=self._send,
             )
             self._local = self._machine.local
+            if self._formation is not None:
+                self._formation.enter(self._machine, now_us)
             self._box.after(SAVE_INTERVAL_US, self._save)
         else:
             self._machine.set_meta(meta, now_us)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from core.server.context import Server
 
 SAVE_INTERVAL_US: Final = 10_000_000
+_JOIN_OTHERS: Final = 2  # members that a newcomer is told of beside the server it asked
 _JOIN_CHECK_US: Final = 100_000
 _MEET_CHECK_US: Final = 500_000
 _MEET_TRIES: Final = 16
@@ -301,9 +302,14 @@ class Membership:
         return [m.name for m in self.lan.members() if m.status is Status.DEAD]
 
     def lan_addresses(self) -> list[Address]:
-        """Return addresses of live LAN members for a newcomer to join, a few of them."""
-        alive = [m.address for m in self.lan.members() if m.status is Status.ALIVE]
-        return sorted(alive)[:8]
+        """Return addresses for a newcomer to join: ours, and those of a few others.
+
+        Not the same for all: ten thousand that begin together would ask the same few. One
+        answer is enough; who is dead meanwhile does not answer.
+        """
+        others = [address for _, address in self.lan.snapshot()]
+        chosen = self._server.rng.sample(others, min(len(others), _JOIN_OTHERS))
+        return [self._server.config.gossip_addr, *chosen]
 
     # --- joining ------------------------------------------------------------------------
 
