@@ -11,6 +11,7 @@ from core.cli.output import Output, duration, parse_time_ns
 from core.cli.session import Session, api_command
 
 Record = dict[str, Any]
+DEEPEST = 8  # steps further in; a long story would leave the page
 
 
 @api_command()
@@ -58,7 +59,7 @@ def _homeless(body: Record) -> str:
 
 
 def _row(event: Record, *, verbose: bool) -> list[Any]:
-    text = "  " * event["Depth"] + event["Text"]
+    text = "  " * min(event["Depth"], DEEPEST) + event["Text"]
     if off := event["ClockOff"]:
         side = "ahead" if off > 0 else "behind"
         text += f" [its clock: {duration(abs(off))} {side}]"

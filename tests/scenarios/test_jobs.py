@@ -85,6 +85,17 @@ def test_spillover_runs_where_there_is_room(federation: Federation) -> None:
     assert again.code == 0, again.error
     (job,) = federation.get("jobs", at="us-dc1-server-1", prefix="spills")
     assert (job["JobModifyIndex"], job["Version"]) == (before["JobModifyIndex"], 0)
+
+    # Asked anywhere: where it is, what it said, and how it came there.
+    rows = federation.get("jobs", region="*", prefix="spills")
+    assert [(row["Region"], row["Datacenter"]) for row in rows] == [("us", "dc1")]
+    logs = federation.serai("alloc", "logs", environment["NOMAD_ALLOC_ID"][:8])
+    assert logs.code == 0, logs.error
+    why = federation.serai("job", "why", "spills", at="us-dc1-server-2")
+    assert why.code == 0 and why.out.startswith("spills: home us/dc1, running"), why.error
+    told = ("submitted here", "  asked us/dc1: fits", "by its digest of", "registered version 0",
+            "passed on to us/dc1", "registered, unchanged")  # fmt: skip
+    assert [text for text in told if text not in why.out] == [], why.out
     federation.stop_job("spills")
 
 
