@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 LOOK_US: Final = 1_000_000  # jobs whose time may have come
 ROUND_US: Final = 15_000_000  # every home
-BLOCKED_MOST: Final = 100  # jobs without a home that are looked at in one round
+BLOCKED_MOST: Final = 50  # jobs without a home that are looked at in one tick
 ANY_REGION: Final = "*"
 
 
@@ -63,6 +63,7 @@ class Dividing:
         self._is_active = False
         self._is_woken = False
         self._rounds = 0
+        self._turn = 0  # of the blocked jobs, which are looked at in turn
 
     # --- the server's rhythm --------------------------------------------------------------
 
@@ -86,31 +87,33 @@ class Dividing:
     def on_applied(self, changes: Sequence[Any]) -> None:
         if not self._is_active:
             return
-        state = self._host.state
+        state, table = self._host.state, homes_of(self._host.state)
         for change in changes:
-            if change.table == "jobs":
+            if change.table == "homes":
+                self._due[change.key] = None
+            elif change.table == "jobs":
                 record = state.jobs.get(change.namespace, change.key)
                 if record is not None:
                     self._note_job(record)
-                for home in self._homes_named(change.namespace, change.key):
-                    self._due[home.uid] = None
-            elif change.table == "homes":
-                for home in self._homes_named(change.namespace, change.key):
-                    self._due[home.uid] = None
-            elif change.table == "allocs" and change.rows is not None and len(homes_of(state)):
+                    if record.uid in table:
+                        self._due[record.uid] = None
+                elif len(table):
+                    self._due |= dict.fromkeys(self._purged(change.namespace, change.key))
+            elif change.table == "allocs" and change.rows is not None and len(table):
                 for ordinal in dict.fromkeys(state.allocs.job_ordinals(change.rows).tolist()):
                     record = state.jobs.record(ordinal)
-                    if record is not None and record.uid in homes_of(state):
+                    if record is not None and record.uid in table:
                         self._due[record.uid] = None
         if self._due:
             self._wake()
 
-    def _homes_named(self, namespace: str, job_id: str) -> list[Home]:
-        """Return the homes of a name: of the job that has it, and of purged ones."""
-        table = homes_of(self._host.state)
-        if not len(table):
-            return []
-        return [h for h in table.values() if (h.namespace, h.job_id) == (namespace, job_id)]
+    def _purged(self, namespace: str, job_id: str) -> list[str]:
+        """Return the uids of homes whose job of this name is gone."""
+        return [
+            home.uid
+            for home in homes_of(self._host.state).values()
+            if (home.namespace, home.job_id) == (namespace, job_id)
+        ]
 
     def _note_job(self, record: JobRecord) -> None:
         """System jobs run wherever a datacenter appears; who spilled over whole may go back."""
@@ -175,16 +178,17 @@ class Dividing:
         state = self._host.state
         if len(self._host.datacenters()) < 2:
             return
-        looked = 0
-        for evaluation in state.evals.open():
-            if evaluation.status is not EvalStatus.BLOCKED:
-                continue
-            record = state.jobs.get(evaluation.namespace, evaluation.job_id)
+        names = [
+            (one.namespace, one.job_id)
+            for one in state.evals.open()
+            if one.status is EvalStatus.BLOCKED
+        ]
+        begin = self._turn * BLOCKED_MOST % max(1, len(names))
+        self._turn += 1
+        for namespace, job_id in names[begin : begin + BLOCKED_MOST]:
+            record = state.jobs.get(namespace, job_id)
             if record is not None and not record.home and record.uid not in homes_of(state):
                 self._due[record.uid] = None
-                looked += 1
-                if looked == BLOCKED_MOST:
-                    return
 
     def _look_at_all(self) -> None:
         """Every job that lives whole here has to go, some with each tick."""
@@ -254,7 +258,9 @@ class Dividing:
             sites = self._sites(home, job)
             now_us = max(host.now.wall_us, state.log_time_us)
             division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
-        if known is None and all(dc == host.datacenter_id for dc in division.allowed):
+        is_leaving = any(why == "evacuated" for why, _, _ in division.moves)
+        stays = all(dc == host.datacenter_id for dc in division.allowed)
+        if known is None and stays and not is_leaving:
             return
         if division.is_empty and (known is None or not is_due(state, known)):
             return
@@ -447,10 +453,12 @@ class Dividing:
 
     def _own_room(self, home: Home, job: Job) -> dict[str, int]:
         """Return how many more of each group fit here, by the scheduler itself."""
-        mine = home.part(self._host.datacenter_id).allowed
+        own = self._host.datacenter_id
+        others = [part for dc, part in home.parts.items() if dc != own]
+        if is_everywhere(job) or not (home.free or any(part.allowed for part in others)):
+            return {}  # nothing could come here: the scheduler need not be asked
+        mine = home.part(own).allowed
         asked = ranges.merged(mine, home.wanted)
-        if is_everywhere(job) or not asked:
-            return {}
         fit = self._coordinator.offers.reservations.fit(job, for_record(job, asked), uid=home.uid)
         return {
             one.group: max(0, one.placed - ranges.count(mine.get(one.group, ())))

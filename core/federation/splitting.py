@@ -249,7 +249,7 @@ class _Work:
 
     def evacuate(self) -> None:
         """Release a few where others have room; more when those that left run again."""
-        is_cool = self._now_us - self._home.moved_us >= DRAIN_PACE_US
+        is_cool = not self._home.index or self._now_us - self._home.moved_us >= DRAIN_PACE_US
         if self._home.free or not is_cool or self._result.moves:
             return
         if any(not part.is_settled for part in self._home.parts.values()):
