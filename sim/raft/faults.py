@@ -302,7 +302,7 @@ class Faults:
         if host.disk.is_full or host.engine is None:
             return
         host.disk.is_full = True
-        host.write_us = rng.choice((2_000, 20_000, 300_000))
+        host.write_us = rng.choice((2_000, 2_000, 300_000))
         world.faults["full disk"] += 1
         if rng.random() < 0.6:
             world.after(rng.randint(50_000, 900_000), self._unseat, host)
@@ -312,6 +312,8 @@ class Faults:
         leader = self._leader()
         if self._is_active and leader is not None and leader is not full:
             self.world.faults["full disk while the leader changes"] += full.disk.is_full
+            # What it refused was quick to come and go; the new term takes its time.
+            full.write_us = self._rng.choice((2_000, 150_000, 300_000))
             if self._rng.random() < 0.5:
                 self.world.hand_over("", leader)
             else:
