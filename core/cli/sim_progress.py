@@ -23,9 +23,9 @@ class LiveProgress:
     def __init__(self, title: str) -> None:
         self._title = title
         self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-        self._began_s = time.monotonic()
         self._shown_s = 0.0
-        self._marks: list[tuple[float, float, int]] = []  # (wall, virtual, events)
+        # (wall, virtual, events)
+        self._marks: list[tuple[float, float, int]] = [(time.monotonic(), 0.0, 0)]
 
     def __enter__(self) -> "LiveProgress":
         self._live.start()
