@@ -48,6 +48,7 @@ class Exchanger:
         "_digests",
         "_due_us",
         "_eager_us",
+        "_is_new",
         "_local",
         "_membership",
         "_open",
@@ -69,6 +70,7 @@ class Exchanger:
         self._due_us = 0
         # the longest wait until the round after the next: short after joining, then doubled
         self._eager_us = FOREVER_US
+        self._is_new = False  # since it joined, until it has said so a second time
         self._reconnect_due_us = 0
         # address -> name, "" while nobody there has answered; the oldest first
         self._remembered: dict[str, str] = {}
@@ -86,6 +88,7 @@ class Exchanger:
 
     def spread_round(self, now_us: int) -> None:
         """Arm the regular round at random, for members that began together."""
+        self._is_new, self._eager_us = False, FOREVER_US
         self._arm_round(now_us, int(self._local.rng.random() * self._interval_us()))
 
     # -- starting exchanges ---------------------------------------------------------
@@ -102,6 +105,11 @@ class Exchanger:
             return
         local = self._local
         self._arm_round(now_us, self._wait_us())
+        if self._is_new:
+            # In one pool of thirty, somebody missed each copy of the rumour that we are there
+            # (n * e^-limit), and would take us for dead, or for nobody, until its next round.
+            self._is_new = False
+            self._membership.refutation.insist(now_us)
         for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
             self._ask(local.table.identity(peer).address, now_us)
 
@@ -260,6 +268,7 @@ class Exchanger:
         self._digests.absorb(packet.digests, now_us)
         if table.summary() != before:
             if was_alone:
+                self._is_new = True
                 self._eager_us = self._local.settings.exchange_interval_us // 16
                 soon_us = self._wait_us()
             else:

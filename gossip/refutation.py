@@ -89,6 +89,12 @@ class Refutation:
         self._raise_incarnation(0, now_us)
         self._tell(now_us)
 
+    def insist(self, now_us: int) -> None:
+        """Say the same once more, as a new rumour."""
+        if not self._local.is_leaving:
+            self._raise_incarnation(0, now_us)
+            self._tell(now_us)
+
     def leave(self, now_us: int) -> None:
         """Say that we leave; from here on nothing is refuted."""
         local = self._local

@@ -106,19 +106,29 @@ class Fleet:
             SocketsError: it took longer than `AGREE_S`.
         """
         began_s = trio.current_time()
-        while (missing := self._disagreeing()) and trio.current_time() - began_s < AGREE_S:
+        while (lacking := self._lacking()) and trio.current_time() - began_s < AGREE_S:
             await trio.sleep(0.5)
-        if missing:
-            raise SocketsError(f"after {AGREE_S:.0f} s {missing} members do not know all others")
+        if lacking:
+            some = "; ".join(f"{name} lacks {', '.join(lacks[:3])}" for name, lacks in lacking[:3])
+            raise SocketsError(
+                f"after {AGREE_S:.0f} s {len(lacking)} members do not know all others: {some}"
+            )
         return trio.current_time() - began_s
 
-    def _disagreeing(self) -> int:
-        count = 0
+    def _lacking(self) -> list[tuple[str, list[str]]]:
+        """Return who lacks whom, with what it believes of it instead."""
+        lacking: list[tuple[str, list[str]]] = []
         for slot in self.slots:
             assert slot.member is not None
-            alive = sum(view.status is Status.ALIVE for view in slot.member.members())
-            count += alive != len(self.slots)
-        return count
+            views = {view.name: view.status.value for view in slot.member.members()}
+            lacks = [
+                f"{other.name} ({views.get(other.name, 'unknown')})"
+                for other in self.slots
+                if views.get(other.name) != Status.ALIVE
+            ]
+            if lacks:
+                lacking.append((slot.name, lacks))
+        return lacking
 
 
 async def soak(members: int, minutes: float, rounds_max: int) -> tuple[float, list[Round]]:

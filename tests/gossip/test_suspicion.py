@@ -106,6 +106,23 @@ def test_who_slept_reads_its_queue_before_it_declares_death():
     assert lone.belief("f") == ("alive", 2)
 
 
+@pytest.mark.parametrize("is_timer_first", [True, False])
+def test_who_slept_does_not_let_a_confirmation_end_a_suspicion_at_once(is_timer_first):
+    """Found by theme "dozing" of sim.gossip: the refutation lay in the queue, behind it."""
+    lone = Lone(*PEERS)
+    lone.hear(claim("c", SUSPECT, by="b"))
+    lone.now_us += 30 * S  # stopped for longer than any suspicion lasts
+    if is_timer_first:
+        lone.tick()
+    lone.hear(claim("c", SUSPECT, by="d"))
+    if not is_timer_first:
+        lone.tick()
+    assert lone.belief("c")[0] == "suspect"
+    lone.hear(alive("c", 2))
+    lone.run(60)
+    assert lone.belief("c")[0] == "alive"
+
+
 def test_a_confirmation_is_passed_on():
     lone = Lone(*PEERS)
     lone.run(20)
