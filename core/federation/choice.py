@@ -2,7 +2,7 @@
 
     filter    allowed, not drained, quorum, heard of within 90 s, has what is asked, has room
     score     headroom, affinity, spread deficit, cost, latency, by the job's weights; less for
-              an old digest, a long queue, one that refused what its digest promised
+              an old digest, a long queue, room for few copies, refusals of what was promised
     order     draw two at random, weighted by room and score; ask the better one first
 
 Everybody who sees the same digest would pick the same best datacenter and overrun it: the
@@ -30,7 +30,7 @@ STALE_US: Final = 90_000_000
 _STALE_SCORE: Final = 0.2
 _FAR_US: Final = 100_000_000 // 1000  # a round trip that halves the score of nearness
 _COPIES: Final = 4096  # so many copies of the job fit: more room is no better
-_SCARCE: Final = 3.0  # with room for so few copies a draw comes half as often
+_SCARCE: Final = 3.0  # room for so few copies halves the score
 _WEIGHTS: Final = {"headroom": 50, "cost": 25, "latency": 25}
 _DEFAULT_WEIGHT: Final = 50  # of an affinity or a spread, as Nomad's
 _NOBODY: Final = Node(id="")  # constraints on a datacenter's own properties ask no node
@@ -86,10 +86,10 @@ def judge_all(
                 default=float(_COPIES),
             )
             doubt = known.trust(digest.datacenter_id, now_us) * _freshness(site.age_us or 0)
-            score = scoring.score(digest, copies, trip_us) * doubt * _idleness(digest)
-            found = msgspec.structs.replace(
-                found, score=round(score, 4), weight=score * copies / (copies + _SCARCE)
-            )
+            # Where little more than the job fits, somebody else may be first.
+            chance = copies / (copies + _SCARCE)
+            score = scoring.score(digest, copies, trip_us) * doubt * chance * _idleness(digest)
+            found = msgspec.structs.replace(found, score=round(score, 4), weight=score * chance)
         candidates.append(Candidate(site, found))
     return candidates
 
