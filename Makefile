@@ -60,7 +60,7 @@ mutants: setup
 
 # Figures of the shipped code, program by program (bench/README.md). REDUCED=1 is a short run
 # that proves nothing (exit 3 there means that it ran); BENCH=raft runs one of them.
-BENCH ?= submission jobspec gossip raft scheduler
+BENCH ?= submission jobspec gossip raft scheduler federation
 bench: setup
 	set -e; for name in $(BENCH); do \
 	    $(BIN)/python -m bench.$$name $(if $(REDUCED),--reduced || test $$? = 3); \

@@ -1,0 +1,269 @@
+"""How well jobs find room over many datacenters: `python -m bench.federation`.
+
+The shipped servers on virtual time (bench.federated): 20 datacenters in 5 regions at 95% load,
+5% of the jobs ask for more than half a node. Digests are 1, 10 and 30 s old on average, which
+means that they are published every 2, 20 and 60 s. The oracle is the same shipped scheduler in
+one datacenter that has all the nodes: it knows everything and is never refused.
+
+    bounces_per_job              refusals of other datacenters, for each job that came
+    placed_ratio                 jobs that ran within 30 s, against the oracle's
+    forward_p99_ms               from the request to the answer, of jobs taken elsewhere
+    oscillation_moves_per_hour   of divided services' instances: out to another region and back
+    heal_to_converged_s_p99      after the cut of a region, until all parts are settled
+    digest_ms_*, digest_bytes    making a digest of 10,000 nodes, few and many allocations
+
+The figures without an age are those at 30 s. Times are virtual but for `digest_ms_*`, which is
+processor time. The last line is one JSON object; a reduced run says so and exits 3.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bench.digests import digest_figures
+from bench.federated import (
+    REPORT_US,
+    Arrival,
+    Datacenter,
+    Federation,
+    S,
+    Size,
+    arrivals,
+    job,
+    stock,
+)
+from bench.parts import COUNTS, Services
+from core.model.query import Answer, Query
+from sim.lastline import last_line
+
+LOAD: Final = 0.95
+AGES_S: Final = (1, 10, 30)
+PATIENCE_US: Final = 30 * S
+SERVICES: Final = 1  # divided ones for each datacenter
+FULL: Final[dict[str, Any]] = {"size": Size(5, 20, 1, 25), "life_s": 400, "seconds": 120}
+REDUCED: Final[dict[str, Any]] = {"size": Size(2, 4, 1, 20), "life_s": 200, "seconds": 60}
+
+
+@dataclass
+class Outcome:
+    """What one federation made of the plan."""
+
+    jobs: int = 0
+    placed: int = 0
+    bounces: int = 0
+    refused: int = 0  # answered with an error
+    forward_ms: list[float] = field(default_factory=list)
+    ages_s: list[float] = field(default_factory=list)  # of what a choice was based on
+    load: list[float] = field(default_factory=list)
+    moves: dict[str, int] = field(default_factory=dict)  # instances of services, by why
+    divided: int = 0  # services that run in more than one
+    cpu_s: float = 0.0
+
+    @property
+    def undone(self) -> int:
+        """How many moves brought back what others had taken away, both counted."""
+        return 2 * min(self.moves.get("spilled", 0), self.moves.get("reclaimed", 0))
+
+
+class Trial:
+    """One federation under the plan."""
+
+    def __init__(self, size: Size, *, age_s: float, life_s: int, seconds: int, seed: int) -> None:
+        self.federation = Federation(size, digest_interval_us=int(2 * age_s * S), seed=seed)
+        self.outcome = Outcome()
+        self._seed = seed
+        self._life_us = life_s * S
+        self._seconds = seconds
+        self._lives = random.Random(f"{seed}/lives")
+        self._job_lives: dict[str, int] = {}
+        self._is_open = False
+        self.services = Services(self.federation, SERVICES * size.datacenters)
+
+    def run(self) -> Outcome:
+        began = time.process_time()
+        federation, wheel = self.federation, self.federation.world.wheel
+        federation.start()
+        self._fill()
+        self._settle(2 * federation.digest_interval_us + 10 * S)
+        self._is_open = True  # from now on work ends, and as much of it comes
+        self.outcome.load.clear()
+        start_us = wheel.now_us
+        before, moves = self._bounces(), self.services.moves()
+        end_us = self._seconds * S
+        for one in arrivals(
+            federation.size.capacity, LOAD, self._life_us, end_us + PATIENCE_US,
+            random.Random(f"{self._seed}/arrivals"),
+        ):  # fmt: skip
+            # Those of the last half minute keep the load up; nobody looks what became of them.
+            wheel.at(start_us + one.at_us, self._submit, (one, one.at_us < end_us))
+        self._settle(end_us + PATIENCE_US)
+        self.outcome.bounces = self._bounces() - before
+        after = self.services.moves()
+        self.outcome.moves = {why: after[why] - moves.get(why, 0) for why in sorted(after)}
+        self.outcome.divided = self.services.divided()
+        self.outcome.cpu_s = time.process_time() - began
+        return self.outcome
+
+    def _fill(self) -> None:
+        """Bring every datacenter to the load with instances of their own lifetimes."""
+        size = self.federation.size
+        for number, datacenter in enumerate(self.federation.datacenters):
+            rng = random.Random(f"{self._seed}/stock/{number}")
+            whole = size.capacity // size.datacenters
+            groups = stock(whole, LOAD - self.services.demand / size.capacity, rng)
+            wanted = job("stock", groups, ID=f"stock-{number}", Region=datacenter.region,
+                         Datacenters=[datacenter.name])  # fmt: skip
+            self._register(datacenter, wanted, _must_be_taken)
+        self._settle(20 * S)
+        self.services.register(COUNTS[0])
+        self._settle(20 * S)
+
+    def _settle(self, for_us: int) -> None:
+        wheel = self.federation.world.wheel
+        end_us = wheel.now_us + for_us
+        while wheel.now_us < end_us:
+            self.federation.run_until(min(end_us, wheel.now_us + REPORT_US))
+            self.outcome.load.append(self.federation.used())
+            for datacenter in self.federation.datacenters if self._is_open else ():
+                datacenter.report(wheel.now_us, self._life_of)
+
+    def _life_of(self, job_id: str) -> int:
+        known = self._job_lives.get(job_id)
+        # What is in stock has run for a while: its remaining life is as long as any other's.
+        return int(self._lives.expovariate(1 / self._life_us)) + S if known is None else known
+
+    def heal(self) -> list[float]:
+        """Return how long each healing of a cut region took, seconds."""
+        regions = sorted({one.region for one in self.federation.datacenters})
+        return self.services.heal_times_s(regions, self._settle)
+
+    def _bounces(self) -> int:
+        servers = [server for one in self.federation.datacenters for server in one.servers]
+        return sum(one.server.measures.bounces for one in servers if one.server is not None)
+
+    # --- one job ----------------------------------------------------------------------------
+
+    def _register(self, datacenter: Datacenter, wanted: dict[str, Any], then: Any) -> None:
+        query = Query(
+            method="Job.Register", body={"Job": wanted}, region=datacenter.region,
+            namespace="default",
+        )  # fmt: skip
+        self.federation.ask(datacenter, query, then)
+
+    def _submit(self, coming: tuple[Arrival, bool]) -> None:
+        arrival, is_counted = coming
+        federation, wheel = self.federation, self.federation.world.wheel
+        places = federation.datacenters
+        entrance = places[int(arrival.entrance * len(places))]
+        name = f"job-{arrival.number}"
+        self._job_lives[name] = arrival.life_us
+        where: dict[str, Any] = {"Region": "*"}
+        if not arrival.is_anywhere:
+            where = {"Federation": {"Spillover": {"Regions": ["*"]}}}
+        wanted = job(name, [(arrival.cpu, arrival.count)], **where)
+        self.outcome.jobs += is_counted
+        sent_us = wheel.now_us
+
+        def answered(answer: Answer) -> None:
+            if not is_counted:
+                return
+            if answer.is_error:
+                self.outcome.refused += 1
+                return
+            verdicts = answer.body.get("SeraiVerdicts", []) if isinstance(answer.body, dict) else []
+            chosen = next((one for one in verdicts if one["Chosen"]), None)
+            if chosen is not None and chosen["Datacenter"] != entrance.name:
+                self.outcome.forward_ms.append((wheel.now_us - sent_us) / 1000)
+                self.outcome.ages_s.append((chosen["DigestAgeMS"] or 0) / 1000)
+
+        self._register(entrance, wanted, answered)
+        if is_counted:
+            wheel.after(PATIENCE_US, self._look, (name, arrival.count, entrance))
+
+    def _look(self, asked: tuple[str, int, Datacenter]) -> None:
+        """Count a job that runs whole; nobody waits longer for one that does not."""
+        name, count, entrance = asked
+        running = 0
+        for datacenter in self.federation.datacenters:
+            state = datacenter.state
+            record = state.jobs.get("default", name)
+            if record is not None:
+                running += len(state.allocs.rows_of_job(record.ordinal))
+        if running >= count:
+            self.outcome.placed += 1
+            return
+        query = Query(
+            method="Job.Deregister", params={"job_id": name, "purge": True},
+            region=entrance.region, namespace="default",
+        )  # fmt: skip
+        self.federation.ask(entrance, query, lambda answer: None)
+
+
+def _must_be_taken(answer: Answer) -> None:
+    if answer.is_error:
+        raise RuntimeError(f"the stock was refused: {answer.error}")
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--servers", type=int, default=1, help="of each datacenter: 1, 3 or 5")
+    arguments = parser.parse_args()
+    sizes = REDUCED if arguments.reduced else FULL
+    size: Size = sizes["size"]._replace(servers=arguments.servers)
+    plan = {"life_s": sizes["life_s"], "seconds": sizes["seconds"], "seed": arguments.seed}
+    whole = Size(1, 1, size.servers, size.nodes * size.datacenters)
+    oracle = Trial(whole, age_s=1, **plan).run()
+    load = statistics.mean(oracle.load)
+    print(f"oracle   placed {oracle.placed} of {oracle.jobs}, load {load:.3f}")
+    figures: dict[str, Any] = {}
+    for age_s in AGES_S:
+        trial = Trial(size, age_s=age_s, **plan)
+        found = trial.run()
+        told = {
+            "bounces_per_job": round(found.bounces / found.jobs, 4),
+            "placed_ratio": round(found.placed / oracle.placed, 4),
+            "forward_p99_ms": round(percentile(found.forward_ms, 0.99), 1),
+            "digest_age_p50_s": round(percentile(found.ages_s, 0.5), 1),
+            "oscillation_moves_per_hour": round(
+                found.undone * 3600 * S / (plan["seconds"] * S + PATIENCE_US), 1
+            ),
+            "moves": found.moves,
+            "divided_services": found.divided,
+            "refused": found.refused,
+            "load": round(statistics.mean(found.load), 3),
+            "cpu_s": round(found.cpu_s, 1),
+        }
+        print(f"{age_s:3} s    " + "  ".join(f"{name} {value}" for name, value in told.items()))
+        figures |= {f"{name}_{age_s}s": value for name, value in told.items()}
+    for name in (
+        "bounces_per_job", "placed_ratio", "forward_p99_ms", "oscillation_moves_per_hour",
+    ):  # fmt: skip
+        figures[name] = figures[f"{name}_{AGES_S[-1]}s"]
+    healed_s = trial.heal()
+    print(f"healed   {', '.join(f'{one:.1f}' for one in sorted(healed_s))} s")
+    figures["heal_to_converged_s_p99"] = round(percentile(healed_s, 0.99), 1)
+    figures |= digest_figures(is_reduced=arguments.reduced)
+    print(
+        last_line(
+            figures,
+            sizes={**size._asdict(), **plan, "load": LOAD, "oracle_placed": oracle.placed},
+            samples=oracle.jobs * len(AGES_S),
+            is_reduced=arguments.reduced,
+        )
+    )
+    return 3 if arguments.reduced else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
