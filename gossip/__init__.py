@@ -31,6 +31,7 @@ Where things live:
     wire, keyring  bytes: versioned packets, checksums, encryption
     key_messages   questions about keyrings, and what would cut members off
     inbound        what waits for a machine that was too slow: newest first
+    addresses      "host:port" as a text
     endpoint       a trio host for UDP and TCP
     rotation       the keys of a running pool, changed over its streams
     host           a complete member of one pool; beyond these three nothing knows trio

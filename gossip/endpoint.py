@@ -24,6 +24,7 @@ from typing import Final
 
 import trio
 
+from gossip.addresses import format_address, parse_address
 from gossip.inbound import INBOUND_MAX, Inbound
 from gossip.key_messages import (
     KeyQuestion,
@@ -53,6 +54,10 @@ PROCESS_BATCH: Final = 64  # packets handled before other threads of trio get a 
 STREAMS_MAX: Final = 128
 STREAM_TIMEOUT_S: Final = 10.0
 RESOLVING_MAX: Final = 256
+UNREACHED_MAX: Final = 256
+HUNG_UP: Final = (
+    "it hung up without an answer: it has other encrypt keys than we, or is no Serai gossip"
+)
 RESOLVED_KEEP_S: Final = 30.0
 PACKET_BYTES_MAX: Final = 1_400
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
@@ -65,6 +70,10 @@ class Pool:
 
     label: str
     keyring: Keyring | None = None  # None: in clear, with a checksum
+
+
+class UnresolvedError(OSError):
+    """Neither an address nor a name that leads to one."""
 
 
 class Endpoint:
@@ -81,6 +90,7 @@ class Endpoint:
         keep_keys: KeepKeys | None = None,
     ) -> None:
         self.drops: Counter[str] = Counter()
+        self.unreached: dict[str, str] = {}  # address -> why its latest exchange failed
         self.sent = 0
         self.received = 0
         self._socket = datagrams
@@ -191,29 +201,44 @@ class Endpoint:
     async def exchange(
         self, pool: str, address: str, packet: Packet, timeout_s: float
     ) -> Packet | None:
-        """Ask over a stream; return the reply, or None on any failure or at the timeout."""
-        with trio.move_on_after(timeout_s) as scope:
+        """Ask over a stream; return the reply, or None on any failure or at the timeout.
+
+        Why nobody answered stands in `unreached` then, until somebody does.
+        """
+        drop, why = "stream_timeout", f"no answer in {timeout_s:.0f} s"
+        with trio.move_on_after(timeout_s):
             try:
-                return await self._ask(pool, address, packet)
-            except (OSError, OverflowError, trio.BrokenResourceError, trio.ClosedResourceError):
-                self.drops["stream_failed"] += 1
+                reply = await self._ask(pool, address, packet)
+                self.unreached.pop(address, None)
+                return reply
+            except UnresolvedError as error:
+                drop, why = "unresolved_address", str(error)
+            except (
+                OSError,
+                OverflowError,
+                trio.BrokenResourceError,
+                trio.ClosedResourceError,
+            ) as e:
+                drop, why = "stream_failed", str(e) or "the connection broke"
             except WireError as error:
-                self.drops[error.reason] += 1
-            except ValueError:
-                self.drops["unsendable"] += 1
-        if scope.cancelled_caught:
-            self.drops["stream_timeout"] += 1
+                drop, why = error.reason, HUNG_UP if error.reason == "too_short" else str(error)
+            except ValueError as error:
+                drop, why = "unsendable", str(error)
+        self.drops[drop] += 1
+        self.unreached.pop(address, None)
+        while len(self.unreached) >= UNREACHED_MAX:
+            del self.unreached[next(iter(self.unreached))]
+        self.unreached[address] = why
         return None
 
-    async def _ask(self, pool: str, address: str, packet: Packet) -> Packet | None:
+    async def _ask(self, pool: str, address: str, packet: Packet) -> Packet:
         entry = self._pools[pool]
         data = encode(packet, label=entry.label, keyring=entry.keyring, is_stream=True)
         destinations = self._look_up(address)
         if destinations is None:
             destinations = await self._resolve(address)
         if not destinations:
-            self.drops["unresolved_address"] += 1
-            return None
+            raise UnresolvedError(f"{address} is no address that can be reached from ours")
         stream = await self._connect(destinations)
         async with stream:
             await _write_frame(stream, data)
@@ -453,25 +478,3 @@ async def _read_exactly(stream: trio.SocketStream, count: int) -> bytes:
             raise WireError("too_short", f"{len(received)} of {count} bytes")
         received += chunk
     return bytes(received)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of "host:port" or "[v6]:port".
-
-    Raises:
-        ValueError: it is no such text; says what was expected.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as in [::1]:4648")
-    if not host or not colon or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-        raise ValueError(f"{text!r} is not host:port, as in 10.0.0.1:4648")
-    return host, int(port)
-
-
-def format_address(host: str, port: int) -> str:
-    """Return "host:port"; IPv6 in brackets, an IPv4 address mapped into it as itself."""
-    host = host.removeprefix("::ffff:") if "." in host else host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -270,11 +270,19 @@ class AgentHost:
             self.gossip.send(effect.pool, effect.address, effect.packet)
 
     async def _gossip_exchange(self, role: str, effect: h.GossipExchange) -> None:
-        packet = None
+        packet, address = None, effect.address
         if self.gossip is not None:
+            unreached = self.gossip.unreached
+            known = unreached.get(address)
             packet = await self.gossip.exchange(
-                effect.pool, effect.address, effect.packet, effect.timeout_us / 1e6
+                effect.pool, address, effect.packet, effect.timeout_us / 1e6
             )
+            if packet is None and unreached.get(address) != known:
+                # once, not each time it is tried again
+                self.log.warning(
+                    "gossip member not reached", pool=effect.pool, at=address,
+                    reason=unreached.get(address),
+                )  # fmt: skip
         loop = self.loop_of(role)
         if loop is not None:
             loop.deliver(h.GossipExchanged(effect.pool, effect.exchange_id, packet))

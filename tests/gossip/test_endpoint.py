@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from gossip.endpoint import Pool, format_address, open_endpoint, parse_address
+from gossip.addresses import format_address, parse_address
+from gossip.endpoint import Pool, open_endpoint
 from gossip.inbound import Inbound
 from gossip.keyring import Keyring
 from gossip.machine import GossipMachine
@@ -64,6 +65,19 @@ async def test_datagrams_and_streams_arrive_in_their_pool(host, keyring):
         reply = await two.exchange("wan", one.address, Packet(SYNC_TABLE, 8), WAIT_S)
         assert (reply.sequence, reply.sender) == (9, "wan")
         assert not one.drops and not two.drops
+
+
+async def test_why_nobody_answered_is_told():
+    keys = (Keyring([b"a" * 16]), Keyring([b"b" * 16]))
+    async with (
+        open_endpoint("127.0.0.1", 0, pools={"lan": Pool("lan", keys[0])}) as ours,
+        open_endpoint("127.0.0.1", 0, pools={"lan": Pool("lan", keys[1])}) as foreign,
+    ):
+        for address in (NOWHERE, "no.such.invalid:1", foreign.address):
+            assert await ours.exchange("lan", address, Packet(PING), WAIT_S) is None
+        assert "refused" in ours.unreached[NOWHERE]
+        assert "no address" in ours.unreached["no.such.invalid:1"]
+        assert "other encrypt keys" in ours.unreached[foreign.address]
 
 
 async def test_a_table_of_thousands_passes_a_stream():

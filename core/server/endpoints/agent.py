@@ -6,6 +6,7 @@ from typing import Any
 from core.model.host import with_port
 from core.model.query import Answer
 from core.server.request import Deferred, Endpoint, Kind, QueryError, Request, Respond
+from gossip.addresses import parse_address
 from gossip.key_messages import KeyOperation, KeyQuestion, MemberKeys
 from gossip.keyring import decode_key, encode_key
 from gossip.machine import GossipMachine
@@ -129,12 +130,17 @@ def agent_join(request: Request) -> Deferred:
     # without a port it is that of our own gossip
     port = int(request.server.config.wan_addr.rpartition(":")[2])
     completed = [with_port(address, port) for address in addresses]
+    try:
+        for address in completed:
+            parse_address(address)
+    except ValueError as error:
+        raise QueryError(400, f"address to join: {error}") from None
 
     def start(respond: Respond) -> None:
         def done(joined: int, refusals: list[str]) -> None:
             error = "; ".join(dict.fromkeys(refusals))
             if not joined and not error:
-                error = f"no answer from {', '.join(completed)}"
+                error = f"no answer from {', '.join(completed)}; our agent's log says why"
             respond(Answer(body={"num_joined": joined, "error": error}, index=1))
 
         request.server.membership.join(completed, _JOIN_TIMEOUT_US, done)
