@@ -81,6 +81,9 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
     ),
     ("core/state/", "sim.raft"),  # its replicated state is the shipped one
     ("gossip/", "sim.gossip"),
+    # The seeds are many worlds; the exploration is one small one, tried completely.
+    ("core/federation/", "sim.federation"),
+    ("core/federation/", "sim.federation explore"),
 )
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -249,7 +252,7 @@ def _first_caught(
 def _run(
     program: str, tree: Path, start: int, seeds: int, workers: int, *, first: bool
 ) -> dict[str, Any]:
-    command = [sys.executable, "-O", "-m", program]
+    command = [sys.executable, "-O", "-m", *program.split()]
     command += ["--start", str(start), "--seeds", str(seeds), "--workers", str(workers)]
     command += ["--first"] if first else []
     environment = {**os.environ, "PYTHONPATH": str(tree)}

@@ -164,8 +164,9 @@ class Neighbours:
         return self._sites_of(other) if other is not None and self._is_alive(other) else []
 
     def datacenters(self) -> dict[str, KnownDatacenter]:
-        if not self._known:
-            for one in self._host.world.datacenters.values():
+        everybody = self._host.world.datacenters
+        if len(self._known) < len(everybody):
+            for one in everybody.values():
                 self._known[one.id] = KnownDatacenter(one.id, one.name, one.region)
         return self._known
 

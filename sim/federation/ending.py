@@ -133,6 +133,8 @@ class Ending:
         is_single = sum(group.count or 0 for group in record.job.task_groups or []) <= 1
         name = record.id
         is_staying = is_single and not self._workload.names[name].spillover
+        # Two jobs of one name: only the one that has the claim may leave its home.
+        is_staying |= (NAMESPACE, name) in self._watch.excused
         for datacenter in [home] if is_staying else self._places(name, home):
             free = free_slots(datacenter, SLOT_CPU)
             if free > (0 if datacenter is home else COARSE_SLOTS):

@@ -58,6 +58,12 @@ class Bounds(NamedTuple):
     states: int  # a stop, not a goal
 
 
+ROUNDS: Final = (
+    Bounds(decisions=2, syncs=0, instances=2, states=0),
+    Bounds(decisions=3, syncs=1, instances=1, states=0),
+)
+
+
 class Whole(NamedTuple):
     """All datacenters together. `sent` is every message that ever left."""
 
@@ -279,40 +285,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sim.federation explore", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--decisions", type=int, default=3, help="of the home (default 3)")
-    parser.add_argument("--syncs", type=int, default=1, help="full syncs (default 1)")
-    parser.add_argument("--instances", type=int, default=2, help="of the job (default 2)")
-    parser.add_argument("--states", type=int, default=3_000_000, help="at most so many")
+    for name, about in (
+        ("decisions", "of the home"),
+        ("syncs", "full syncs that are sent"),
+        ("instances", "of the job"),
+    ):
+        parser.add_argument(f"--{name}", type=int, help=f"{about}; default: see the last line")
+    parser.add_argument("--states", type=int, default=3_000_000, help="at most so many a round")
+    # Of the protocol of seed programs (sim.mutants): there is one seed, and all of it is tried.
+    parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
+    for name in ("seeds", "workers"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    bounds = Bounds(options.decisions, options.syncs, options.instances, options.states)
-    exploration = Exploration(bounds)
+    given = {name: getattr(options, name) for name in ("decisions", "syncs", "instances")}
+    given = {name: value for name, value in given.items() if value is not None}
+    rounds = [one._replace(states=options.states) for one in ROUNDS]
+    if given:
+        rounds = [rounds[0]._replace(**given)]
     began_s = time.process_time()
-    violations = []
-    try:
-        exploration.run()
-    except Broken as broken:
-        print(f"{broken.checker}: {broken.text}")
-        violations.append({"seed": 0, "checker": broken.checker, "text": broken.text})
-    cpu_s = time.process_time() - began_s
-    computed = sum(site.computed for site in exploration.sites)
-    numbered = [len(site.views) for site in exploration.sites]
-    print(f"states visited {exploration.states}, steps {exploration.steps}, longest way", end=" ")
-    print(f"{exploration.longest}, messages {len(exploration.messages.bodies)}")
-    print(f"states of each datacenter {numbered}, steps carried out {computed}, {cpu_s:.1f} CPU-s")
+    violations: list[dict[str, Any]] = []
+    states = steps = 0
+    is_complete = True
+    for bounds in rounds:
+        exploration = Exploration(bounds)
+        try:
+            exploration.run()
+        except Broken as broken:
+            print(f"{broken.checker}: {broken.text}")
+            found = {"seed": options.start, "checker": broken.checker, "text": broken.text}
+            violations.append(found)
+        states, steps = states + exploration.states, steps + exploration.steps
+        is_complete &= exploration.is_complete
+        _print_round(exploration)
+        if violations:
+            break
     figures = {
         "program": "sim.federation explore",
-        "states": exploration.states,
-        "steps": exploration.steps,
+        "states": states,
+        "steps": steps,
         "violations": violations,
-        "complete": exploration.is_complete and not violations,
-        "cpu_s": round(cpu_s, 1),
+        "complete": is_complete and not violations,
+        "cpu_s": round(time.process_time() - began_s, 1),
     }
-    is_reduced = not exploration.is_complete
-    print(last_line(figures, sizes=bounds._asdict(), samples=exploration.states,
-                    is_reduced=is_reduced))  # fmt: skip
+    sizes = {"rounds": [one._asdict() for one in rounds]}
+    print(last_line(figures, sizes=sizes, samples=states, is_reduced=not is_complete))
     if violations:
         return 1
-    return 3 if is_reduced else 0
+    return 0 if is_complete else 3
+
+
+def _print_round(exploration: Exploration) -> None:
+    bounds = exploration.bounds
+    computed = sum(site.computed for site in exploration.sites)
+    numbered = " ".join(f"{LETTERS[s.id]} {len(s.views)}" for s in exploration.sites)
+    print(f"decisions {bounds.decisions}, syncs {bounds.syncs}, instances {bounds.instances}:")
+    print(f"  states visited     {exploration.states:>10}")
+    print(f"  steps              {exploration.steps:>10}")
+    print(f"  longest way        {exploration.longest:>10}")
+    print(f"  messages           {len(exploration.messages.bodies):>10}")
+    print(f"  carried out        {computed:>10}  (states of each datacenter: {numbered})")
 
 
 if __name__ == "__main__":

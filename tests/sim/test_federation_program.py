@@ -1,0 +1,107 @@
+"""The proof of the federation: a short slice, and that its judges see what they are to see."""
+
+import json
+import random
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from core.federation import homes
+from core.federation.homes import Home
+from core.federation.ranges import Indices
+from sim.federation import explore
+from sim.federation.clients import ProcessKey
+from sim.federation.datacenter import Datacenter
+from sim.federation.ending import Ending
+from sim.federation.explore import Bounds, Broken, Exploration
+from sim.federation.program import run_seed
+from sim.federation.watch import Watch
+from sim.federation.workload import Fate, Kind, NameRules, Operation, Workload
+from sim.federation.world import S, World
+from sim.seeds import Violation
+
+SMALL = Bounds(decisions=1, syncs=0, instances=1, states=100_000)
+
+
+def world_of(count: int) -> World:
+    world = World(1)
+    Watch(world)
+    for number in range(count):
+        Datacenter(
+            world, f"{number + 1:012x}", f"dc{number}", "r0", is_authority=number == 0, slots=3
+        )
+    world.run_for(4 * S)
+    return world
+
+
+def test_a_seed_is_repeatable() -> None:
+    options = Namespace(has_faults=True)
+    first, second = run_seed(33, options), run_seed(33, options)
+    assert (first.faults, first.situations) == (second.faults, second.situations)
+    assert first.violations == second.violations == []
+    assert first.acknowledged == second.acknowledged > 0
+
+
+def test_a_process_in_two_datacenters_is_seen() -> None:
+    world = world_of(2)
+    one, two = world.datacenters.values()
+    process = ProcessKey("u", "web", 0)
+    world.watch.on_started(one, process)
+    world.watch.on_ended(one, process)
+    world.watch.on_started(two, process)  # one after the other is as it should be
+    with pytest.raises(Violation, match="process twice"):
+        world.watch.on_started(one, process)
+
+
+def test_a_write_that_is_gone_is_seen() -> None:
+    world = world_of(1)
+    workload = Workload(world, random.Random(1))
+    workload.names["job"] = NameRules("job", "r0", (), 0, ("*",), "hold")
+    done = Operation(Kind.REGISTER, "job", "m1", 2, call_us=10, token="t", fate=Fate.DONE)
+    done.return_us = 20
+    workload.operations.append(done)
+    with pytest.raises(Violation, match="write lost"):
+        Ending(world, workload).check()
+    # Another write, of which nothing was heard, may have come after it.
+    purge = Operation(Kind.PURGE, "job", "", 0, call_us=15, token="u")
+    workload.operations.append(purge)
+    Ending(world, workload).check()
+
+
+def test_the_exploration_is_complete_and_finds_what_is_planted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exploration = Exploration(SMALL)
+    exploration.run()
+    assert exploration.is_complete and exploration.states >= 50
+
+    def hasty(home: Home, allowed: dict[str, Indices], index: int) -> Home:
+        """Forget what a datacenter holds as soon as it shall not hold it."""
+        parts = {
+            dc: homes.msgspec.structs.replace(part, holds=allowed.get(dc, part.allowed))
+            for dc, part in home.parts.items()
+        }
+        return divide(homes.msgspec.structs.replace(home, parts=parts), allowed, index)
+
+    divide = homes.divide
+    monkeypatch.setattr(homes, "divide", hasty)
+    with pytest.raises(Broken, match="A decides"):
+        Exploration(SMALL._replace(decisions=2)).run()
+
+
+def test_exploring_prints_its_figures_last(capsys: pytest.CaptureFixture[str]) -> None:
+    code = explore.main(["--decisions", "1", "--syncs", "0", "--instances", "1"])
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == 0 and line["complete"] and line["states"] > 50 and not line["violations"]
+
+
+def test_exploring_needs_no_more_than_its_own_command() -> None:
+    """The exploration comes up without the seed program's world."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sim.federation", "explore", "--help"],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "--decisions" in done.stdout
