@@ -30,7 +30,7 @@ class JobCount:
         self.has_failed = False  # a process of it ended with a code or a signal
         self.submitted_us = -1
         self.running = 0
-        self.regions: dict[str, int] = {}
+        self.regions: dict[str, int] = {}  # processes, by where they run
         self.groups: dict[str, _Group] = {}
 
     @property
@@ -106,10 +106,10 @@ class Census:
         group.reach(index)
         self.starts += 1
         group.processes[index] += 1
+        count.regions[region] = count.regions.get(region, 0) + 1
         if group.processes[index] == 1:
             count.running += 1
             self.running += 1
-            count.regions[region] = count.regions.get(region, 0) + 1
             if count.is_service:
                 self._settle(task.job, count)
         if not group.seen[index]:
@@ -128,12 +128,12 @@ class Census:
         group = count.groups[task.group]
         index = task.index
         group.processes[index] -= 1
+        count.regions[region] -= 1
+        if not count.regions[region]:
+            del count.regions[region]
         if group.processes[index] == 0:
             count.running -= 1
             self.running -= 1
-            count.regions[region] -= 1
-            if not count.regions[region]:
-                del count.regions[region]
             if count.is_service:
                 self._settle(task.job, count)
         if task.exit_code or task.signal:
@@ -167,7 +167,7 @@ class Census:
     # --- asking ---------------------------------------------------------------------------
 
     def running_by_region(self, job: str) -> dict[str, int]:
-        """Return how many instances of a job run, by the region of their nodes."""
+        """Return how many processes of a job run, by the region of their nodes."""
         count = self.jobs.get(job)
         return {} if count is None else dict(count.regions)
 

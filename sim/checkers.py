@@ -270,6 +270,8 @@ class Checkers:
             for other, another in others:
                 if another.uid != record.uid:
                     self._violated(ONE_HOME, f"job {key[2]!r} lives in {first} and in {other}")
+            if record.job.type in ("system", "sysbatch"):
+                continue  # these run everywhere by design
             shares = [one.share() for _, one in found if not one.is_stopped]
             most, group, index = _most_authorised(shares)
             if most > self._copies(key[2]):

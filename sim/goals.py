@@ -140,12 +140,12 @@ class Goals:
 
     def _running(self, _: int, goal: GoalPlan) -> GoalResult:
         regions: dict[str, int] = {}
-        wanted = 0
+        wanted = total = 0
         for count in self._jobs(goal.job).values():
             wanted += count.wanted or 0
+            total += count.running
             for region, number in count.regions.items():
                 regions[region] = regions.get(region, 0) + number
-        total = sum(regions.values())
         measured = ", ".join(f"{region} {number:,}" for region, number in sorted(regions.items()))
         name = f"job {goal.job!r}"
         if goal.at_least >= 0:

@@ -1,4 +1,7 @@
-# A fifth of all nodes vanishes at once: region r-5 goes dark, and comes back an hour later.
+# A fifth of all nodes vanishes at once: region r-5 goes dark, and comes back an hour later. Who is
+# homed and runs elsewhere does not notice. What is homed elsewhere and ran there in part is whole
+# again minutes later, by copies (partition = "surge"). What is homed there waits. When the region
+# is back, all is whole, and no index runs twice.
 #
 #     serai sim run examples/scenarios/region-loss.hcl
 #     serai sim run -var scale=0.1 examples/scenarios/region-loss.hcl
@@ -35,7 +38,7 @@ network {
   }
 }
 
-# Services of each region that survives, and of the one that is lost.
+# Services of each region that survives, ones that are spread over all, and of the one that is lost.
 dynamic "job" {
   for_each = range(1, 5)
   labels   = ["near-r${job.value}"]
@@ -46,6 +49,18 @@ dynamic "job" {
     copies = ceil(50 * var.scale)
     every  = "200ms"
     count  = 100
+  }
+}
+dynamic "job" {
+  for_each = range(1, 5)
+  labels   = ["wide-r${job.value}"]
+  content {
+    file   = "jobs/wide.nomad.hcl"
+    region = "r-${job.value}"
+    at     = "80s"
+    copies = ceil(20 * var.scale)
+    every  = "500ms"
+    count  = 50
   }
 }
 job "lost" {
@@ -67,6 +82,15 @@ goal "running" { # who is homed elsewhere does not notice
   job  = "near-*"
   at   = "always"
   from = "5m"
+}
+goal "running" { # copies make whole what ran there in part
+  job   = "wide-*"
+  at    = "always"
+  from  = "15m"
+  until = "70m"
+}
+goal "running" {
+  job = "wide-*"
 }
 goal "running" {
   job = "lost*"

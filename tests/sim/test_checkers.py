@@ -139,7 +139,7 @@ def test_one_index_authorised_in_two_datacenters(planted: Planted):
             namespace="default",
             is_purged=False,
             is_stopped=False,
-            job=SimpleNamespace(region="eu"),
+            job=SimpleNamespace(region="eu", type="service"),
             share=lambda: {"web": [(low, high)]},
         )
 
@@ -166,7 +166,10 @@ def test_two_authorities_that_both_stay(planted: Planted):
 
 def test_one_job_in_two_datacenters(planted: Planted):
     record = SimpleNamespace(
-        id="web", namespace="default", is_stopped=True, job=SimpleNamespace(region="eu")
+        id="web",
+        namespace="default",
+        is_stopped=True,
+        job=SimpleNamespace(region="eu", type="service"),
     )
     for datacenter in ("berlin", "paris"):
         state = planted.leader(datacenter).state
