@@ -38,7 +38,9 @@ PADDING: Final = (
 class Attempt:
     """One request on its way to one server; what the server says goes back to the client."""
 
-    __slots__ = ("_client", "_number", "call_id", "floor_index", "is_read", "key", "operation")
+    __slots__ = (
+        "_client", "_number", "asked_us", "call_id", "floor_index", "is_read", "key", "operation",
+    )  # fmt: skip
 
     def __init__(self, client: "Client", operation: Operation, number: int) -> None:
         self._client = client
@@ -48,6 +50,7 @@ class Attempt:
         self.key = operation.key
         self.is_read = operation.kind is Kind.READ
         self.floor_index = 0  # a read must cover it; see Watch.on_read
+        self.asked_us = 0  # when its server asked for a read, on that one's clock
 
     def entry(self, wall_us: int) -> bytes:
         """Return the log entry of a write as its server proposes it."""

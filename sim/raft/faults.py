@@ -41,6 +41,7 @@ NAMES: Final = (
     "full disk has room again, and a snapshot",
     "failed fsync",
     "flipped bit in a snapshot read",
+    "restart while another misses the leader",
     "process stopped",
     "clock rates apart by 1%",
     "wall clocks leap",
@@ -81,6 +82,7 @@ class Faults:
             (self._crash, 4),
             (self._crash_several, 1),
             (self._restart, 5),
+            (self._restart_a_voter, 2),
             (self._slow_disk, 2),
             (self._full_disk, 2),
             (self._fill_for_a_while, 3),
@@ -245,6 +247,22 @@ class Faults:
             host.disk.die_after = self._rng.randrange(6)
         host.start()
         host.disk.die_after = None
+
+    def _restart_a_voter(self) -> None:
+        """It may have heard the leader just before, whom another one misses all the while."""
+        world, leader = self.world, self._leader()
+        followers = [host for host in world.hosts.values() if host is not leader and host.engine]
+        if leader is None or len(followers) < 2:
+            return
+        deaf, voter = self._rng.sample(followers, 2)
+        world.cut.add((leader.name, deaf.name))
+        world.after(self._rng.randint(700_000, 1_500_000), self._bounce, voter)
+
+    def _bounce(self, host: "Host") -> None:
+        if self._is_active and host.engine is not None:
+            self.world.faults["restart while another misses the leader"] += 1
+            self._end(host)
+            self._start(host)
 
     def _stop_process(self) -> None:
         self.world.faults["process stopped"] += 1
@@ -420,10 +438,12 @@ class Faults:
         draw = self._rng.random()
         if draw < 0.3:
             self.world.after(self._rng.randrange(30_000), self._isolate, host.name)
-        elif draw < 0.7:
-            self._deafen(host.name)
+        elif draw < 0.8:
+            self.world.after(self._rng.choice((0, 1_500, 3_000)), self._deafen, host.name)
 
     def _deafen(self, name: str) -> None:
+        if not self._is_active:
+            return
         for other in self._names():
             if other != name:
                 self.world.cut.add((other, name))

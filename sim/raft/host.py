@@ -317,7 +317,7 @@ class Host:
             if ticket is None:
                 attempt.refused(engine.leader_id)
                 return
-            self.world.watch.on_read(attempt)
+            self.world.watch.on_read(self, attempt)
             self._waiting.ask(ticket, attempt)
             self.world.situations["read served by a lease"] += engine.has_lease(self.now_us)
             self.world.situations["read during a hand-over"] += engine.transfer_to != ""

@@ -140,11 +140,11 @@ def _settings(rng: random.Random) -> Settings:
         chunk_bytes=rng.choice((400, 400, 1_500, 20_000)),
     )
     draw = rng.random()
-    if draw < 0.35:
+    if draw < 0.45:
         settings = replace(settings, clock_drift_ppm=10_000)
-    elif draw < 0.47:
+    elif draw < 0.57:
         settings = replace(settings, is_pre_vote=False)
-    elif draw < 0.53:
+    elif draw < 0.63:
         settings = replace(settings, is_check_quorum=False)
     return settings
 

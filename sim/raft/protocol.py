@@ -7,6 +7,8 @@
     one vote a term      across restarts, and never against an earlier candidacy
     leader completeness  who leads holds what was committed before
     log matching         (index, term) names one content and one predecessor
+    read barrier         a read is answered once a majority was heard after it was asked for, or
+                         under a lease, which a hand-over ends
     commit rule          a majority holds it durably; the newest is of the leader's term
     durability           what a message promises is on disk; what was is there after a crash
     membership           one voter at a time, a learner that has caught up, each change after the
@@ -52,6 +54,7 @@ class Protocol:
         self._leads_since_us: dict[str, int] = {}
         self._led_us: dict[str, int] = {}  # who -> when it heard a leader, on its clock
         self._may_vote: set[tuple[str, str, int, bool]] = set()  # (who, for whom, term, pre-vote)
+        self._handed_over: dict[tuple[str, int], int] = {}  # (who, in which term) -> since when
         self._full: set[str] = set()  # whose disk was full at their last output
         self._urged: set[tuple[str, int]] = set()  # (who, in which term it was handed the lead)
         self._places: dict[tuple[int, int], Place] = {}
@@ -174,19 +177,36 @@ class Protocol:
                 "election safety", f"{name} leads term {core.term} without a majority's votes"
             )
 
+    def _has_heard_since(self, host: "Host", core: RaftCore, floor_us: int) -> bool:
+        """Say whether a majority said something since then, on the host's clock."""
+        heard = self._heard_us.get(host.name, {})
+        # Also by the members before the newest change: it may be of this moment.
+        return any(
+            sum(v == host.name or heard.get(v, -1) >= floor_us for v in configuration.voters)
+            > len(configuration.voters) // 2
+            for _, configuration in core.configurations[-2:]
+        )
+
+    def check_read(self, host: "Host", core: RaftCore, asked_us: int) -> None:
+        """A read was found safe to answer."""
+        if self._has_heard_since(host, core, asked_us):
+            return
+        lease_us = core.settings.lease_us
+        handed_us = self._handed_over.get((host.name, core.term), asked_us)
+        is_lease = lease_us > 0 and asked_us <= handed_us
+        if not (is_lease and self._has_heard_since(host, core, asked_us - lease_us)):
+            raise Violation(
+                "read barrier",
+                f"{host.name} answers a read that it was asked at {asked_us}, and has no "
+                f"majority since in term {core.term}",
+            )
+
     def _check_contact(self, host: "Host", core: RaftCore) -> None:
         """Who leads heard of a majority within twice the longest election timeout."""
         floor_us = host.now_us - 2 * core.settings.election_max_us
         if self._leads_since_us.get(host.name, host.now_us) > floor_us or host.was_stopped:
             return
-        heard = self._heard_us.get(host.name, {})
-        # Also by the members before the newest change: it may be of this moment.
-        is_near = any(
-            sum(v == host.name or heard.get(v, 0) >= floor_us for v in configuration.voters)
-            > len(configuration.voters) // 2
-            for _, configuration in core.configurations[-2:]
-        )
-        if not is_near:
+        if not self._has_heard_since(host, core, floor_us):
             raise Violation(
                 "leadership", f"{host.name} leads term {core.term} without hearing of a majority"
             )
@@ -252,6 +272,7 @@ class Protocol:
                     text = f"{host.name} sends {size} bytes of entries at once"
                     raise Violation("bounds", text)
             case TimeoutNow() if to == core.transfer_to:
+                self._handed_over.setdefault((host.name, core.term), host.now_us)
                 heir = host.world.hosts[to].durable
                 if not heir.holds(core.last_index, core.log.last_term):
                     raise Violation(

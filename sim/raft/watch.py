@@ -162,9 +162,10 @@ class Watch:
         self.acknowledged.setdefault(attempt.call_id, entry.index)
         self.high_acknowledged = max(self.high_acknowledged, entry.index)
 
-    def on_read(self, attempt: "Attempt") -> None:
+    def on_read(self, host: "Host", attempt: "Attempt") -> None:
         """A read is asked for: from here on it must cover all that was acknowledged."""
         attempt.floor_index = self.high_acknowledged
+        attempt.asked_us = host.now_us
 
     def on_read_ready(self, host: "Host", attempt: "Attempt", index: int) -> None:
         if index < attempt.floor_index:
@@ -173,6 +174,8 @@ class Watch:
                 f"{host.name} answers a read at {index}, {attempt.floor_index} was acknowledged "
                 "before it was asked for",
             )
+        if self.protocol is not None and isinstance(host.engine, RaftCore):
+            self.protocol.check_read(host, host.engine, attempt.asked_us)
 
     def on_read_answered(self, host: "Host", attempt: "Attempt") -> None:
         if host.applied_index < attempt.floor_index:
