@@ -208,7 +208,8 @@ class ServerContact:
             self.index = 0
         else:
             self.index = answer.index
-            self._owner.on_allocations(answer.index, answer.allocs)
+            if answer.allocs is not None:
+                self._owner.on_allocations(answer.index, answer.allocs)
         if answer.restored != self._restored:
             # An operator restored an older state: it lacks what we reported since.
             is_first, self._restored = self._restored is None, answer.restored

@@ -28,7 +28,7 @@ class RegisterAnswer(msgspec.Struct, kw_only=True):
 
 class AllocationsAnswer(msgspec.Struct, kw_only=True):
     index: int
-    allocs: dict[str, int]  # id -> modify index
+    allocs: dict[str, int] | None = None  # id -> modify index; None: as at the index we named
     restored: int = 0  # index of the last restore of the servers' state
 
 

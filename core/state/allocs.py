@@ -33,6 +33,7 @@ from core.model.ids import (
     GROUP_BITS,
     AllocKey,
     alloc_id,
+    alloc_ids,
     alloc_key,
     alloc_keys,
     alloc_prefixes,
@@ -234,6 +235,10 @@ class AllocTable:
 
     def id_of(self, row: int) -> str:
         return alloc_id(self.key_of(row), self.datacenter_id)
+
+    def ids_of(self, rows: Rows) -> list[str]:
+        """Return the ids of many rows, in their order."""
+        return alloc_ids(*self._keys(rows), self.datacenter_id)
 
     def allocation(self, row: int) -> Allocation:
         """Return the row made whole, with the job of its version."""

@@ -1,9 +1,10 @@
 """Ids of allocations: many are read as one is."""
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.model.ids import AllocKey, alloc_id, alloc_key, alloc_keys
+from core.model.ids import AllocKey, alloc_id, alloc_ids, alloc_key, alloc_keys
 
 SITE = "0a1b2c3d4e5f"
 _KEYS = st.builds(
@@ -22,6 +23,8 @@ def test_many_keys_come_back_out_of_their_ids(keys: list[AllocKey]) -> None:
     found = alloc_keys(ids, SITE)
     assert found is not None
     assert [AllocKey(*row) for row in found.tolist()] == keys == [alloc_key(one) for one in ids]
+    columns = np.array(keys, np.int64).reshape(-1, 4).T
+    assert alloc_ids(*columns, SITE) == ids
 
 
 def test_what_is_no_id_of_the_datacenter_is_told_apart() -> None:
