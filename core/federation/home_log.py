@@ -213,12 +213,12 @@ def put_parts(state: "State", command: PutParts, context: "Context") -> CommandR
         return CommandResult(value={"Stale": str(error)})
     if home.is_done:
         table.delete(home.uid)
-        context.changed("homes", "HomeClosed", home.job_id, home.namespace)
+        context.changed("homes", "HomeClosed", home.uid, home.namespace)
         return CommandResult(value={"Index": home.index})
     regions = tuple(dict.fromkeys((*home.regions, *command.regions)))
     home = msgspec.structs.replace(home, regions=regions)
     table.put(home.uid, home)
-    context.changed("homes", "JobDivided", home.job_id, home.namespace)
+    context.changed("homes", "JobDivided", home.uid, home.namespace)
     _follow(state, home, before, command.evaluation, context)
     return CommandResult(value={"Index": home.index})
 
@@ -312,7 +312,7 @@ def park_own_part(state: "State", command: ParkOwnPart, context: "Context") -> C
     )
     home = divided(state, marked, none, context.index)
     homes_of(state).put(home.uid, home)
-    context.changed("homes", "JobDivided", home.job_id, home.namespace)
+    context.changed("homes", "JobDivided", home.uid, home.namespace)
     _follow(state, home, known.part(own).allowed, command.evaluation, context)
     return CommandResult(value={"Index": home.index})
 
@@ -326,11 +326,11 @@ def take_report(state: "State", command: TakeReport, context: "Context") -> Comm
     home = homes.acknowledge(known, report, context.time_us)
     if home.is_purged and current(state, home).is_done:
         table.delete(home.uid)
-        context.changed("homes", "HomeClosed", home.job_id, home.namespace)
+        context.changed("homes", "HomeClosed", home.uid, home.namespace)
         return CommandResult(value={"IsDone": True})
     if home != known:
         table.put(home.uid, home)
-        context.changed("homes", "ShareReported", home.job_id, home.namespace)
+        context.changed("homes", "ShareReported", home.uid, home.namespace)
         _count_elsewhere(state, home, context)
     return CommandResult(value={"IsDone": False})
 

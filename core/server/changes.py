@@ -21,6 +21,7 @@ _TABLES_OF = {
     "job": ("jobs",),
     "node-allocs": ("allocs", "nodes"),
     "deployments": ("deployment",),
+    "homes": ("homes",),
     **{
         name: (name,)
         for name in ("jobs", "allocs", "evals", "nodes", "services", "acl_token", "node_pools")

@@ -88,10 +88,20 @@ def job_shares(request: Request) -> Answer:
         "Unassigned": ranges.size(home.free),
         "Shares": rows,
     }
-    return Answer(body=body, index=max(1, state.table_index("homes"), record.job.modify_index or 1))
+    index = max(
+        1,
+        state.table_index("homes"),
+        state.jobs.allocs_index(record),
+        record.job.modify_index or 1,
+    )
+    return Answer(body=body, index=index)
+
+
+def _watch_shares(request: Request) -> tuple[str, ...]:
+    return ("homes", *watch_job(request))
 
 
 ENDPOINTS = {
-    "Job.Shares": Endpoint(Kind.READ, job_shares, watches=watch_job),
+    "Job.Shares": Endpoint(Kind.READ, job_shares, watches=_watch_shares),
     "Job.Start": Endpoint(Kind.WRITE, job_start),
 }
