@@ -157,13 +157,12 @@ def read_scenario(
 def _whole(text: str, filename: str, folder: str, options: Mapping[str, str]) -> Body:
     """Return the body of a file, with that of the file it `extends` put before it.
 
-    `-var` is for whichever file declares the variable, the extending one first.
+    `-var` is for whichever of the two declares the variable, or for both.
     """
     source, root = parse_any(text, filename, None)
-    blocks = [item for item in root.items if isinstance(item, tree.BlockNode)]
-    own = {one.labels[0][0] for one in blocks if one.type == "variable" and one.labels}
-    extends = [one for one in blocks if one.type == "extends"]
-    passed = options if not extends else {k: v for k, v in options.items() if k in own}
+    extends = [one for one in _blocks(root) if one.type == "extends"]
+    own = _declared(root)
+    passed = {k: v for k, v in options.items() if k in own} if extends else options
     body = _evaluated(source, root, passed)
     only(body, {}, _BLOCKS)
     base = body.block("extends")
@@ -171,20 +170,29 @@ def _whole(text: str, filename: str, folder: str, options: Mapping[str, str]) ->
         return body
     values = values_of(base.body, {"variables": Key("variables", "map")})
     path = os.path.join(folder, label_of(base))
-    others = {k: v for k, v in options.items() if k not in own}
-    given = {**values.get("variables", {}), **others}
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
         raise body.error(base.label_spans[0], f"{path} can't be read: {error.strerror}") from None
-    under = _evaluated(*parse_any(text, path, None), given)
+    source, root = parse_any(text, path, None)
+    known = _declared(root)
+    meant = {k: v for k, v in options.items() if k in known or k not in own}
+    under = _evaluated(source, root, {**values.get("variables", {}), **meant})
     only(under, {}, [name for name in _BLOCKS if name != "extends"])
     _move_files(under, os.path.relpath(os.path.dirname(path), folder or "."))
     replaced = {block.type for block in body.blocks} & {"network", "disk"}
     kept = [block for block in under.blocks if block.type not in replaced]
     own_blocks = [block for block in body.blocks if block is not base]
     return dataclasses.replace(body, blocks=[*kept, *own_blocks])
+
+
+def _blocks(root: tree.BodyNode) -> list[tree.BlockNode]:
+    return [item for item in root.items if isinstance(item, tree.BlockNode)]
+
+
+def _declared(root: tree.BodyNode) -> set[str]:
+    return {one.labels[0][0] for one in _blocks(root) if one.type == "variable" and one.labels}
 
 
 def _move_files(body: Body, folder: str) -> None:

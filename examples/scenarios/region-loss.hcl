@@ -9,9 +9,13 @@ variable "scale" {
   type    = number
   default = 1
 }
+variable "minutes" { # how long a fault lasts
+  type    = number
+  default = 60
+}
 
 scenario "region-loss" {
-  duration     = "90m"
+  duration     = "${30 + var.minutes}m"
   settle       = "10m"
   start_spread = "20s"
   pools        = "formed"
@@ -74,7 +78,7 @@ job "lost" {
 
 fault "datacenter-loss" {
   at     = "10m"
-  for    = "60m"
+  for    = "${var.minutes}m"
   target = "r-5"
 }
 
@@ -87,7 +91,7 @@ goal "running" { # copies make whole what ran there in part
   job   = "wide-*"
   at    = "always"
   from  = "15m"
-  until = "70m"
+  until = "${10 + var.minutes}m"
 }
 goal "running" {
   job = "wide-*"

@@ -7,9 +7,13 @@ variable "scale" {
   type    = number
   default = 1
 }
+variable "minutes" { # how long a fault lasts
+  type    = number
+  default = 60
+}
 
 scenario "split" {
-  duration     = "160m"
+  duration     = "${30 + 2 * var.minutes}m"
   settle       = "15m"
   start_spread = "20s"
   pools        = "formed"
@@ -47,12 +51,24 @@ dynamic "job" {
     count  = 50
   }
 }
+dynamic "job" { # these run on both sides
+  for_each = [1, 6]
+  labels   = ["wide-r${job.value}"]
+  content {
+    file   = "jobs/wide.nomad.hcl"
+    region = "r-${job.value}"
+    at     = "80s"
+    copies = ceil(10 * var.scale)
+    every  = "500ms"
+    count  = 30
+  }
+}
 arrivals "batch" {
   file     = "jobs/batch.nomad.hcl"
   process  = "poisson"
   rate     = "${max(1, 20 * var.scale)}/m"
   from     = "3m"
-  until    = "150m"
+  until    = "${20 + 2 * var.minutes}m"
   region   = ["r-1", "r-3", "r-4", "r-6"]
   count    = "1..5"
   run_time = "lognormal(1m, 1, 20m)"
@@ -60,24 +76,24 @@ arrivals "batch" {
 
 fault "partition" {
   at   = "10m"
-  for  = "60m"
+  for  = "${var.minutes}m"
   from = ["r-1", "r-2", "r-3"]
   to   = ["r-4", "r-5", "r-6"]
 }
 fault "cut" {
-  at   = "75m"
-  for  = "60m"
+  at   = "${15 + var.minutes}m"
+  for  = "${var.minutes}m"
   from = ["r-1", "r-2", "r-3"]
   to   = ["r-4", "r-5", "r-6"]
 }
 
-goal "running" {
+goal "running" { # of what runs in one region, nothing is ever missing
   job  = "web-*"
   at   = "always"
   from = "5m"
 }
 goal "running" {
-  job = "web-*"
+  job = "w*"
 }
 goal "converged" {
   within = "5m"

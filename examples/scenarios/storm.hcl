@@ -7,9 +7,13 @@ variable "scale" {
   type    = number
   default = 1
 }
+variable "minutes" { # how long a fault lasts
+  type    = number
+  default = 60
+}
 
 scenario "storm" {
-  duration     = "85m"
+  duration     = "${25 + var.minutes}m"
   settle       = "15m"
   start_spread = "20s"
   pools        = "formed"
@@ -52,7 +56,7 @@ arrivals "batch" {
   process  = "poisson"
   rate     = "${max(2, 60 * var.scale)}/m"
   from     = "3m"
-  until    = "70m"
+  until    = "${10 + var.minutes}m"
   region   = ["r-1", "r-2", "r-3", "r-4", "r-5"]
   count    = "1..5"
   run_time = "lognormal(1m, 1, 10m)"
@@ -60,7 +64,7 @@ arrivals "batch" {
 
 fault "sick" {
   at       = "10m"
-  for      = "60m"
+  for      = "${var.minutes}m"
   target   = "*/*/client"
   share    = 0.05
   period   = "4s"
@@ -68,11 +72,11 @@ fault "sick" {
 }
 fault "loss" {
   at       = "10m"
-  for      = "60m"
+  for      = "${var.minutes}m"
   fraction = 0.1
 }
 fault "crash" {
-  between = ["10m", "70m"]
+  between = ["10m", "${10 + var.minutes}m"]
   every   = "1m"
   for     = "20s"
   target  = "*/*/leader"

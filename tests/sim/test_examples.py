@@ -18,9 +18,9 @@ NAMES = ("c2m", "steady-day", "region-loss", "split", "storm", "flat-10k", "upgr
 SLICES = {
     "c2m": {"scale": "0.01", "regions": "2", "jobs": "4"},
     "steady-day": {"scale": "0.004"},
-    "region-loss": {"scale": "0.002"},
-    "split": {"scale": "0.004"},
-    "storm": {"scale": "0.01"},
+    "region-loss": {"scale": "0.002", "minutes": "10"},
+    "split": {"scale": "0.004", "minutes": "5"},
+    "storm": {"scale": "0.01", "minutes": "5"},
     "flat-10k": {"scale": "0.006"},
     "upgrade": {"scale": "0.01"},
 }
