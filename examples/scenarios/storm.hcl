@@ -1,5 +1,5 @@
 # An hour in which everything is bad at once: one agent in twenty stands still half of the time,
-# a tenth of all packets is lost, a leader is killed every minute.
+# a tenth of all packets is lost, all leaders are killed every minute.
 #
 #     serai sim run examples/scenarios/storm.hcl
 #     serai sim run -var scale=0.1 examples/scenarios/storm.hcl
@@ -80,6 +80,7 @@ fault "crash" {
   every   = "1m"
   for     = "20s"
   target  = "*/*/leader"
+  share   = 1
 }
 
 goal "availability" {
