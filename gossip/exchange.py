@@ -175,12 +175,7 @@ class Exchanger:
     def _ask(self, address: str, now_us: int) -> None:
         local = self._local
         table = local.table
-        if table.active <= 1:
-            # We bring nothing but ourselves and take all; the dead of an isolated
-            # member are no news to anybody.
-            rows: tuple[Update, ...] = (self.own_row(),)
-            packet = self._table_packet(rows, now_us)
-        elif table.size <= local.settings.full_table_max_members:
+        if table.active <= 1 or table.size <= local.settings.full_table_max_members:
             packet = self._table_packet(self._rows(), now_us)
         else:
             packet = Packet(
@@ -291,7 +286,12 @@ class Exchanger:
         return make_update(identity.name, table.key(ordinal), identity.name, identity)
 
     def _rows(self) -> tuple[Update, ...]:
-        """All we believe, our own row first: it introduces us as an accuser."""
+        """All we believe, our own row first: it introduces us as an accuser.
+
+        Alone, nothing but ourselves: the dead of an isolated member are no news to anybody.
+        """
+        if self._local.table.active <= 1:
+            return (self.own_row(),)
         me = self._local.me
         others = (o for o in self._local.table.ordinals() if o != me)
         return (self.own_row(), *(self._row(ordinal) for ordinal in others))
@@ -299,6 +299,8 @@ class Exchanger:
     def _rows_of(self, buckets: bytes) -> tuple[Update, ...]:
         if not buckets:
             return ()
+        if self._local.table.active <= 1:
+            return self._rows()
         table, wanted = self._local.table, frozenset(buckets)
         return tuple(self._row(o) for o in table.ordinals() if table.bucket(o) in wanted)
 

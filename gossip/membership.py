@@ -81,7 +81,7 @@ class Membership:
         self._local.updates_received += len(updates)
         if heard.issuperset(updates):
             return
-        if len(heard) > HEARD_MAX:
+        if len(heard) + len(updates) > HEARD_MAX:
             heard.clear()
         heard.update(self._take([update for update in updates if update not in heard], now_us))
 

@@ -78,7 +78,10 @@ class Fleet:
         ) as member:
             slot.member, slot.port = member, member.endpoint.port
             task_status.started()
-            await slot.killed.wait()
+            async with trio.open_nursery() as readers:
+                readers.start_soon(_read_events, member)
+                await slot.killed.wait()
+                readers.cancel_scope.cancel()
             slot.known = member.machine.snapshot()
             slot.member = None
             member.says_farewell = False
@@ -129,6 +132,12 @@ class Fleet:
             if lacks:
                 lacking.append((slot.name, lacks))
         return lacking
+
+
+async def _read_events(member: Member) -> None:
+    """Read a member's events, as its owner would: unread, a thousand of each would pile up."""
+    async for _ in member.events:
+        pass
 
 
 async def soak(members: int, minutes: float, rounds_max: int) -> tuple[float, list[Round]]:

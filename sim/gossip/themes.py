@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gossip.messages import DEAD, GOSSIP, LEFT, SUSPECT, Packet, make_update
+from gossip.messages import DEAD, GOSSIP, LEFT, SUSPECT, Identity, Packet, make_update
 from sim.gossip.pool import STRANGER, Plight, Pool
 from sim.gossip.watch import Watch
 
@@ -180,8 +180,12 @@ def isolation(story: Story) -> None:
         watch.run(rng.choice((1, 20)))
     else:
         story.situations["back without a restart"] += 1
+    refuted = watch.refutations()
     plight.end()
     watch.agree(90)
+    # what it held of the others while it was alone is withdrawn, not refuted one by one
+    if watch.refutations() - refuted > 2 and not pool.network.lan.loss:
+        watch.fail("storm", f"{watch.refutations() - refuted} had to refute what {name} told")
     story.situations["isolated and back"] += 1
 
 
@@ -234,6 +238,11 @@ def intruders(story: Story) -> None:
     pool.faults["stranger"] += 1
     pool.add(STRANGER, meta={"role": STRANGER})
     pool.join(STRANGER, *story.some(2))
+    # and somebody careless speaks of it
+    identity = Identity(STRANGER, pool.address(STRANGER), {"role": STRANGER})
+    rumour = make_update(STRANGER, 1 << 2, STRANGER, identity)
+    hearer, teller = story.some(2)
+    pool.hear(hearer, teller, Packet(GOSSIP, sender=teller, updates=(rumour,)))
     for _ in range(rng.choice((20, 60))):
         watch.run(1)
         for host in pool.up():

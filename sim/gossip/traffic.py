@@ -5,7 +5,8 @@
     patience   who does not answer is asked about through others when the timeout is over,
                stretched by the asker's health, no sooner and no later (IV-A; SWIM 3.1)
     relay      who is asked to probe for another answers, with an ack or a nack (IV-A)
-    buddy      a ping to a suspect tells it what it is accused of (IV-C)
+    buddy      a ping to a suspect tells it what it is accused of (IV-C), and so does the
+               answer to one that is suspected or held dead, and evidently lives
     waste      nobody probes those it knows to be gone
     fan-out    a round of gossip goes to as many members as GOSSIP.md says
     budget     a member sends records of origins as seldom as GOSSIP.md says
@@ -129,7 +130,10 @@ class Traffic:
             self.records[sender] += 1
         kind = packet.kind
         if kind in (ACK, NACK):
-            self._answered.add((sender, pool.name_at(there.name), packet.sequence))
+            asker = pool.name_at(there.name)
+            self._answered.add((sender, asker, packet.sequence))
+            if kind == ACK:
+                self._check_told(sender, asker, packet)
         elif kind == GOSSIP and not packet.digests:
             self._count_round(sender)
         elif kind == PING:
@@ -137,6 +141,7 @@ class Traffic:
         elif kind == PING_REQUEST:
             helper = pool.name_at(there.name)
             self._asked_us[helper, packet.target] = pool.now_us
+            self._asked_us[helper, sender] = pool.now_us  # whom the answer goes to
             if pool.calm_for_us() >= SETTLED_US and not pool.network.is_broken:
                 self._check_patience(sender, packet)
                 self._expect_answer(sender, helper, packet)
@@ -172,6 +177,21 @@ class Traffic:
             update.name == target and update.status == SUSPECT for update in packet.updates
         ):
             self._fail("buddy", f"{sender} suspects {target} and pings it without a word of it")
+
+    def _check_told(self, sender: str, asker: str, packet: Packet) -> None:
+        """Judge an answer, unless it is one that is passed on."""
+        pool = self.pool
+        view = pool.machine(sender).member(asker)
+        asked_us = self._asked_us.get((sender, asker), -S)
+        if (
+            pool.faults["packet repeated"] or pool.now_us - asked_us < SETTLED_US
+            or view is None or view.status not in (Status.SUSPECT, Status.DEAD)
+        ):  # fmt: skip
+            return
+        began_us, _ = self._suspected.get((sender, asker), (pool.now_us, 0))
+        began_us = self._gone_since_us.get((sender, asker), began_us)
+        if pool.now_us - began_us > SETTLED_US and all(u.name != asker for u in packet.updates):
+            self._fail("buddy", f"{sender} takes {asker} for {view.status} and answers it so")
 
     def _check_patience(self, sender: str, packet: Packet) -> None:
         pool = self.pool

@@ -12,6 +12,7 @@
     memory        queues and timers stay small, and rumours die out
     refutation    who lives and is accused outbids it, and stays  (theme "accusers")
     woken         who was stopped accuses nobody for what it missed  (theme "dozing")
+    storm         one that returns accuses nobody of its own absence  (theme "isolation")
     impostor      who claims the name of one that lives stays out  (theme "intruders")
     admission     whom the owners refuse is known to nobody  (ditto)
     needless      nobody is suspected whom others can reach  (theme "pairs")
@@ -247,6 +248,10 @@ class Watch:
                 if first[name][1] != incarnation:
                     return f"{host} has {name} at incarnation {incarnation}, not {first[name][1]}"
         return ""
+
+    def refutations(self) -> int:
+        """Return how often all members up refuted so far."""
+        return sum(self.pool.machine(host).counters.refutations for host in self.pool.up())
 
     def lost_by(self, name: str) -> list[str]:
         """Return the members up that do not take `name` for one of them."""
