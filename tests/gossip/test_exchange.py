@@ -1,5 +1,6 @@
 """Push-pull: joining, repair by summaries, finding back, forgetting."""
 
+import pytest
 from gossip_lone import Lone, S, alive, claim
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from gossip.messages import (
     make_update,
 )
 from gossip.settings import Settings
-from gossip.table import differing_buckets
+from gossip.table import SUMMARY_BYTES, differing_buckets
 from gossip.views import EventKind
 from sim.gossip_world import GossipWorld
 
@@ -40,6 +41,19 @@ def test_the_dead_of_another_are_only_suspected():
     lone.give_table(alive("b"), claim("c", DEAD, by="c"), claim("d", LEFT, by="d"))
     assert lone.belief("c") == ("suspect", 1)
     assert lone.belief("d") == ("left", 1)
+
+
+@pytest.mark.parametrize("settings", [Settings(), SUMMARIES])
+def test_who_is_alone_tells_nobody_of_its_dead_also_when_asked(settings):
+    """Found by theme "isolation" of sim.gossip: each of them had to refute."""
+    lone = Lone("b", "c", settings=settings)
+    lone.hear(claim("b", DEAD), claim("c", DEAD))
+    if settings is SUMMARIES:
+        output = lone.request(Packet(SYNC_SUMMARY, sender="b", summary=b"\1" * SUMMARY_BYTES))
+    else:
+        output = lone.give_table(alive("b", 1), alive("c", 1))
+    ((_, reply),) = output.replies
+    assert [row.name for row in reply.updates] == ["a"]
 
 
 def test_our_own_death_in_a_table_is_outbid():

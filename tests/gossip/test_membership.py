@@ -3,6 +3,7 @@
 import pytest
 from gossip_lone import Lone, alive, claim
 
+from gossip.membership import CLAIM_KEPT_US, HEARD_MAX
 from gossip.messages import ALIVE, DEAD, GOSSIP, LEFT, PING, SUSPECT, Packet
 from gossip.settings import Settings
 from gossip.views import EventKind
@@ -137,6 +138,31 @@ def test_the_name_of_a_departed_is_free_for_another_address(end):
     lone.hear(claim("c", end, by="c"))
     lone.hear(alive("c", 2, address="elsewhere:1"))
     assert lone.view("c").address == "elsewhere:1" and lone.belief("c") == ("alive", 2)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_was_claimed_of_a_name_while_its_owner_lived_counts_when_it_is_dead(is_late):
+    """Who moved says so once; the next push-pull may be minutes away."""
+    lone = Lone("b", "c")
+    lone.hear(claim("c", SUSPECT))
+    lone.hear(alive("c", 3, address="elsewhere:1"))
+    assert lone.view("c").address == "c:1"
+    if is_late:
+        lone.now_us += 10 * CLAIM_KEPT_US
+    lone.hear(claim("c", DEAD, 2))
+    found = (lone.view("c").address, lone.belief("c")[0])
+    assert found == (("c:1", "dead") if is_late else ("elsewhere:1", "alive"))
+
+
+def test_what_was_heard_is_kept_in_mind_within_bounds_and_while_rumours_last():
+    lone = Lone("b", "c")
+    heard = lone.machine._membership._heard
+    for number in range(1, 1_000):
+        lone.hear(*(claim("c", SUSPECT, by=f"x{number}"), alive("b")))
+        assert len(heard) <= HEARD_MAX
+    assert heard
+    lone.run(30)
+    assert not heard
 
 
 def test_an_impostor_and_the_owner_do_not_outbid_each_other_aloud():
