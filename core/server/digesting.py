@@ -1,7 +1,8 @@
 """The digest of this datacenter, and how far the others are.
 
 The leader makes the digest when gossip wants it, and whenever it judges a job itself: then
-at most every `KEPT_US`, for a pass over 10,000 nodes is not for each of many jobs. Round
+at most every `KEPT_US`, for a pass over 10,000 nodes is not for each of many jobs, and while
+nothing was applied to the state only every `UNCHANGED_KEPT_US`. Round
 trips are measured by a small call to one server of each datacenter, every half minute.
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from core.server.context import Server
 
 KEPT_US: Final = 100_000
+UNCHANGED_KEPT_US: Final = 4_000_000  # queue and rates move without an entry
 BLOCKED_KEPT_US: Final = 5_000_000  # looking at thousands of blocked evaluations takes longer
 BLOCKED_LOOKED_AT: Final = 2_000
 TRIPS_US: Final = 30_000_000
@@ -36,18 +38,24 @@ class Digesting:
         self._server = server
         self._coordinator = coordinator
         self._survey = Survey()
-        self._own: tuple[int, int, Digest] | None = None
+        self._own: tuple[int, int, int, Digest] | None = None  # made when, of which indexes
         self._blocked: tuple[int, list[int]] = (0, [])
         self._is_measuring = False
 
     # --- our own ----------------------------------------------------------------------------
 
     def own(self) -> Digest:
-        """Return this datacenter's digest, at most `KEPT_US` old."""
-        now_us, nodes_index = self._server.now.mono_us, self._server.state.table_index("nodes")
-        if self._own is None or now_us - self._own[0] >= KEPT_US or nodes_index != self._own[1]:
-            self._own = (now_us, nodes_index, self._make(now_us))
-        return self._own[2]
+        """Return this datacenter's digest, at most `KEPT_US` old if anything was applied since."""
+        now_us, state = self._server.now.mono_us, self._server.state
+        nodes_index = state.table_index("nodes")
+        if self._own is not None:
+            made_us, made_of, index, digest = self._own
+            kept_us = UNCHANGED_KEPT_US if index == state.index else KEPT_US
+            if nodes_index == made_of and now_us - made_us < kept_us:
+                return digest
+        digest = self._make(now_us)
+        self._own = (now_us, nodes_index, state.index, digest)
+        return digest
 
     def forget(self) -> None:
         """Something was promised or given back: the next reader gets a new one."""
