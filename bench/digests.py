@@ -4,6 +4,7 @@ import random
 import time
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from bench.fleet import nodes
@@ -20,6 +21,7 @@ from core.model.allocation import (
 from core.model.evaluation import Evaluation
 from core.model.ids import new_id
 from core.model.job import Job, Task, TaskGroup
+from core.model.node import NodeStatus
 from core.model.plan import PlacementBatch, Plan
 from core.state.commands import ApplyPlans, Bootstrap, Entry, RegisterJob, RegisterNode
 from core.state.state import State
@@ -54,7 +56,10 @@ def _state(node_count: int, allocations: int) -> State:
     rng = random.Random(1)
     state = State()
     birth = Bootstrap(datacenter_id=DATACENTER_ID, region="eu", datacenter="dc1", is_authority=True)
-    registrations = [RegisterNode(node=one) for one in nodes(node_count, DATACENTER_ID)]
+    registrations = [
+        RegisterNode(node=msgspec.structs.replace(one, status=NodeStatus.READY))
+        for one in nodes(node_count, DATACENTER_ID)
+    ]
     task = Task(name="t", driver="exec")
     one_job = Job(
         id="many", name="many", type="batch", region="eu", namespace="default", priority=50,

@@ -69,7 +69,7 @@ constraints = st.sampled_from(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(shapes, max_size=12),
     st.integers(1, 16_000), st.integers(1, 33_000), st.sampled_from([0, 300, 20_000]),

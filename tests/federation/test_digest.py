@@ -2,7 +2,7 @@
 
 import msgspec
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nodes import node, state_with
 
@@ -15,6 +15,7 @@ from core.federation.survey import Survey
 sizes = st.lists(st.tuples(st.integers(0, 64_000), st.integers(0, 65_000)), max_size=30)
 
 
+@settings(max_examples=40, deadline=None)
 @given(sizes, st.integers(0, 70_000), st.integers(0, 70_000))
 def test_the_grid_bounds_what_fits(nodes: list[tuple[int, int]], cpu: int, memory: int):
     cpu, memory = max(cpu, 1), max(memory, 1)
@@ -31,6 +32,7 @@ def test_the_grid_bounds_what_fits(nodes: list[tuple[int, int]], cpu: int, memor
     assert bounds.at_least <= bounds.likely <= bounds.at_most
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 3_000_000))
 def test_small_counts_are_exact_and_large_ones_within_a_seventeenth(count: int):
     column = np.full(1, count * 4, np.int64)
@@ -95,6 +97,7 @@ def test_words_that_found_no_place_prove_nothing():
     assert not words.all_have(words.common(many), "driver.docker")
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.dictionaries(st.text("0123456789abcdef", min_size=12, max_size=12),
                        st.integers(0, 10_000_000), max_size=8))  # fmt: skip
 def test_round_trips_are_told_within_an_eighth(trips: dict[str, int]):

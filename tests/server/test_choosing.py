@@ -22,7 +22,7 @@ def federation(regions: tuple[str, ...]) -> World:
         client = FakeClient(world, f"c{number}", number, [f"10.0.0.{number}:4647"])
         client.datacenter = region
     world.until(lambda: all(len(one.state.nodes) == 1 for one in world.servers()))
-    world.run(12)  # digests
+    world.run(7)  # digests
     return world
 
 
