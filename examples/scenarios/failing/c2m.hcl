@@ -7,7 +7,7 @@ job "more" {
   file   = "../jobs/instance.nomad.hcl"
   at     = "60s"
   region = "r-1"
-  count  = 100000
+  count  = 50000
 }
 goal "running" {
   job = "more"
