@@ -54,6 +54,7 @@ class Exchanger:
         "_open",
         "_reconnect_due_us",
         "_remembered",
+        "_round_id",
     )
 
     def __init__(
@@ -68,6 +69,7 @@ class Exchanger:
         self._digests = digests
         self._open: dict[int, str] = {}  # exchange id -> address
         self._due_us = 0
+        self._round_id = -1  # exchange of the latest regular round
         # the longest wait until the round after the next: short after joining, then doubled
         self._eager_us = FOREVER_US
         self._is_new = False  # since it joined, until it has said so a second time
@@ -111,7 +113,7 @@ class Exchanger:
             self._is_new = False
             self._membership.refutation.insist(now_us)
         for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
-            self._ask(local.table.identity(peer).address, now_us)
+            self._round_id = self._ask(local.table.identity(peer).address, now_us)
 
     def on_reconnect(self, due_us: int, now_us: int) -> None:
         """Try those who failed; alone, try everybody ever known."""
@@ -172,7 +174,7 @@ class Exchanger:
         """Return from 0.5 to 1 of a wait: those who joined together must not ask together."""
         return int(wait_us * (0.5 + 0.5 * self._local.rng.random()))
 
-    def _ask(self, address: str, now_us: int) -> None:
+    def _ask(self, address: str, now_us: int) -> int:
         local = self._local
         table = local.table
         if table.active <= 1 or table.size <= local.settings.full_table_max_members:
@@ -185,13 +187,15 @@ class Exchanger:
                 digests=self._digests.all(now_us),
                 summary=table.summary(),
             )
-        self._send(address, packet)
+        return self._send(address, packet)
 
-    def _send(self, address: str, packet: Packet) -> None:
+    def _send(self, address: str, packet: Packet) -> int:
+        """Begin an exchange; return its id."""
         exchange_id = self._local.exchange(
             address, packet, self._local.settings.exchange_timeout_us
         )
         self._open[exchange_id] = address
+        return exchange_id
 
     # -- answering ------------------------------------------------------------------
 
@@ -237,6 +241,11 @@ class Exchanger:
             return
         if packet is None:
             self._local.counters.exchanges_failed += 1
+            if exchange_id == self._round_id:
+                # made up for soon, with somebody else
+                soon_us = self._shaken_us(self._local.settings.exchange_interval_us // 8)
+                if now_us + soon_us < self._due_us:
+                    self._arm_round(now_us, soon_us)
             return
         if self._membership.refusal(packet.sender, packet.updates):
             self._remembered.pop(address, None)

@@ -1,11 +1,14 @@
 """Push-pull: joining, repair by summaries, finding back, forgetting."""
 
+import itertools
+
 import pytest
 from gossip_lone import Lone, S, alive, claim
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.messages import (
+    ACK,
     DEAD,
     LEFT,
     NACK,
@@ -54,6 +57,23 @@ def test_who_is_alone_tells_nobody_of_its_dead_also_when_asked(settings):
         output = lone.give_table(alive("b", 1), alive("c", 1))
     ((_, reply),) = output.replies
     assert [row.name for row in reply.updates] == ["a"]
+
+
+def test_a_round_that_failed_is_made_up_for_soon():
+    lone = Lone("b", "c", "d")
+    asked_us = []
+    for _ in range(1_000):
+        output = lone.tick()
+        for address, packet in output.packets:
+            lone.packet(Packet(ACK, packet.sequence), address)
+        for exchange_id, _, packet, _ in output.exchanges:
+            if packet.kind == SYNC_TABLE:
+                asked_us.append(lone.now_us)
+            lone.machine.on_exchanged(exchange_id, None, lone.now_us)
+        if len(asked_us) == 4:
+            break
+    waits_us = [after - before for before, after in itertools.pairwise(asked_us)]
+    assert all(1 * S < wait_us < 4 * S for wait_us in waits_us)
 
 
 def test_our_own_death_in_a_table_is_outbid():
