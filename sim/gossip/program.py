@@ -97,7 +97,10 @@ def _play(story: Story, theme: str, members: int, *, has_faults: bool) -> None:
     watch.agree(AGREE_S * scale)
     watch.check_digests_arrived(60 * scale)
     # what is left to tell dies out, and nobody changes his mind any more
-    watch.run(40 * scale)
+    watch.run(30 * scale)
+    watch.traffic.records.clear()
+    watch.run(10 * scale)
+    watch.traffic.check_records_told()
     if pool.network.lan.loss < 0.2:
         watch.check_quiet()
     if pool.network.lan.loss <= 0.01:

@@ -6,10 +6,11 @@
                stretched by the asker's health, no sooner and no later (IV-A; SWIM 3.1)
     relay      who is asked to probe for another answers, with an ack or a nack (IV-A)
     buddy      a ping to a suspect tells it what it is accused of (IV-C), and so does the
-               answer to one that is suspected or held dead, and evidently lives
+               answer to one that is suspected or held dead, and evidently lives, and gossip
+               to the recently dead
     waste      nobody probes those it knows to be gone
     fan-out    a round of gossip goes to as many members as GOSSIP.md says
-    budget     a member sends records of origins as seldom as GOSSIP.md says
+    budget     a member sends records of origins as seldom as GOSSIP.md says, and not for ever
 
 They see packets that pass as objects, when these arrive. Bounds are the papers' formulas,
 written anew here.
@@ -136,6 +137,7 @@ class Traffic:
                 self._check_told(sender, asker, packet)
         elif kind == GOSSIP and not packet.digests:
             self._count_round(sender)
+            self._check_told(sender, pool.name_at(there.name), packet)
         elif kind == PING:
             self._on_ping(sender, packet)
         elif kind == PING_REQUEST:
@@ -179,19 +181,20 @@ class Traffic:
             self._fail("buddy", f"{sender} suspects {target} and pings it without a word of it")
 
     def _check_told(self, sender: str, asker: str, packet: Packet) -> None:
-        """Judge an answer, unless it is one that is passed on."""
+        """Judge an answer, unless it is one that is passed on, or gossip to one that is gone."""
         pool = self.pool
         view = pool.machine(sender).member(asker)
         asked_us = self._asked_us.get((sender, asker), -S)
         if (
             pool.faults["packet repeated"] or pool.now_us - asked_us < SETTLED_US
             or view is None or view.status not in (Status.SUSPECT, Status.DEAD)
+            or (packet.kind == GOSSIP and view.status is Status.SUSPECT)
         ):  # fmt: skip
             return
         began_us, _ = self._suspected.get((sender, asker), (pool.now_us, 0))
         began_us = self._gone_since_us.get((sender, asker), began_us)
         if pool.now_us - began_us > SETTLED_US and all(u.name != asker for u in packet.updates):
-            self._fail("buddy", f"{sender} takes {asker} for {view.status} and answers it so")
+            self._fail("buddy", f"{sender} takes {asker} for {view.status} and does not say so")
 
     def _check_patience(self, sender: str, packet: Packet) -> None:
         pool = self.pool
@@ -239,6 +242,11 @@ class Traffic:
         wanted = min(pool.settings.gossip_fanout, len(pool.up()) - 1)
         if max(self.widest.values()) != wanted:
             self._fail("fan-out", f"rounds of {max(self.widest.values())} packets, not {wanted}")
+
+    def check_records_told(self) -> None:
+        """Nothing more is told of origins, since the counts were cleared."""
+        for name, packets in self.records.items():
+            self._fail("budget", f"{name} sent {packets} packets with records that all have")
 
     def check_budget(self, since_us: int, lives: int) -> None:
         """Records were told as often as they may be, since the counts were cleared."""
