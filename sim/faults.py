@@ -256,6 +256,18 @@ class Faults:
 
         return mend
 
+    def _drain_datacenter(self, fault: FaultPlan, _: Struck) -> Mend:
+        """Empty datacenters: what they run moves to where there is room."""
+        sites = list(dict.fromkeys(agent.site for agent in self._targets.choose(fault)))
+        for region, datacenter in sites:
+            self._operators.drain_datacenter(region, datacenter, is_draining=True)
+
+        def mend() -> None:
+            for region, datacenter in sites:
+                self._operators.drain_datacenter(region, datacenter, is_draining=False)
+
+        return mend
+
     def _stop_job(self, fault: FaultPlan, _: Struck) -> Mend:
         return self._operators.stop_jobs(fault.job)
 
@@ -296,6 +308,7 @@ _BEGIN: Final[dict[str, Callable[[Faults, FaultPlan, Struck], Mend | None]]] = {
     "restart": Faults._restart,
     "upgrade": Faults._restart,
     "maintenance": Faults._maintenance,
+    "drain-datacenter": Faults._drain_datacenter,
     "drain-all": Faults._drain_all,
     "stop-job": Faults._stop_job,
     "force-leave": Faults._force_leave,

@@ -16,6 +16,7 @@ from core.client.machine import ClientMachine
 from core.model.query import Query
 from core.state.entry import SCHEMA
 from sim.agents import SimAgent, SimClient, SimServer, World
+from sim.network import Place
 from sim.plans import FaultPlan
 from sim.workload import Workload
 
@@ -131,12 +132,17 @@ class Operators:
     def _ask(self, agent: SimAgent, method: str, body: dict[str, Any]) -> None:
         node_id = self._node_id(agent)
         if node_id:
-            self._call(agent, method, {"node_id": node_id}, body)
+            self._call(agent.place, method, {"node_id": node_id}, body)
 
     def _node_id(self, agent: SimAgent) -> str:
         if isinstance(agent.machine, ClientMachine):
             self._nodes[agent.name] = agent.machine.node_id
         return self._nodes.get(agent.name, "")
+
+    def drain_datacenter(self, region: str, datacenter: str, *, is_draining: bool) -> None:
+        """Begin to empty a datacenter, or take that back, as `serai datacenter drain` does."""
+        place = Place(region, datacenter, f"{region}/{datacenter}")
+        self._call(place, "Datacenter.SetDrain", {}, {"IsDraining": is_draining})
 
     def stop_jobs(self, pattern: str) -> Done:
         """Stop the jobs of this name; return what submits them once more."""
@@ -155,15 +161,14 @@ class Operators:
         name = agent.name
         if isinstance(agent, SimServer):
             name = f"{name}.{agent.place.region}"
-        self._call(agent, "Agent.ForceLeave", {"node": name}, None)
+        self._call(agent.place, "Agent.ForceLeave", {"node": name}, None)
 
     def remove_peer(self, server: SimServer) -> None:
         """Take a server out of its quorum, though it may be well."""
-        self._call(server, "Operator.RemovePeer", {"id": server.config.server_id}, None)
+        self._call(server.place, "Operator.RemovePeer", {"id": server.config.server_id}, None)
 
-    def _call(self, agent: SimAgent, method: str, params: dict[str, Any], body: Any) -> None:
+    def _call(self, place: Place, method: str, params: dict[str, Any], body: Any) -> None:
         self._calls += 1
-        place = agent.place
         query = Query(
             method=method,
             params=params,
@@ -171,4 +176,4 @@ class Operators:
             datacenter=place.datacenter,
             call_id=f"sim-operator-{self._calls}",
         )
-        self._workload.ask_as_operator(f"{method} {agent.name}", place, query)
+        self._workload.ask_as_operator(f"{method} {place.name}", place, query)

@@ -53,6 +53,7 @@ _KINDS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
         ("target",),
     ),
     "maintenance": ({**_SOME, **_WAVES}, ("target",)),
+    "drain-datacenter": ({"target": Key("target", "places")}, ("target",)),
     "drain-all": ({"target": Key("target", "places")}, ("target",)),
     "stop-job": ({"job": Key("job", "text")}, ("job",)),
     "force-leave": (_SOME, ("target",)),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from core.federation.lifecycle import lifecycle_of
 from sim.agents import SimClient
 from sim.faults import FaultError
 from sim.run import Run
@@ -202,3 +203,15 @@ def test_an_agent_that_never_was_is_named():
     played = fault("crash", target='"eu-a-n-9"')
     with pytest.raises(FaultError, match="'eu-a-n-9'"):
         played.at(13)
+
+
+def test_a_drained_datacenter_takes_nothing_until_that_is_taken_back():
+    def is_draining(run: Run) -> bool:
+        (server,) = (one for one in run.world.servers if one.place.region == "us")
+        assert server.state is not None
+        return lifecycle_of(server.state).is_draining
+
+    played = fault("drain-datacenter", target='"us/b"', **{"for": '"5s"'})
+    assert not is_draining(played.at(11))
+    assert is_draining(played.at(14))
+    assert not is_draining(played.at(19))

@@ -11,6 +11,8 @@ from sim.arrivals import arrival_times_us, read_trace_file
 from sim.distributions import parse_bytes_per_s, parse_distribution, parse_rate
 from sim.plans import ArrivalPlan, FaultPlan, Scenario
 from sim.scenario import read_scenario
+from sim.scenario_faults import FAULTS
+from sim.scenario_goals import GOALS
 from sim.schedule import concrete_faults
 
 HEAD = """
@@ -237,3 +239,9 @@ def test_a_rate_that_is_a_mistake_is_refused():
     scenario.faults = [FaultPlan(kind="crash", at_us=0, target="eu", rate_per_s=1000.0)]
     with pytest.raises(ValueError, match="a lower rate"):
         concrete_faults(scenario, 1)
+
+
+def test_the_page_names_every_fault_and_every_goal():
+    page = Path("docs/scenario.md").read_text()
+    missing = [kind for kind in (*FAULTS, *GOALS) if f"`{kind}`" not in page]
+    assert missing == []
