@@ -12,7 +12,7 @@ from core.cli.output import Output, clock, duration, short
 from core.cli.placement import group_failures
 from core.cli.resolve import JobRef, resolve_job
 from core.cli.session import Session, api_command
-from core.cli.several import places, read_list, several_flags
+from core.cli.several import find_parts, places, read_list, several_flags
 from core.cli.views import alloc_table, deployed_table
 from core.model.child import DISPATCH, PERIODIC
 
@@ -124,17 +124,17 @@ def show_job(
     _head(out, record)
     if is_short:
         return
-    summary = session.api.find(f"{ref.route}/summary", **ref.query) or {}
+    summary = find_parts(session, f"{ref.route}/summary", **ref.query) or {}
     if _makes_children(record):
         _children(session, ref, record, summary)
         return
     _summary(out, summary)
     _shares(session, ref)
-    evaluations = session.api.get(f"{ref.route}/evaluations", **ref.query) or []
+    evaluations = find_parts(session, f"{ref.route}/evaluations", **ref.query) or []
     if evals or verbose:
         _evaluations(out, evaluations, verbose=verbose)
     _placement_failure(out, evaluations)
-    deployment = session.api.find(f"{ref.route}/deployment", **ref.query)
+    deployment = find_parts(session, f"{ref.route}/deployment", **ref.query)
     if deployment:
         out.heading("Latest Deployment")
         out.pairs(
@@ -145,7 +145,7 @@ def show_job(
             ]
         )
         deployed_table(out, deployment)
-    allocs = session.api.get(f"{ref.route}/allocations", all=all_allocs, **ref.query) or []
+    allocs = find_parts(session, f"{ref.route}/allocations", all=all_allocs, **ref.query) or []
     out.heading("Allocations")
     alloc_table(out, allocs, verbose=verbose)
 

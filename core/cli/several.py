@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from core.cli.client import Reply
+from core.cli.client import ApiError, Reply
 from core.cli.flags import option
 from core.cli.output import NONE
 from core.cli.session import Session
@@ -12,6 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Record = dict[str, Any]
 ANY_REGION = "*"
 MISSING = "x-serai-missing-datacenters"
+NO_ANSWER = "did not answer"  # core.server.gathering
 
 
 def several_flags(command: F) -> F:
@@ -36,6 +37,27 @@ def read_list(
     if missing := reply.headers.get(MISSING):
         session.out.warn(f"the list is without: {missing.replace(',', ', ')}")
     return reply
+
+
+def find_parts(session: Session, path: str, **params: Any) -> Any:
+    """GET what all datacenters of one job tell together, None when it is not found.
+
+    Those that do not answer are left out, and named on stderr: what the others run is shown.
+    """
+    try:
+        return session.api.find(path, **params)
+    except ApiError as error:
+        if error.status < 500 or NO_ANSWER not in str(error):
+            raise
+    try:
+        reply = session.api.read(path, stale=True, **params)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+    if missing := reply.headers.get(MISSING):
+        session.out.warn(f"{path.rpartition('/')[2]}: without {missing.replace(',', ', ')}")
+    return reply.body
 
 
 def places(

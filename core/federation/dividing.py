@@ -365,6 +365,8 @@ class Dividing:
                 self._due[uid] = None  # with the next tick: what made it stale is applied
             else:
                 self._count_moves(division)
+                if known is not None and uid not in homes_of(self._host.state):
+                    self._coordinator.naming.give_up(known)
 
         self._host.propose(commands, done)
 

@@ -16,9 +16,12 @@ import msgspec
 
 from core.federation.authority import AuthorityWatch, best_authority
 from core.federation.causes import Kind, events_of, last_of, plain_events
+from core.federation.choice import ANY_REGION
 from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
 from core.federation.home_log import homes_of
+from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US, Done
+from core.model.child import parent_name
 from core.model.job import Job
 from core.model.query import Answer, Query
 
@@ -179,6 +182,19 @@ class Naming:
 
         self.host.ask(authority, "Claim.Close", body, CALL_TIMEOUT_US, done)
 
+    def give_up(self, home: Home) -> None:
+        """Close the claims of a job that was purged and that nobody holds a part of any more.
+
+        In all regions that it may have run in. What is not heard the audit finds later.
+        """
+        own = self.host.region if home.region == ANY_REGION else home.region
+        if parent_name(home.job_id):
+            return  # a child has no claim of its own
+        for region in dict.fromkeys((own, self.host.region, *home.regions)):
+            authority = self.authority(region)
+            if authority:
+                self._close(authority, home.namespace, home.job_id, home.uid)
+
     # --- calls --------------------------------------------------------------------------------
 
     def _on_claim_get(self, body: Any, reply: Done) -> None:
@@ -186,7 +202,8 @@ class Naming:
         namespace, job_id = body["Namespace"], body["JobID"]
         claim = find_claim(host.state, namespace, job_id)
         home = claim.home if claim is not None else ""
-        is_own = host.state.jobs.get(namespace, job_id) is not None
+        record = host.state.jobs.get(namespace, job_id)
+        is_own = record is not None and not record.home
         if not home and (is_own or host.state.calls.get(body.get("CallID", "")) is not None):
             home = host.datacenter_id
         if not home and not host.state.is_authority:

@@ -87,9 +87,7 @@ class Receiving:
                 if record is not None and record.home:
                     self._tell_soon(record.uid)
             elif change.table == "watermarks":
-                record = state.jobs.get(change.namespace, change.key)
-                if record is not None and record.home:
-                    self._tell_soon(record.uid)
+                self._tell_soon(change.key)
 
     # --- shares that come -----------------------------------------------------------------
 

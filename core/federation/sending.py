@@ -210,7 +210,12 @@ class Sending:
             commands.append(
                 RecordCause(namespace=home.namespace, job_id=home.job_id, events=events)
             )
-        self._host.propose(commands, lambda _value, _error: None)
+
+        def done(value: Any, error: str) -> None:
+            if not error and (value or {}).get("IsDone"):
+                self._coordinator.naming.give_up(home)
+
+        self._host.propose(commands, done)
 
     def _told_of(self, home: Home, datacenter_id: str) -> list[dict[str, Any]]:
         """Return the event that a share follows: what is answered to it names it as its cause."""

@@ -111,7 +111,7 @@ def put_a_share(state: "State", command: PutShare, context: "Context") -> Comman
         room, reason = {}, other
     mark = shares.take(mark, share, room, reason)
     table.put(share.uid, mark)
-    context.changed("watermarks", "ShareTaken", share.job_id, share.namespace)
+    context.changed("watermarks", "ShareTaken", share.uid, share.namespace)
     _run(state, mark, share.job, command.evaluation, context)
     return CommandResult(value={"IsApplied": True})
 
@@ -177,7 +177,7 @@ def park_share(state: "State", command: ParkShare, context: "Context") -> Comman
         return CommandResult(error="no part of this job runs here", status=404)
     mark = shares.park(mark) if command.is_parked else shares.start(mark)
     table.put(mark.uid, mark)
-    context.changed("watermarks", "SharePark", mark.job_id, mark.namespace)
+    context.changed("watermarks", "ShareParked", mark.uid, mark.namespace)
     _run(state, mark, None, command.evaluation, context)
     return CommandResult(value={"JobModifyIndex": context.index, "UID": mark.uid})
 
@@ -190,13 +190,13 @@ def sync_shares(state: "State", command: SyncShares, context: "Context") -> Comm
         after = shares.sync(mark, command.index, command.listed)
         if after is not mark:
             table.put(mark.uid, after)
+            context.changed("watermarks", "ShareGone", mark.uid, mark.namespace)
             _run(state, after, None, due.get((mark.namespace, mark.job_id)), context)
         is_needless = after.is_gone and after.index <= command.index
         if is_needless and after.uid not in command.listed and state.jobs.by_uid(after.uid) is None:
             table.delete(after.uid)
     index = max(command.index, synced_index(state, command.home))
     state.table(SYNCED_TABLE).put(command.home, Synced(home=command.home, index=index))
-    context.changed("watermarks", "SharesSynced", command.home)
     return CommandResult()
 
 

@@ -147,5 +147,5 @@ class Mail(RuleBasedStateMachine):
             assert ranges.is_within(self.home.part(dc).allowed, self.home.part(dc).holds)
 
 
-Mail.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Mail.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestMail = Mail.TestCase

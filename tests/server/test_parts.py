@@ -323,3 +323,34 @@ def test_a_dispatched_child_may_have_parts_elsewhere_too() -> None:
     world.until(lambda: sum(spread()) == 50, 60)
     assert min(spread()) == 10
     assert world.ask(one, "Job.Get", params={"job_id": child}).body.id == child
+
+
+def test_a_purge_gives_the_name_free_in_every_region() -> None:
+    world = two_regions()
+    eu, us = world.servers()
+    register(world, 60, **SPILLS)
+    until_running(world, 60)
+    assert us.state.table("claims").get("default\0web").origin == "eu"
+    purge = {"job_id": "web", "purge": "true"}
+    assert not world.ask(eu, "Job.Deregister", params=purge).is_error
+    world.until(lambda: us.state.table("claims").get("default\0web").is_closed, 30)
+    assert eu.state.table("claims").get("default\0web").is_closed
+    assert not world.ask(us, "Job.Register", body={"Job": job("web", count=1)}).is_error
+    world.until(lambda: running(world) == [[], [0]])
+
+
+def test_what_a_job_runs_is_told_without_those_that_can_t_be_asked_only_if_wanted() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    register(world, 60)
+    until_running(world, 60)
+    listed = world.ask(two, "Job.Allocations", params={"job_id": "web"})
+    assert sorted(int(row["Name"].partition("[")[2][:-1]) for row in listed.body) == list(range(60))
+    cut(world, one, two)
+    refused = world.ask(one, "Job.Allocations", params={"job_id": "web"})
+    assert refused.status == 500 and "eu-2" in refused.error
+    stale = world.ask(one, "Job.Allocations", params={"job_id": "web"}, stale=True)
+    assert len(stale.body) == ROOM
+    assert stale.headers["X-Serai-Missing-Datacenters"] == "eu-2"
+    rows = world.ask(one, "Job.Shares", params={"job_id": "web"}).body["Shares"]
+    assert [(row["Datacenter"], row["Wanted"]) for row in rows] == [("eu-1", 40), ("eu-2", 20)]
