@@ -510,4 +510,4 @@ class Datacenter:
                 self._published = data, self.state.index
                 self._sequence += 1
                 self.world.publish(self, self.term, self._sequence, data)
-        self.world.after((10 if self.world.is_quiet else 3) * S, self._publish)
+        self.world.after((15 if self.world.is_quiet else 5) * S, self._publish)

@@ -94,7 +94,10 @@ class Ending:
         writes = [
             one for one in operations if after(one) is not None and one.fate is not Fate.REFUSED
         ]
-        newest = max((one.call_us for one in writes if one.fate is Fate.DONE), default=-1)
+        surely = (
+            one.call_us for one in writes if one.fate is Fate.DONE and one.kind is not Kind.PARK
+        )
+        newest = max(surely, default=-1)
         if newest < 0 and value == _GONE:
             return
         if any(after(one) == value and one.return_us >= newest for one in writes):
@@ -135,7 +138,9 @@ class Ending:
         is_staying = is_single and not self._workload.names[name].spillover
         # Two jobs of one name: only the one that has the claim may leave its home.
         is_staying |= (NAMESPACE, name) in self._watch.excused
-        for datacenter in [home] if is_staying else self._places(name, home):
+        for datacenter in self._places(name, home):
+            if is_staying and datacenter is not home:
+                continue
             free = free_slots(datacenter, SLOT_CPU)
             if free > (0 if datacenter is home else COARSE_SLOTS):
                 self._watch.fail(
@@ -149,14 +154,13 @@ class Ending:
         """Return where a job may run: its region, those it spills to, and its home."""
         rules = self._workload.names[name]
         regions = {rules.region, *rules.spillover}
+        parked = self._workload.parked(name)
         return [
             one
             for one in self._world.datacenters.values()
-            if one is home
-            or (
-                (one.region in regions or "*" in regions)
-                and ("*" in rules.datacenters or one.name in rules.datacenters)
-            )
+            if one.id not in parked
+            and (one is home or one.region in regions or "*" in regions)
+            and (one is home or "*" in rules.datacenters or one.name in rules.datacenters)
         ]
 
 
@@ -175,6 +179,6 @@ def _count_after(operation: Operation) -> _Value:
 def _stopped_after(operation: Operation) -> _Value:
     if operation.kind is Kind.REGISTER:
         return False
-    if operation.kind is Kind.STOP:
-        return True
+    if operation.kind in (Kind.STOP, Kind.PARK):
+        return True  # a park, if the job lived whole there
     return _GONE if operation.kind is Kind.PURGE else None

@@ -28,6 +28,7 @@ NAMES: Final = (
     "partition: bridge",
     "partition: ring",
     "partition: any links",
+    "partition: one alone for over a minute",
     "datacenter crash",
     "leader changed: writes committed unheard",
     "leader changed: writes lost",
@@ -46,6 +47,8 @@ PACES_US: Final = ((500_000, 6 * S), (1 * S, 12 * S), (3 * S, 25 * S))
 DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
 HOUR_US: Final = 3600 * S
 LEAP_MAX_US: Final = 16 * HOUR_US
+LONG_US: Final = (70 * S, 110 * S)  # beyond what surge waits
+LONG_PART: Final = 0.4  # of the seeds
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 
 
@@ -81,6 +84,8 @@ class Faults:
         world.delay_us = rng.choice(DELAYS_US)
         self._set_clocks()
         world.after(rng.randint(200_000, 4 * S), self._next)
+        if rng.random() < LONG_PART:
+            world.after(rng.randint(10 * S, 50 * S), self._long_partition)
 
     def stop(self) -> None:
         """No fault comes any more. Those that last are undone by `World.mend`."""
@@ -135,6 +140,14 @@ class Faults:
             links = [(a, b) for a in ids for b in ids if a != b and rng.random() < 0.4]
             world.cut.update(dict.fromkeys(links))
         world.faults[f"partition: {shape}"] += 1
+
+    def _long_partition(self) -> None:
+        if not self._is_active:
+            return
+        one = self._anyone().id
+        self.world.alone[one] = None
+        self.world.faults["partition: one alone for over a minute"] += 1
+        self.world.after(self._rng.randint(*LONG_US), self.world.alone.pop, one, None)
 
     def _between(self, some: list[str], others: list[str]) -> None:
         for one in some:

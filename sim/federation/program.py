@@ -18,7 +18,7 @@ from sim.federation.world import S, World
 from sim.seeds import Outcome, Program, Violation
 
 ROSTERS: Final = {2: 28, 3: 28, 5: 27, 20: 17}  # datacenters: percent of the seeds
-FAULTY_US: Final = (60 * S, 150 * S)
+FAULTY_US: Final = (60 * S, 180 * S)
 QUIET_US: Final = 300 * S
 
 SITUATIONS: Final = (

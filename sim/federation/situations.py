@@ -13,7 +13,7 @@ import msgspec
 from core.federation import ranges
 from core.federation.authority import DropClaims, YieldAuthority
 from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim
-from core.federation.home_log import PutParts, TakeReport, homes_of
+from core.federation.home_log import ParkOwnPart, PutParts, TakeReport, homes_of
 from core.federation.homes import Home
 from core.federation.share_log import ParkShare, PutShare, SyncShares, synced_index, watermarks_of
 from core.federation.shares import Share
@@ -51,6 +51,8 @@ NAMES: Final = (
     "index reclaimed from another region",
     "release answered while the process ran",
     "leader of a home changed before a release was answered",
+    "part parked",
+    "part started again",
     "surge copy",
     "surge copy during a second cut",
     "surge copy released",
@@ -94,8 +96,9 @@ class Situations:
                     self._on_share(datacenter, command, result.value)
                 case SyncShares():
                     self._on_sync(datacenter, command)
-                case ParkShare():
-                    seen["share parked"] += command.is_parked and not result.is_error
+                case ParkShare() | ParkOwnPart():
+                    word = "parked" if command.is_parked else "started again"
+                    seen[f"part {word}"] += not result.is_error
 
     def _on_parts(
         self, datacenter: "Datacenter", command: PutParts, value: Any, commands: int

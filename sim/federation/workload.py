@@ -42,6 +42,8 @@ class Kind(StrEnum):
     SCALE = "scale"
     STOP = "stop"
     PURGE = "purge"
+    PARK = "park"  # `job stop -datacenter X`
+    START = "start"  # `job start -datacenter X`
 
 
 class Fate(StrEnum):
@@ -60,6 +62,7 @@ class Operation:
     count: int
     call_us: int
     token: str
+    place: str = ""  # datacenter id, of a park or start
     fate: Fate = Fate.UNKNOWN
     return_us: int = 1 << 62
     answer: str = ""
@@ -123,7 +126,7 @@ class Workload:
             spillover=spillover,
             after_us=rng.choice((2, 10, 30)) * S,
             datacenters=("*",) if rng.random() < 0.8 else ("dc0", "dc1"),
-            partition="surge" if rng.random() < 0.3 else "hold",
+            partition="surge" if rng.random() < 0.4 else "hold",
         )
 
     # --- acting -------------------------------------------------------------------------------
@@ -133,8 +136,7 @@ class Workload:
             return
         rng = self.rng
         if kind is None:
-            kinds = (Kind.REGISTER, Kind.SCALE, Kind.STOP, Kind.PURGE)
-            (kind,) = rng.choices(kinds, (5, 4, 1, 1))
+            (kind,) = rng.choices([*Kind], (20, 16, 4, 4, 1, 2))
         operation = Operation(
             kind=kind,
             name=rules.name,
@@ -143,8 +145,20 @@ class Workload:
             call_us=self.world.now_us,
             token=f"{rng.getrandbits(128):032x}",
         )
+        if kind in (Kind.PARK, Kind.START):
+            operation.place = rng.choice(self.parked(rules.name) or [*self.world.datacenters])
         self.operations.append(operation)
         self._try(operation, rules, self._somewhere(rules), tries=rng.choice((1, 2, 4)))
+
+    def parked(self, name: str) -> list[str]:
+        """Return the datacenters in which a job may be parked, as far as users can know."""
+        found: dict[str, None] = {}
+        for one in self.operations:
+            if one.name == name and one.kind is Kind.PARK and one.fate is not Fate.REFUSED:
+                found[one.place] = None
+            elif one.name == name and one.kind is Kind.START and one.fate is Fate.DONE:
+                found.pop(one.place, None)
+        return [*found]
 
     def _next(self) -> int:
         self._count += 1
@@ -228,6 +242,11 @@ class Workload:
             case Kind.PURGE:
                 params["purge"] = "true"
                 return Query(method="Job.Deregister", params=params, **common)
+            case Kind.PARK | Kind.START:
+                place = self.world.datacenters[operation.place]
+                method = "Job.Start" if operation.kind is Kind.START else "Job.Deregister"
+                there = {**common, "region": place.region, "datacenter": place.id}
+                return Query(method=method, params=params, **there)
 
 
 def job_body(operation: Operation, rules: NameRules) -> dict[str, Any]:

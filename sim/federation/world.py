@@ -48,6 +48,7 @@ class World:
         self.delay_us = (1_000, 60_000)
         self.extra_delay_us: dict[tuple[str, str], int] = {}
         self.cut: dict[tuple[str, str], None] = {}
+        self.alone: dict[str, None] = {}  # datacenters that are cut off for long
         self.lying: dict[str, None] = {}  # datacenters whose digests say nonsense
         self._newest: dict[tuple[str, str], int] = {}  # number of the last message that came
         self._sent = 0
@@ -78,11 +79,7 @@ class World:
         return (one for one in self.datacenters.values() if one.region == name)
 
     def is_cut(self, sender: str, to: str) -> bool:
-        return (sender, to) in self.cut
-
-    def is_whole(self) -> bool:
-        """Whether every datacenter serves and reaches every other."""
-        return not self.cut and all(one.is_up for one in self.datacenters.values())
+        return (sender, to) in self.cut or sender in self.alone or to in self.alone
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -208,6 +205,7 @@ class World:
         self.loss = self.duplication = self.straggling = 0.0
         self.delay_us = (1_000, 20_000)
         self.lying.clear()
+        self.alone.clear()
         self.heal_network()
         for one in self.datacenters.values():
             one.mend()
