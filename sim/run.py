@@ -58,6 +58,11 @@ class Summary(msgspec.Struct, kw_only=True):
     def is_ok(self) -> bool:
         return not self.violations and not self.halts and all(goal.is_met for goal in self.goals)
 
+    def as_json(self, command: str) -> bytes:
+        """Return everything, with the verdict and the command that repeats the run."""
+        told = {"command": command, "is_ok": self.is_ok, **msgspec.to_builtins(self)}
+        return msgspec.json.encode(told)
+
 
 class Progress(msgspec.Struct):
     """How far a run is: what a terminal shows."""
@@ -134,6 +139,7 @@ class Run:
         while wheel.now_us < self.end_us:
             wheel.run_until(min(self.end_us, wheel.now_us + STEP_US))
             self.observer.look(wheel.now_us)
+            self.world.rest()
             if progress is not None:
                 now_s, end_s = wheel.now_us / 1e6, self.end_us / 1e6
                 progress(Progress(now_s, end_s, wheel.events, self))

@@ -77,9 +77,7 @@ def run(
 
             write_report(out, played, summary, command_line)
     if as_json:
-        import msgspec
-
-        print(msgspec.json.encode(summary).decode())
+        print(summary.as_json(command_line).decode())
     else:
         _print(summary, command_line, out)
     return 0 if summary.is_ok else 1

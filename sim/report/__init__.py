@@ -29,9 +29,8 @@ def write_report(folder: str, run: Run, summary: Summary, command: str) -> None:
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "report.html"), "w", encoding="utf-8") as file:
         file.write(render(gather(run, summary, command)))
-    told = {"command": command, "is_ok": summary.is_ok, **msgspec.to_builtins(summary)}
     with open(os.path.join(folder, "summary.json"), "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
+        file.write(msgspec.json.format(summary.as_json(command)) + b"\n")
     with open(os.path.join(folder, "series.csv"), "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(COLUMNS)
