@@ -29,7 +29,7 @@ from core.agent.monitor import MonitorError, Monitors
 from core.agent.options import Options
 from core.agent.record import RunRecorder
 from core.agent.rpc import CallFailed, Identity, RpcEndpoint
-from core.agent.tls import client_context, server_context
+from core.agent.tls import check_server_certificate, client_context, server_context
 from core.client import effects as client_effects
 from core.client.machine import ClientMachine
 from core.client.measures import FAMILIES as CLIENT_FAMILIES
@@ -262,6 +262,8 @@ class Agent:
         tls = self.config.tls
         if not tls.rpc:
             return None, None
+        if self.config.server.enabled:
+            check_server_certificate(tls.cert_file)
         return (
             client_context(tls.ca_file, tls.cert_file, tls.key_file),
             server_context(

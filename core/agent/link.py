@@ -204,4 +204,6 @@ def reason_of(error: BaseException) -> str:
         return error.strerror
     if isinstance(error.__cause__, ssl.SSLError):  # trio wraps what went wrong in TLS
         error = error.__cause__
+    if isinstance(error, ssl.SSLError) and len(error.args) == 1:  # ours: it has no number
+        return str(error.args[0])
     return str(error) or type(error).__name__

@@ -7,6 +7,7 @@ core.agent.certificates makes them.
 """
 
 import ssl
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from core.model.host import Peer
@@ -50,6 +51,28 @@ def _load(context: ssl.SSLContext, ca_file: str, cert_file: str, key_file: str) 
         raise TLSError(
             f"tls.cert_file {cert_file!r} with tls.key_file {key_file!r} can't be used: {error}"
         ) from None
+
+
+def check_server_certificate(cert_file: str) -> None:
+    """Refuse to start a server with what others would not take for a server's.
+
+    Raises:
+        TLSError: The certificate is a client's or a user's.
+    """
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(Path(cert_file).read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return  # whoever loads it says what is wrong with it
+    entries = [("DNS", name) for name in names.get_values_for_type(x509.DNSName)]
+    role = proven_names({"subjectAltName": entries}).role
+    if role not in ("", "server"):
+        raise TLSError(
+            f"tls.cert_file {cert_file!r} is a {role}'s certificate, and this agent is a server: "
+            "no other server would speak with it. Make one with serai tls cert create -server"
+        )
 
 
 class ProvenNames(NamedTuple):

@@ -19,6 +19,7 @@ from core.agent.certificates import (
 )
 from core.agent.tls import (
     TLSError,
+    check_server_certificate,
     client_context,
     peer_of_certificate,
     proven_names,
@@ -67,6 +68,17 @@ def test_a_handshake_proves_role_name_and_datacenter(tmp_path: Path) -> None:
     peer = peer_of_certificate(seen_by_client, SAID)
     assert (peer.role, peer.datacenter_id, peer.is_proven) == ("server", "0123456789ab", True)
     assert peer_of_certificate(seen_by_server, SAID).role == "client"  # whatever it says
+
+
+def test_a_server_does_not_start_with_a_clients_certificate(tmp_path: Path) -> None:
+    authority = make_authority(days=1)
+    for role in ("server", "client", "cli"):
+        path, _ = files(tmp_path, role, issue(authority, role=role, region="eu", days=1))
+        if role == "server":
+            check_server_certificate(path)
+        else:
+            with pytest.raises(TLSError, match=f"is a {role}'s certificate.*cert create -server"):
+                check_server_certificate(path)
 
 
 def test_a_certificate_of_another_agent_or_datacenter_is_refused(tmp_path: Path) -> None:
