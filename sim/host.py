@@ -26,7 +26,7 @@ from sim import wire
 from sim.calls import Call, Exchange
 from sim.forming import Forming
 from sim.network import Network, Place, Station
-from sim.node_disk import Dictionary
+from sim.node_disk import REST_US, Dictionary
 from sim.raft.clock import Clock
 from sim.trace import Trace
 from sim.wheel import Wheel
@@ -62,6 +62,14 @@ class World:
         self.dictionary = Dictionary()  # of all nodes' disks
         self.forming: Forming | None = None  # where LAN pools begin formed
         self._directories: dict[tuple[str, str], Directory] = {}
+        self._rests_at_us = REST_US
+
+    def rest(self) -> None:
+        """Make what was not used for a while small. What happens is the same without it."""
+        if self.wheel.now_us >= self._rests_at_us:
+            self._rests_at_us = self.wheel.now_us + REST_US
+            for client in self.clients:
+                client.disk.rest()
 
     def agent_at(self, address: str) -> "SimAgent | None":
         return self.by_address.get(address)

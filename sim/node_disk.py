@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-FRESH_MAX: Final = 48  # records that may lie unpacked; beyond that the older half is packed
+FRESH_MAX: Final = 512  # records that may lie unpacked; beyond that the older half is packed
+REST_US: Final = 5_000_000  # what was not written to for so long is packed as a whole
 DICTIONARY_MAX: Final = 8_192
 _RAW_DEFLATE: Final = -15
 
@@ -38,21 +39,30 @@ class Dictionary:
 class NodeDisk:
     """Invariant: a key is fresh or in a packed group; a fresh value wins over a packed one."""
 
-    __slots__ = ("_dictionary", "_fresh", "_packed")
+    __slots__ = ("_dictionary", "_fresh", "_is_stirred", "_packed")
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
         self._fresh: dict[str, bytes | None] = {}  # the longest unchanged first; None: deleted
         self._packed: dict[str, bytes] = {}  # by allocation
+        self._is_stirred = False  # written to since `rest` was called
 
     def save(self, key: str, value: bytes | None) -> None:
         """Keep a record; None deletes it."""
         fresh = self._fresh
         fresh.pop(key, None)
+        self._is_stirred = True
         if value is not None or _group_of(key) in self._packed:
             fresh[key] = value
             if len(fresh) > FRESH_MAX:
-                self._rest()
+                self._pack(FRESH_MAX // 2)
+
+    def rest(self) -> None:
+        """Pack all, if nothing was written since the last call; call it now and then."""
+        if self._is_stirred:
+            self._is_stirred = False
+        elif len(self._fresh) > 1:
+            self._pack(len(self._fresh))
 
     def records(self) -> dict[str, bytes]:
         """Return all records: what an agent that starts finds."""
@@ -62,10 +72,10 @@ class NodeDisk:
         found.update(self._fresh)
         return {key: value for key, value in found.items() if value is not None}
 
-    def _rest(self) -> None:
-        """Pack the older half of what is fresh, if it is of allocations."""
+    def _pack(self, count: int) -> None:
+        """Pack the oldest of what is fresh, if it is of allocations."""
         groups: dict[str, dict[str, bytes | None]] = {}
-        for key in [*self._fresh][: FRESH_MAX // 2]:
+        for key in [*self._fresh][:count]:
             name = _group_of(key)
             if name:
                 groups.setdefault(name, {})[key] = self._fresh.pop(key)

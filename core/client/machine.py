@@ -108,6 +108,7 @@ class ClientMachine:
         self._is_fetching = False
         self._fetch_failures = 0
         self._unstarted: dict[str, None] = {}  # stopped before they came here
+        self._stopped: dict[str, None] = {}  # runners that the servers don't want any more
         self._held: dict[str, list[str]] = {}  # previous allocation -> those that wait for it
         self._ended: dict[str, bool] = {}  # finished, oldest first -> is it acknowledged
         self._removed: dict[str, None] = {}  # the servers know them no more
@@ -241,6 +242,7 @@ class ClientMachine:
         runner = self.runners.get(alloc.id)
         if runner is not None:
             runner.update(alloc)
+            self._note_whether_stopped(runner)
             if alloc.client_status == "unknown":  # the servers missed us: say how it is
                 self.reporter.alloc_changed(alloc.id)
             self._cut_off.watch()
@@ -266,9 +268,16 @@ class ClientMachine:
             saved_tasks=tasks,
         )
         self.runners[saved.alloc.id] = runner
+        self._note_whether_stopped(runner)
         if runner.stops_when_cut_off_us:
             self._cut_off.watch()
         return runner
+
+    def _note_whether_stopped(self, runner: AllocRunner) -> None:
+        if runner.alloc.desired_status != "run":
+            self._stopped[runner.alloc.id] = None
+        else:
+            self._stopped.pop(runner.alloc.id, None)
 
     def _node_values(self) -> dict[str, str]:
         """Return what jobs may ask of this node: one map, shared by all allocations."""
@@ -296,9 +305,8 @@ class ClientMachine:
     def _stopped_with(self, alloc: Allocation) -> list[str]:
         return [
             alloc_id
-            for alloc_id, runner in self.runners.items()
-            if runner.alloc.desired_status != "run"
-            and runner.alloc.alloc_modify_index == alloc.create_index > 0
+            for alloc_id in self._stopped
+            if self.runners[alloc_id].alloc.alloc_modify_index == alloc.create_index > 0
         ]
 
     def on_alloc_changed(self, alloc_id: str) -> None:
@@ -361,6 +369,7 @@ class ClientMachine:
         """Forget an ended allocation. The servers' record says that it ran."""
         runner = self.runners.pop(alloc_id)
         assert runner.is_finished
+        self._stopped.pop(alloc_id, None)
         self._ended.pop(alloc_id, None)
         self._removed.pop(alloc_id, None)
         for task in runner.tasks:
