@@ -6,7 +6,7 @@ a third packet the rows that the other lacks. A quiet pool of 10,000 so pays 2 K
 round instead of a megabyte.
 
 Rounds grow rarer with the pool, except for a member that just learned something by one:
-where one rumour was lost, more were. Who has just joined makes some in quick succession,
+where one rumour was lost, more were. Who has just joined makes two in quick succession,
 for others may have joined at the same moment and be in nobody's table yet.
 
 A member that believes itself alone tries the addresses it ever knew, for ever: those who
@@ -164,9 +164,9 @@ class Exchanger:
 
     def _wait_us(self) -> int:
         """Return how long to wait for the next round."""
-        interval_us, eager_us = self._interval_us(), self._eager_us
-        if eager_us >= interval_us:
-            return interval_us
+        eager_us = self._eager_us
+        if eager_us > self._local.settings.exchange_interval_us // 8:
+            return self._interval_us()
         self._eager_us = 2 * eager_us
         return self._shaken_us(eager_us)
 
