@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.federation import ranges, splitting
 from core.federation.causes_of_moves import CausesOfMoves
-from core.federation.choice import Candidate, own_property
 from core.federation.held import is_everywhere
 from core.federation.home_log import (
     PutParts,
@@ -31,7 +30,7 @@ from core.federation.home_log import (
 from core.federation.homes import Home
 from core.federation.lifecycle import is_draining
 from core.federation.outbox import Key
-from core.federation.share_log import for_record
+from core.federation.reach import Reach
 from core.federation.splitting import Division
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.ids import new_id
@@ -56,6 +55,7 @@ class Dividing:
         self._host = coordinator.host
         self._sending = coordinator.sending
         self._causes = CausesOfMoves(coordinator.host)
+        self._reach = Reach(coordinator)
         self._due: dict[str, None] = {}  # uids to look at
         self._deciding: dict[str, None] = {}  # uids with a decision under way
         self._epochs: dict[str, int] = {}  # of claims made here, until a home has them
@@ -215,7 +215,7 @@ class Dividing:
             if not (splitting.spreads(job) or is_everywhere(job)):
                 return []
         home = planned_home(host.state, job)
-        sites = self._sites(home, job)
+        sites = self._reach.sites(home, job)
         own = host.datacenter_id
         if all(site.datacenter_id == own for site in sites):
             return []
@@ -255,7 +255,7 @@ class Dividing:
         job = record.job if record is not None else None
         division = Division()
         if job is not None and self._has_choice(home, job):
-            sites = self._sites(home, job)
+            sites = self._reach.sites(home, job)
             now_us = max(host.now.wall_us, state.log_time_us)
             division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
         is_leaving = any(why == "evacuated" for why, _, _ in division.moves)
@@ -272,6 +272,8 @@ class Dividing:
             return False
         if home.free or home.is_surge or is_everywhere(job):
             return True
+        if any(part.holds and part.version != home.version for part in home.parts.values()):
+            return True  # the new version may name other datacenters
         known = self._host.datacenters()
         return any(
             part.blocked or part.copies or known.get(dc, ("",))[0] not in ("", home.region)
@@ -389,83 +391,6 @@ class Dividing:
             create_time_ns=now_ns,
             modify_time_ns=now_ns,
         )
-
-    # --- sites ----------------------------------------------------------------------------
-
-    def _sites(self, home: Home, job: Job) -> list[splitting.Site]:
-        """Return where the job may run, best first, with the room that is known of."""
-        host = self._host
-        placed = {dc: ranges.size(part.allowed) for dc, part in home.parts.items()}
-        candidates = self._coordinator.judge(job, placed)
-        own = host.datacenter_id
-        ordered = [c for c in candidates if c.site.digest.datacenter_id == own]
-        others = [c for c in candidates if c.site.digest.datacenter_id != own]
-        others.sort(key=lambda c: (not c.judgement.is_possible, -c.judgement.score))
-        if job.region == ANY_REGION or splitting.spreads(job):
-            ordered = sorted([*ordered, *others], key=lambda c: -c.judgement.score)
-        else:
-            ordered += others
-        sites = []
-        for candidate in ordered:
-            rank = self._rank(home, job, candidate.site.digest.region)
-            if rank is not None:
-                site = self._site(home, job, candidate, rank)
-                if site is not None:
-                    sites.append(site)
-        return sites
-
-    def _rank(self, home: Home, job: Job, region: str) -> int | None:
-        """Return the place of a region in the job's order; None = it may not run there."""
-        if home.region in (ANY_REGION, region):
-            return 0
-        policy = job.federation
-        if policy is None or policy.spillover is None or is_everywhere(job):
-            return None
-        regions = list(policy.spillover.regions or [])
-        for place, wanted in enumerate(regions, start=1):
-            if wanted == region or (wanted == ANY_REGION and region not in regions):
-                return place
-        return None
-
-    def _site(self, home: Home, job: Job, candidate: Candidate, rank: int) -> splitting.Site | None:
-        host, digest = self._host, candidate.site.digest
-        dc, judgement = digest.datacenter_id, candidate.judgement
-        part = home.parts.get(dc)
-        if judgement.is_barred and part is None:
-            return None
-        if dc == host.datacenter_id:
-            room = self._own_room(home, job)
-        else:
-            room = {
-                group: max(takes.at_least, int(takes.likely))
-                for group, takes in judgement.takes.items()
-            }
-        silent_us = self._sending.silent_us(dc)
-        is_open = not (judgement.is_barred or silent_us)
-        wanted = splitting.spreads(job)
-        return splitting.Site(
-            datacenter_id=dc,
-            rank=rank,
-            room=room,
-            value=(own_property(wanted[0].attribute, digest) or dc) if wanted else "",
-            is_open=is_open and not self._sending.is_avoided(Key(home.uid, dc)),
-            silent_us=max(silent_us, candidate.site.age_us or 0),
-            is_draining=digest.is_draining,
-        )
-
-    def _own_room(self, home: Home, job: Job) -> dict[str, int]:
-        """Return how many more of each group fit here, by the scheduler itself."""
-        own = self._host.datacenter_id
-        others = [part for dc, part in home.parts.items() if dc != own]
-        if is_everywhere(job) or not (home.free or any(part.allowed for part in others)):
-            return {}  # nothing could come here: the scheduler need not be asked
-        mine = home.part(own).allowed
-        asked = ranges.merged(mine, home.wanted)
-        fit = self._coordinator.offers.reservations.fit(job, for_record(job, asked), uid=home.uid)
-        return {
-            one.group: max(0, one.placed - ranges.count(mine.get(one.group, ())))
-            for one in fit.groups
-        }
 
     # --- claims -------------------------------------------------------------------
 

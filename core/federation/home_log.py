@@ -176,7 +176,9 @@ def new_home(state: "State", record: JobRecord, epoch: int) -> Home:
     allowed = ranges.indices({name: tuple(found) for name, found in record.share().items()})
     if place >= 0:
         allowed = {group.name: ranges.first(1) for group in record.job.task_groups or []}
-    own = Part(index=1, acked=1, allowed=allowed, holds=allowed, place=place)
+    own = Part(
+        index=1, acked=1, allowed=allowed, holds=allowed, place=place, version=record.version
+    )  # fmt: skip
     return Home(
         namespace=record.namespace,
         job_id=record.id,

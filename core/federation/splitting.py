@@ -1,5 +1,6 @@
 """Which datacenter runs which index: the home's choice, as a pure function.
 
+    withdraw   where the job may not run any more, by its datacenters or regions, it ends
     place      a free index goes to the first site, in order, that has room for it; with a
                `spread` block to where most is missing. What nobody has room for queues at
                the home, where everybody sees it blocked
@@ -48,6 +49,7 @@ class Site(NamedTuple):
     is_open: bool = True  # False: nothing new goes there just now
     silent_us: int = 0  # for how long it has not answered
     is_draining: bool = False  # what it runs shall go elsewhere
+    is_allowed: bool = True  # False: the job does not name it any more, what it runs ends
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ def divide(home: Home, job: Job, own: str, sites: Sequence[Site], now_us: int) -
         return _everywhere(home, job, sites)
     work = _Work(home, job, own, sites, now_us)
     if home.wanted:
+        work.withdraw()
         work.place()
         work.spill()
         work.evacuate()
@@ -115,6 +118,9 @@ def _everywhere(home: Home, job: Job, sites: Sequence[Site]) -> Division:
     groups: Indices = {group.name: ranges.first(1) for group in job.task_groups or []}
     division = Division()
     for site in sites:
+        if not site.is_allowed and home.part(site.datacenter_id).allowed:
+            division.allowed[site.datacenter_id] = {}
+            division.moves.append(("withdrawn", site.datacenter_id, 1))
         if site.is_open and not home.part(site.datacenter_id).allowed and not job.stop:
             if not home.part(site.datacenter_id).is_parked:
                 division.allowed[site.datacenter_id] = groups
@@ -145,6 +151,16 @@ class _Work:
             if allowed != self._home.part(dc).allowed:
                 self._result.allowed[dc] = allowed
         return self._result
+
+    # --- what the job does not allow any more ---------------------------------------------
+
+    def withdraw(self) -> None:
+        for site in self._sites:
+            held = self._allowed.get(site.datacenter_id)
+            if held and not site.is_allowed:
+                self._allowed[site.datacenter_id] = {}
+                self._result.moves.append(("withdrawn", site.datacenter_id, ranges.size(held)))
+        self._sites = [site for site in self._sites if site.is_allowed]
 
     # --- placing what is free -----------------------------------------------------------
 

@@ -354,3 +354,15 @@ def test_what_a_job_runs_is_told_without_those_that_can_t_be_asked_only_if_wante
     assert stale.headers["X-Serai-Missing-Datacenters"] == "eu-2"
     rows = world.ask(one, "Job.Shares", params={"job_id": "web"}).body["Shares"]
     assert [(row["Datacenter"], row["Wanted"]) for row in rows] == [("eu-1", 40), ("eu-2", 20)]
+
+
+def test_a_datacenter_that_the_job_names_no_more_gives_its_part_back() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    register(world, 30, Federation={"Spread": [{"Attribute": "${node.datacenter}"}]})
+    assert [len(part) for part in until_running(world, 30)] == [15, 15]
+    register(world, 30, Datacenters=["eu-2"])
+    world.until(lambda: running(world) == [[], list(range(30))], 120)
+    assert one.state.jobs.get("default", "web").status == "running", "its home stays"
+    register(world, 60, Datacenters=["*"])
+    assert [len(part) for part in until_running(world, 60)] == [30, 30]
