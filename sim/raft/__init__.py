@@ -6,8 +6,9 @@ state, with its own dropping of repeated calls. Time, network, disks and clients
 simulated; a seed decides everything.
 
     world         time, network, who is up           disk      files that a power cut tears
-    host          one server process                 clients   who reads and writes registers
-    faults        what goes wrong, drawn by seed     registers the commands of the workload
+    host          one server process                 storing   its log's and snapshots' workers
+    faults        what goes wrong, drawn by seed     clients   who reads and writes registers
+    registers     the commands of the workload
     watch         checkers that look at each step    history   what clients saw, as JSON lines
     linearizable  Wing-Gong-Lowe                     program   one seed, and the whole run
     clock         rates that differ                  protocol  checkers that know Raft
