@@ -13,6 +13,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from core.federation.lifecycle import SetDatacenterDrain
+from core.federation.lifecycle import is_draining as is_drained
 from core.model.host import FOREVER_US, Call, CallDone, Now, Peer
 from core.model.query import Answer, Query
 from core.server.config import LivenessConfig, ServerConfig
@@ -352,6 +354,7 @@ class Datacenter:
         self.wall_offset_us = wall_offset_us
         self.rate_ppm = 0
         self.slots = slots
+        self._shall_drain = False
         self._sequence = 0
         self._published = b"", -1  # the newest digest, and the index of its state
         self._committing: list[_Proposal] = []
@@ -492,7 +495,22 @@ class Datacenter:
             host.start()
         self._lead(self.rng.choice(self.servers))
 
+    def drain(self, *, is_draining: bool) -> None:
+        """Have an operator begin or end a drain, who tries until it is so."""
+        self._shall_drain = is_draining
+        self._try_drain(is_draining)
+
+    def _try_drain(self, is_draining: bool) -> None:
+        leader = self.leader
+        if is_draining != self._shall_drain or is_drained(self.state) == is_draining:
+            return
+        if leader is not None:
+            command = SetDatacenterDrain(is_draining=is_draining)
+            leader.run(lambda: leader.log.propose([command], lambda outcome: None))
+        self.world.after(2 * S, self._try_drain, is_draining)
+
     def mend(self) -> None:
+        self.drain(is_draining=False)
         self.commit_us = FAST_US
         self.clients.mend()
         if not self.servers[0].is_up:

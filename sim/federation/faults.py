@@ -42,6 +42,7 @@ NAMES: Final = (
     "wall clocks hours apart",
     "wall clock leaps",
     "lying digest",
+    "datacenter drained",
 )
 PACES_US: Final = ((500_000, 6 * S), (1 * S, 12 * S), (3 * S, 25 * S))
 DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
@@ -71,6 +72,7 @@ class Faults:
             (self._fail_process, 2),
             (self._leap, 1),
             (self._lie, 1),
+            (self._drain, 1),
         ]
         self._kinds, self._weights = [], []
         for kind, weight in kinds:
@@ -227,6 +229,15 @@ class Faults:
         if one.wall_offset_us < LEAP_MAX_US:
             one.wall_offset_us += self._rng.choice((3 * HOUR_US, -5 * S))
             self.world.faults["wall clock leaps"] += 1
+
+    def _drain(self) -> None:
+        """An operator empties a datacenter, and at times thinks better of it."""
+        one = self._anyone()
+        self.world.faults["datacenter drained"] += 1
+        one.drain(is_draining=True)
+        if self._rng.random() < 0.5:
+            delay_us = self._rng.randint(3 * S, 30 * S)
+            self.world.after(delay_us, lambda: one.drain(is_draining=False))
 
     def _lie(self) -> None:
         self.world.lying[self._anyone().id] = None

@@ -15,6 +15,7 @@ from core.federation.authority import DropClaims, YieldAuthority
 from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim
 from core.federation.home_log import ParkOwnPart, PutParts, TakeReport, homes_of
 from core.federation.homes import Home
+from core.federation.lifecycle import is_draining
 from core.federation.share_log import ParkShare, PutShare, SyncShares, synced_index, watermarks_of
 from core.federation.shares import Share
 from core.state.result import Applied
@@ -47,6 +48,7 @@ NAMES: Final = (
     "index released",
     "index released during a cut",
     "index moved to another datacenter",
+    "index left a draining datacenter",
     "index spilled into another region",
     "index reclaimed from another region",
     "release answered while the process ran",
@@ -158,6 +160,8 @@ class Situations:
                 if last is None or last == to:
                     continue
                 self._seen["index moved to another datacenter"] += 1
+                emptied = is_draining(self._world.datacenters[last].state)
+                self._seen["index left a draining datacenter"] += emptied
                 own = datacenter.region if home.region == "*" else home.region
                 left, came = regions[last] == own, regions[to] == own
                 self._seen["index spilled into another region"] += left and not came
