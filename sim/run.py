@@ -1,12 +1,15 @@
 """Runs a scenario: builds the world, plays jobs and faults, checks, and sums up."""
 
+import gc
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 import msgspec
 
+from core.scheduler import kernel
 from sim.agents import SimAgent, World
 from sim.build import build_agents
 from sim.census import Census
@@ -73,6 +76,17 @@ class Progress(msgspec.Struct):
     run: "Run"
 
 
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for garbage seldom: what a run holds is millions of records that live to its end."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 class Run:
     """One run of one scenario with one seed.
 
@@ -115,6 +129,8 @@ class Run:
             SourceError: A job file of the scenario does not parse.
         """
         wheel = self.world.wheel
+        if _largest_datacenter(self.scenario) >= kernel.WORTH_NODES:
+            kernel.load()  # as the trio host does; without numba the plans are the same
         for agent in build_agents(self.world, self.scenario):
             wheel.at(int(self._rng.random() * self.scenario.start_spread_us), _start, agent)
         for number, client in enumerate(self.world.clients):
@@ -136,13 +152,14 @@ class Run:
         started = time.perf_counter()
         self.prepare()
         wheel = self.world.wheel
-        while wheel.now_us < self.end_us:
-            wheel.run_until(min(self.end_us, wheel.now_us + STEP_US))
-            self.observer.look(wheel.now_us)
-            self.world.rest()
-            if progress is not None:
-                now_s, end_s = wheel.now_us / 1e6, self.end_us / 1e6
-                progress(Progress(now_s, end_s, wheel.events, self))
+        with _rare_collections():
+            while wheel.now_us < self.end_us:
+                wheel.run_until(min(self.end_us, wheel.now_us + STEP_US))
+                self.observer.look(wheel.now_us)
+                self.world.rest()
+                if progress is not None:
+                    now_s, end_s = wheel.now_us / 1e6, self.end_us / 1e6
+                    progress(Progress(now_s, end_s, wheel.events, self))
         self.checkers.check(is_end=True)
         self.checkers.check_kept(self.workload.kept())
         return self._summary(self.goals.results(), time.perf_counter() - started)
@@ -177,6 +194,10 @@ class Run:
             heal_s=[round(took_us / 1e6, 3) for _, _, took_us in self.watch.heals_us],
             false_deaths=self.watch.false_deaths,
         )
+
+
+def _largest_datacenter(scenario: Scenario) -> int:
+    return max(sum(shape.count for shape in plan.nodes) for plan in scenario.datacenters)
 
 
 def _start(agent: SimAgent) -> None:

@@ -341,7 +341,7 @@ class AllocRunner:
         return self._start_all(Stage.POSTSTOP)
 
     def _start_all(self, stage: Stage) -> bool:
-        waiting = [t for t in self._at(stage) if t.phase is Phase.WAITING]
+        waiting = [t for t in self.tasks.values() if t.phase is Phase.WAITING and t.stage is stage]
         if waiting and stage is Stage.POSTSTOP and not self._has_run():
             for task in waiting:  # nothing ran: nothing to clean up after
                 task.stop()
