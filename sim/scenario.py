@@ -77,7 +77,7 @@ _BLOCKS: Final = (
     "fault", "goal",
 )  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_SCENARIO: Final = {
+SCENARIO_KEYS: Final = {
     "duration": Key("duration_us", "duration"),
     "settle": Key("settle_us", "duration"),
     "seed": Key("seed", "integer"),
@@ -85,12 +85,12 @@ _SCENARIO: Final = {
     "pools": Key("are_pools_formed", "pools"),
 }
 _REGION: Final = {"count": Key("count", "integer")}
-_DATACENTER: Final = {
+DATACENTER_KEYS: Final = {
     "servers": Key("servers", "integer"),
     "count": Key("count", "integer"),
     "schema": Key("schema", "integer"),
 }
-_NODES: Final = {
+NODE_KEYS: Final = {
     "count": Key("count", "integer"),
     "cpu": Key("cpu", "integer"),
     "memory": Key("memory", "integer"),
@@ -100,14 +100,14 @@ _NODES: Final = {
     "meta": Key("meta", "map"),
     "drivers": Key("drivers", "texts"),
 }
-_LINK: Final = {
+LINK_KEYS: Final = {
     "latency": Key("latency_us", "duration"),
     "jitter": Key("jitter_us", "duration"),
     "loss": Key("loss", "fraction"),
     "duplication": Key("duplication", "fraction"),
 }
-_MATRIX: Final = {**_LINK, "latency": Key("latency", "matrix")}
-_DISK: Final = {
+_MATRIX: Final = {**LINK_KEYS, "latency": Key("latency", "matrix")}
+DISK_KEYS: Final = {
     "sync": Key("sync_us", "duration"),
     "jitter": Key("jitter_us", "duration"),
     "mb_per_s": Key("bytes_per_us", "integer"),
@@ -135,7 +135,7 @@ def read_scenario(
         raise SourceError.of_file(filename, 'a scenario begins with: scenario "NAME" { ... }')
     for head in heads:  # that of a file it extends comes first
         scenario.name = head.labels[0]
-        for field, value in values_of(head.body, _SCENARIO).items():
+        for field, value in values_of(head.body, SCENARIO_KEYS).items():
             setattr(scenario, field, value)
     for region in body.blocks_of("region"):
         scenario.datacenters.extend(_region(region))
@@ -255,14 +255,14 @@ def _region(block: Block) -> Iterator[DatacenterPlan]:
 
 def _datacenter(region: str, block: Block) -> Iterator[DatacenterPlan]:
     body = block.body
-    values = {"servers": 3, **values_of(body, _DATACENTER, {"nodes", "disk"})}
+    values = {"servers": 3, **values_of(body, DATACENTER_KEYS, {"nodes", "disk"})}
     if values["servers"] not in (1, 3, 5, 7):
         if "servers" in body.attributes:
             raise value_error(body, "servers", "servers must be 1, 3, 5 or 7")
         raise body.error(block.span, "servers must be 1, 3, 5 or 7")
     shapes: dict[str, NodeShape] = {}
     for nodes in body.blocks_of("nodes"):
-        shape = {"count": 1, "cpu": 4_000, "memory": 8_192, **values_of(nodes.body, _NODES)}
+        shape = {"count": 1, "cpu": 4_000, "memory": 8_192, **values_of(nodes.body, NODE_KEYS)}
         label = label_of(nodes)
         if label in shapes or label == "server":
             why = "names the servers" if label == "server" else "is used twice here"
@@ -301,14 +301,14 @@ def _network(block: Block, scenario: Scenario) -> None:
     for name, field in (("lan", "lan"), ("region", "region_link"), ("wan", "wan")):
         inner = block.body.block(name)
         if inner is not None:
-            setattr(scenario, field, LinkModel(**values_of(inner.body, _LINK)))
+            setattr(scenario, field, LinkModel(**values_of(inner.body, LINK_KEYS)))
     matrix = block.body.block("matrix")
     if matrix is not None:
         _matrix(matrix, scenario)
     for link in block.body.blocks_of("link"):
         if len(link.labels) != 2:
             raise block.body.error(link.span, 'a link names two regions: link "eu" "us" { ... }')
-        model = LinkModel(**values_of(link.body, _LINK))
+        model = LinkModel(**values_of(link.body, LINK_KEYS))
         for pair in _pairs(link, scenario, *link.labels):
             scenario.links[pair] = model
 
@@ -340,7 +340,7 @@ def _pairs(block: Block, scenario: Scenario, one: str, other: str) -> list[tuple
 
 
 def _disk(block: Block) -> DiskModel:
-    values = values_of(block.body, _DISK)
+    values = values_of(block.body, DISK_KEYS)
     if values.get("bytes_per_us") == 0:
         raise value_error(block.body, "mb_per_s", "'mb_per_s' must be more than 0")
     return DiskModel(**values)

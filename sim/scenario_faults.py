@@ -7,7 +7,7 @@ from sim.plans import FaultPlan, Scenario
 from sim.reading import Key, one_of, value_error, values_of
 from sim.targets import TargetError, check_places
 
-_WHEN: Final = {
+TIME_KEYS: Final = {
     "at": Key("at_us", "duration"),
     "for": Key("lasts", "distribution"),
     "every": Key("every_us", "duration"),
@@ -27,7 +27,7 @@ _WAVES: Final = {
 }
 
 # kind -> its own keys, and those of them that must be written
-_KINDS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
+FAULT_KEYS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
     "crash": (_SOME, ("target",)),
     "power": (_SOME, ("target",)),
     "pause": (_SOME, ("target",)),
@@ -59,7 +59,7 @@ _KINDS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
     "force-leave": (_SOME, ("target",)),
     "remove-peer": (_SOME, ("target",)),
 }
-FAULTS: Final = tuple(_KINDS)
+FAULTS: Final = tuple(FAULT_KEYS)
 # These only begin: what they do can't be taken back by itself, or ends by itself.
 ENDLESS: Final = frozenset({"force-leave", "remove-peer", "restart", "upgrade"})
 
@@ -71,9 +71,9 @@ def read_fault(block: Block, scenario: Scenario) -> FaultPlan:
         SourceError: The kind, a key or a value is wrong.
     """
     body = block.body
-    kind = one_of(block, _KINDS, "fault")
-    own, required = _KINDS[kind]
-    keys = {**_WHEN, **own}
+    kind = one_of(block, FAULT_KEYS, "fault")
+    own, required = FAULT_KEYS[kind]
+    keys = {**TIME_KEYS, **own}
     if kind in ENDLESS:
         del keys["for"]
     values = values_of(body, keys, required=required)

@@ -13,7 +13,7 @@ _AT_MOST: Final = {"at_most": Key("at_most", "count")}
 _SECONDS: Final = {"at_most": Key("at_most", "seconds"), "quantile": Key("quantile", "fraction")}
 
 # kind -> its keys, and those of them that must be written
-_KINDS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
+GOAL_KEYS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
     "running": (
         {**_JOB, "count": Key("count", "integer"), "at_least": Key("at_least", "count"), **_WHEN},
         ("job",),
@@ -33,7 +33,7 @@ _KINDS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
     "schema": ({"at_least": Key("at_least", "count")}, ("at_least",)),
     "bandwidth": ({"at_most": Key("at_most", "bandwidth"), **_SPAN}, ("at_most",)),
 }
-GOALS: Final = tuple(_KINDS)
+GOALS: Final = tuple(GOAL_KEYS)
 
 
 def read_goal(block: Block, scenario: Scenario) -> GoalPlan:
@@ -43,8 +43,8 @@ def read_goal(block: Block, scenario: Scenario) -> GoalPlan:
         SourceError: The kind, a key or a value is wrong.
     """
     body = block.body
-    kind = one_of(block, _KINDS, "goal")
-    keys, required = _KINDS[kind]
+    kind = one_of(block, GOAL_KEYS, "goal")
+    keys, required = GOAL_KEYS[kind]
     values = values_of(body, keys, required=required)
     region = values.get("region")
     if region is not None and region not in scenario.regions:

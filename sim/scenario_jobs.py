@@ -15,7 +15,7 @@ _TASKS: Final = {
     "lifetime": Key("lifetime", "distribution"),
     "variables": Key("variables", "map"),
 }
-_JOB: Final = {
+JOB_KEYS: Final = {
     "file": Key("file", "text"),
     "at": Key("at_us", "duration"),
     "region": Key("region", "text"),
@@ -24,7 +24,7 @@ _JOB: Final = {
     "count": Key("count", "integer"),
     **_TASKS,
 }
-_ARRIVALS: Final = {
+ARRIVAL_KEYS: Final = {
     "file": Key("file", "text"),
     "process": Key("process", "text"),
     "rate": Key("rate_per_s", "rate"),
@@ -39,7 +39,7 @@ _ARRIVALS: Final = {
     "count": Key("count", "distribution"),
     **_TASKS,
 }
-_TRACE: Final = {
+TRACE_KEYS: Final = {
     "file": Key("file", "text"),
     "job": Key("job", "text"),
     "from": Key("from_us", "duration"),
@@ -48,7 +48,7 @@ _TRACE: Final = {
     "region": Key("regions", "texts"),
     "variables": Key("variables", "map"),
 }
-_STOP: Final = {
+STOP_KEYS: Final = {
     "at": Key("at_us", "duration"),
     "region": Key("region", "text"),
     "purge": Key("purge", "flag"),
@@ -61,20 +61,20 @@ _OF_ONE: Final = {"every": "burst", "size": "burst", "peak": "daily", "swing": "
 
 
 def read_job(block: Block, regions: list[str]) -> JobPlan:
-    values = values_of(block.body, _JOB, required=("file",))
+    values = values_of(block.body, JOB_KEYS, required=("file",))
     _known(block, regions)
     return JobPlan(name=label_of(block), **{"at_us": 10_000_000, "region": regions[0], **values})
 
 
 def read_arrivals(block: Block, regions: list[str]) -> ArrivalPlan:
     body = block.body
-    values = values_of(body, _ARRIVALS, required=("file", "process"))
+    values = values_of(body, ARRIVAL_KEYS, required=("file", "process"))
     process = values["process"]
     if process not in PROCESSES:
         message = f"there is no process {process!r}: {', '.join(PROCESSES)}"
         raise value_error(body, "process", message, did_you_mean(process, PROCESSES))
     for name in _NEEDS[process]:
-        if not values.get(_ARRIVALS[name].field):
+        if not values.get(ARRIVAL_KEYS[name].field):
             raise value_error(body, name, f"process {process!r} needs {name!r}, more than 0")
     for name, owner in _OF_ONE.items():
         if name in body.attributes and process != owner:
@@ -89,14 +89,14 @@ def read_arrivals(block: Block, regions: list[str]) -> ArrivalPlan:
 
 
 def read_trace(block: Block, regions: list[str]) -> TracePlan:
-    values = values_of(block.body, _TRACE, required=("file", "job"))
+    values = values_of(block.body, TRACE_KEYS, required=("file", "job"))
     _known(block, regions)
     _ordered(block, values)
     return TracePlan(name=label_of(block), **values)
 
 
 def read_stop(block: Block, regions: list[str]) -> StopPlan:
-    values = values_of(block.body, _STOP, required=("at",))
+    values = values_of(block.body, STOP_KEYS, required=("at",))
     _known(block, regions)
     return StopPlan(job=label_of(block), **{"region": regions[0], **values})
 
