@@ -1,7 +1,7 @@
 """`python -m sim.coverage [SCENARIO...]`: which lines of the machines the scenarios reach.
 
-    python -m sim.coverage                       the scenarios of examples/ and tests/sim
-    python -m sim.coverage -missing examples/small.hcl
+    python -m sim.coverage                  the scenarios of examples/ and tests/sim, made small
+    python -m sim.coverage -missing -until 5m -var scale=0.01 examples/scenarios/storm.hcl
 
 Measured are the modules that the import contract of pyproject.toml names as machines, so
 nobody forgets one here. What they lack is then known: it is either never simulated, or
@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +27,10 @@ NOT_SIMULATED: Final = (
     "core.jobspec", "raft.pysyncobj_engine", "raft.pysyncobj_parts", "core.scheduler.kernel",
     "core.scheduler.compiled",
 )  # fmt: skip
-SCENARIOS: Final = ("examples/small.hcl", "examples/sim/*.hcl", "tests/sim/fuzz.hcl")
+WHOLE: Final = ("examples/small.hcl", "tests/sim/fuzz.hcl")
+LARGE: Final = "examples/scenarios/*.hcl"  # these as far as `SLICE` says
+SLICE: Final = "15m"
+SCALE: Final = ("scale=0.01",)
 
 
 class NoContract(Exception):
@@ -94,6 +97,7 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.coverage", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     parser.add_argument("-until", metavar="DURATION", help="stop each at this virtual time")
+    parser.add_argument("-var", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("-least", type=float, default=LEAST, help="percent wanted (85)")
     parser.add_argument("-missing", action="store_true", help="name the lines never reached")
     options = parser.parse_args(args)
@@ -112,8 +116,9 @@ def main(args: list[str]) -> int:
     played: list[str] = []
     is_clean = True
     try:
-        for path in options.scenarios or _default_scenarios():
-            is_clean = _play(path, options.until) and is_clean
+        chosen = [(path, options.var, options.until) for path in options.scenarios]
+        for path, variables, until in chosen or _default_scenarios(options.until):
+            is_clean = _play(path, variables, until) and is_clean
             measured.stop()
             percent = Reached.of(measured, files).percent
             print(f"        {percent:5.1f}% of the machines' lines so far", flush=True)
@@ -136,18 +141,20 @@ def main(args: list[str]) -> int:
     return 0 if is_clean and reached.percent >= options.least else 1
 
 
-def _default_scenarios() -> list[str]:
-    return [str(path) for pattern in SCENARIOS for path in sorted(ROOT.glob(pattern))]
+def _default_scenarios(until: str | None) -> list[tuple[str, Sequence[str], str | None]]:
+    large = [(str(path), SCALE, until or SLICE) for path in sorted(ROOT.glob(LARGE))]
+    return [*((str(ROOT / path), (), until) for path in WHOLE), *large]
 
 
-def _play(path: str, until: str | None) -> bool:
+def _play(path: str, variables: Sequence[str], until: str | None) -> bool:
     """Run one scenario; what it found is printed, for lines reached in a failure prove little."""
     from core.jobspec.durations import parse_duration_ns
     from sim.run import Run
     from sim.scenario import read_scenario
 
     text = Path(path).read_text(encoding="utf-8")
-    plan = read_scenario(text, path, str(Path(path).resolve().parent))
+    given = dict(one.split("=", 1) for one in variables)
+    plan = read_scenario(text, path, str(Path(path).resolve().parent), given)
     if until is not None:
         plan.until_us = parse_duration_ns(until) // 1000
     began_s = time.process_time()
@@ -155,8 +162,8 @@ def _play(path: str, until: str | None) -> bool:
     took_s = time.process_time() - began_s
     mark = "ok" if summary.is_ok or until is not None else "FAILED"
     print(f"{mark:7} {path}: {summary.sim_s:g} s simulated in {took_s:.0f} CPU-s", flush=True)
-    for text in [*summary.violations, *summary.halts][:5]:
-        print(f"        {text}")
+    for problem in [*summary.violations, *summary.halts][:5]:
+        print(f"        {problem}")
     return mark == "ok"
 
 

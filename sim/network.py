@@ -116,6 +116,9 @@ class Network:
         self._cuts: dict[int, tuple[str, str, bool]] = {}  # id -> (from, to, both ways)
         self._splits: dict[int, tuple[frozenset[str], bool]] = {}  # id -> (side, both ways)
         self._is_parted = False  # whether there is any cut or split
+        # where cuts name regions and datacenters only: who is cut off from whom, by site
+        self._is_cut_by_site = False
+        self._cut_sites: dict[tuple[tuple[str, str], tuple[str, str]], bool] = {}
         self.is_broken = False  # whether there is any fault now
         self._blocked: dict[int, str] = {}  # id -> the agent that no datagram reaches
         self._slow: dict[int, tuple[str, str, int]] = {}
@@ -149,7 +152,7 @@ class Network:
         self._next_fault += 1
         self.is_broken = True
         self._cuts[self._next_fault] = (source, target, both_ways)
-        self._is_parted = True
+        self._note_parted()
         return self._next_fault
 
     def split(self, side: Iterable[str], *, both_ways: bool = True) -> int:
@@ -157,7 +160,7 @@ class Network:
         self._next_fault += 1
         self.is_broken = True
         self._splits[self._next_fault] = (frozenset(side), both_ways)
-        self._is_parted = True
+        self._note_parted()
         return self._next_fault
 
     def block_datagrams(self, target: str) -> int:
@@ -188,7 +191,7 @@ class Network:
         self._blocked.pop(fault, None)
         self._slow.pop(fault, None)
         self._lossy.pop(fault, None)
-        self._is_parted = bool(self._cuts or self._splits)
+        self._note_parted()
         self.is_broken = self._is_parted or bool(self._blocked or self._slow or self._lossy)
 
     def is_cut(self, source: str, target: str) -> bool:
@@ -196,6 +199,22 @@ class Network:
         return self._is_cut(self.stations[source], self.stations[target])
 
     def _is_cut(self, source: Station, target: Station) -> bool:
+        if not self._is_cut_by_site:
+            return self._is_cut_off(source, target)
+        pair = (source.site, target.site)
+        is_cut = self._cut_sites.get(pair)
+        if is_cut is None:
+            is_cut = self._cut_sites[pair] = self._is_cut_off(source, target)
+        return is_cut
+
+    def _note_parted(self) -> None:
+        """Cuts and splits changed: see whether sites alone say who is cut off from whom."""
+        self._is_parted = bool(self._cuts or self._splits)
+        self._cut_sites.clear()
+        named = {name for start, end, _ in self._cuts.values() for name in (start, end)}
+        self._is_cut_by_site = not self._splits and named.isdisjoint(self.stations)
+
+    def _is_cut_off(self, source: Station, target: Station) -> bool:
         for side, both_ways in self._splits.values():
             starts_inside, ends_inside = source.name in side, target.name in side
             if starts_inside != ends_inside and (both_ways or starts_inside):

@@ -107,6 +107,21 @@ def test_a_partition_cuts_both_ways_and_what_is_under_way():
     assert net.network.lost == {"late/cut": 1, "test/cut": 1}
 
 
+def test_cuts_of_regions_and_of_agents_overlap_and_end_each_for_itself():
+    net = Net()
+    region, agent = net.network.cut("eu", "us"), net.network.cut("eu-a", "eu-b")
+    assert net.network.is_cut("eu-a", "us-c") and net.network.is_cut("eu-a", "eu-b")
+    net.network.heal(agent)
+    assert net.network.is_cut("us-c", "eu-b")  # asked by site, and remembered
+    assert not net.network.is_cut("eu-a", "eu-b")
+    again = net.network.cut("us-c", "*", both_ways=False)
+    net.network.heal(region)
+    assert net.network.is_cut("us-c", "eu-a")
+    assert not net.network.is_cut("eu-a", "us-c")
+    net.network.heal(again)
+    assert not net.network.is_cut("us-c", "eu-a")
+
+
 def test_slow_adds_its_time():
     net = Net()
     number = net.network.slow("eu", "us", 300_000)
