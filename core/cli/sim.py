@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METRICS_EVERY_S = 2.0
 METRICS_SHARE = 0.05  # of the time at most goes into rendering them
+LINE_EVERY_S = 60.0  # where there is no terminal
 SHOWN_LINES = 20  # of violations, refusals, ...
 
 Listener = Callable[["Progress"], None]
@@ -65,7 +66,9 @@ def run(
         listeners: list[Listener] = []
         if metrics is not None:
             listeners.append(_metrics(stack, played, metrics))
-        if sys.stderr.isatty() and not as_json:
+        if not sys.stderr.isatty():
+            listeners.append(_lines())
+        elif not as_json:
             from core.cli.sim_progress import LiveProgress
 
             title = f"{plan.name}, seed {played.seed}"
@@ -110,6 +113,20 @@ def _failures_told() -> Iterator[None]:
         raise CliError(f"{error} {error.hint}".rstrip()) from error
     except (SourceError, ValueError) as error:
         raise CliError(str(error)) from error
+
+
+def _lines() -> Listener:
+    """Return what tells a log, now and then, how far a long run is."""
+    due_s = time.monotonic() + LINE_EVERY_S
+
+    def tell(now: "Progress") -> None:
+        nonlocal due_s
+        if time.monotonic() >= due_s:
+            due_s = time.monotonic() + LINE_EVERY_S
+            running = now.run.census.running
+            sys.stderr.write(f"{now.sim_s:g} s of {now.end_s:g} s, {running:,} instances run\n")
+
+    return tell
 
 
 def _metrics(stack: ExitStack, run: "Run", target: str) -> Listener:
