@@ -287,7 +287,7 @@ class Coordinator:
         else:
             try:
                 handler(body, reply)
-            except (KeyError, TypeError, msgspec.ValidationError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 reply(None, f"{method}: the body is not valid: {error!r}")
         return True
 

@@ -1,0 +1,205 @@
+"""The coordinator on a host that is a script: where queries belong, and what calls may do."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from nodes import node, state_with
+
+from core.federation.causes import CausalClock
+from core.federation.coordinator import Coordinator
+from core.federation.digest import Digest
+from core.federation.home_log import PutParts, homes_of
+from core.federation.known import Site
+from core.federation.share_log import PutShare, report_of, watermarks_of
+from core.federation.shares import Share
+from core.federation.survey import Survey
+from core.federation.where import Everywhere, Here, Refused, There, Where
+from core.model.host import LOCAL, Now, Peer
+from core.model.job import Job, TaskGroup
+from core.model.query import Query
+from core.scheduler import Fit
+from core.scheduler.annotate import GroupFit
+from core.state.commands import Bootstrap, Entry, RegisterJob
+from core.state.entry import encode_entry
+from core.state.state import State
+
+OWN, X = "0000000000aa", "0000000000bb"
+HOUR_US = 3600 * 1_000_000
+
+
+class Host:
+    """Everything is committed at once; nobody else answers."""
+
+    region, datacenter, datacenter_id = "eu", "dc1", OWN
+    is_serving = True
+
+    def __init__(self) -> None:
+        self.rng = random.Random(1)
+        self.state = State()
+        self.now = Now(0, 100 * HOUR_US)
+        self.calls: list[tuple[str, str, Any]] = []
+        self.timers: list[Callable[[], None]] = []
+        self.clock = CausalClock(self)
+        self.commit(Bootstrap(datacenter_id=OWN, region="eu", datacenter="dc1", is_authority=True))
+
+    def commit(self, *commands: Any) -> Any:
+        entry = Entry(wall_us=self.now.wall_us, commands=list(commands))
+        return self.state.apply(self.state.index + 1, encode_entry(entry)).results[0]
+
+    def propose(self, commands: list[Any], done: Callable[[Any, str], None]) -> None:
+        result = self.commit(*commands)
+        done(result.value, result.error)
+
+    def ask(self, datacenter_id: str, method: str, body: Any, timeout_us: int, done: Any) -> None:
+        self.calls.append((datacenter_id, method, body))
+
+    def after(self, delay_us: int, action: Callable[[], None]) -> None:
+        self.timers.append(action)
+
+    def datacenters(self) -> dict[str, tuple[str, str]]:
+        return {OWN: ("eu", "dc1"), X: ("us", "dc1")}
+
+    def sites(self) -> list[Site]:
+        said = {"region": "eu", "datacenter": "dc1", "datacenter_id": OWN, "has_quorum": True}
+        return [Site(Digest(**said, **Survey().fields(state_with([node("n1")]))), 1, 1, None)]
+
+    def fit(self, job: Job, indices: Any, held: Sequence[Any]) -> Fit:
+        groups = [
+            GroupFit(name, sum(high - low for low, high in found), 1, 9, ["memory"])
+            for name, found in indices.items()
+        ]  # there is room for one
+        return Fit(groups)
+
+    def canonical(self, body: Any) -> Job | None:
+        return a_job()
+
+    def count_refusal(self, reason: str) -> None: ...
+
+    def count_bounce(self) -> None: ...
+
+    def count_moves(self, reason: str, instances: int) -> None: ...
+
+    def measure_shares(self, unsettled: int, abroad: int) -> None: ...
+
+    def note_heal(self, took_us: int) -> None: ...
+
+
+def a_job(region: str = "eu", uid: str = "u") -> Job:
+    return Job(
+        id="web", namespace="default", region=region, type="service", uid=uid, version=0,
+        task_groups=[TaskGroup(name="web", count=4)],
+    )  # fmt: skip
+
+
+def a_share(index: int, *indices: int, **changes: Any) -> Share:
+    found = tuple((i, i + 1) for i in indices)
+    given = {
+        "namespace": "default", "job_id": "web", "uid": "u", "home": X, "epoch": 1,
+        "index": index, "region": "us", "indices": {"web": found} if found else {},
+        "job": a_job("us"),
+    }  # fmt: skip
+    return Share(**{**given, **changes})
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def located(host: Host, method: str, **more: Any) -> Where:
+    found: list[Where] = []
+    params = {"job_id": "web"} if method != "Job.Register" else {}
+    query = Query(method=method, params=params, body={"Job": {}}, **more)
+    Coordinator(host).locate(query, found.append)  # type: ignore[arg-type]
+    (where,) = found
+    return where
+
+
+def called(host: Host, method: str, body: Any, source: Peer = LOCAL) -> tuple[Any, str]:
+    answers: list[tuple[Any, str]] = []
+    taken = Coordinator(host).on_call(method, body, source, lambda *a: answers.append(a))  # type: ignore[arg-type]
+    assert taken
+    (answer,) = answers
+    return answer
+
+
+def test_a_job_that_lives_whole_here_is_answered_here(host: Host) -> None:
+    host.commit(RegisterJob(job=a_job()))
+    assert located(host, "Job.Get") == Here()
+    assert located(host, "Job.Allocations") == Here()
+
+
+def test_what_all_parts_know_is_asked_of_all(host: Host) -> None:
+    host.commit(RegisterJob(job=a_job()))
+    parts = {OWN: {"web": ((0, 2),)}, X: {"web": ((2, 4),)}}
+    host.commit(PutParts(namespace="default", job_id="web", uid="u", expected=0, allowed=parts))
+    assert located(host, "Job.Get") == Here()
+    assert located(host, "Job.Allocations") == Everywhere((OWN, X))
+    assert located(host, "Job.Allocations", is_part=True) == Here()
+
+
+def test_a_part_s_job_is_read_at_its_home_and_changed_by_its_own_region_only(host: Host) -> None:
+    host.commit(PutShare(share=a_share(5, 0), room={"web": ((0, 1),)}))
+    assert located(host, "Job.Get") == There(X)
+    for method in ("Job.Deregister", "Job.Scale", "Job.Register"):
+        where = located(host, method)
+        assert isinstance(where, Refused) and where.answer.status == 409
+        assert "region us" in where.answer.error
+    assert located(host, "Job.Deregister", hops=1) == There(X), "asked by the region us"
+
+
+@pytest.mark.parametrize("hours", [-25, 25])
+def test_a_call_of_another_day_is_never_begun(host: Host, hours: int) -> None:
+    issued_us = host.now.wall_us + hours * HOUR_US
+    where = located(host, "Job.Deregister", call_id="c", call_issued_us=issued_us)
+    assert isinstance(where, Refused) and where.answer.status == 409
+    assert located(host, "Job.Deregister", call_id="c", call_issued_us=host.now.wall_us) == Here()
+
+
+def test_as_much_of_a_share_is_accepted_as_fits_and_the_refusal_is_kept(host: Host) -> None:
+    body, error = called(host, "Share.Put", {"Share": a_share(5, 0, 1)})
+    report = body["Report"]
+    assert not error and report.index == 5 and report.accepts == {"web": ((0, 1),)}
+    assert "memory" in report.reason
+    again, _ = called(host, "Share.Put", {"Share": a_share(5, 0, 1)})
+    assert again["Report"].accepts == report.accepts, "a late duplicate finds no room either"
+    older, _ = called(host, "Share.Put", {"Share": a_share(4, 0, 1, 2)})
+    assert older["Report"].index == 5 and older["Report"].accepts == report.accepts
+
+
+def test_only_the_home_itself_speaks_of_its_shares(host: Host) -> None:
+    other = Peer(name="s", role="server", datacenter_id="0000000000cc", is_proven=True)
+    _, error = called(host, "Share.Put", {"Share": a_share(5, 0)}, other)
+    assert "can't speak" in error and not len(watermarks_of(host.state))
+    sync = {"Home": X, "Index": 9, "Listed": {}}
+    assert "can't speak" in called(host, "Share.Sync", sync, other)[1]
+
+
+def test_a_full_sync_ends_what_it_lacks_and_bars_what_was_older(host: Host) -> None:
+    called(host, "Share.Put", {"Share": a_share(5, 0)})
+    called(host, "Share.Put", {"Share": a_share(6, 0, uid="v", job=a_job("us", "v"))})
+    called(host, "Share.Sync", {"Home": X, "Index": 7, "Listed": {"v": 1}})
+    assert host.state.jobs.get("default", "web") is None
+    late, _ = called(host, "Share.Put", {"Share": a_share(6, 0, uid="w")})
+    assert late["Report"].accepts == {} and report_of(host.state, "w") is None
+    fresh, _ = called(host, "Share.Put", {"Share": a_share(8, 0, uid="w")})
+    assert fresh["Report"].accepts == {"web": ((0, 1),)}
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("Share.Put", {}), ("Share.Put", {"Share": 7}), ("Share.Put", []),
+        ("Share.Report", {"Report": {"uid": 3}}), ("Share.Sync", {"Home": X, "Index": "x"}),
+        ("Claim.Extend", {"UID": "u"}), ("Claim.Create", {"Namespace": "default"}),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_none_gets_an_error_and_changes_nothing(
+    host: Host, method: str, body: Any
+) -> None:
+    before = host.state.hash()
+    answer, error = called(host, method, body)
+    assert answer is None and method.partition(".")[0] in error
+    assert host.state.hash() == before and not len(homes_of(host.state))
