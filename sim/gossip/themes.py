@@ -180,6 +180,8 @@ def isolation(story: Story) -> None:
         watch.run(rng.choice((1, 20)))
     else:
         story.situations["back without a restart"] += 1
+        if not pool.machine(name).health_score:
+            watch.fail("health", f"{name} reached nobody, and trusts its own timing")
     refuted = watch.refutations()
     plight.end()
     watch.agree(90)
@@ -217,6 +219,8 @@ def dozing(story: Story) -> None:
         if is_long:
             story.accuse(other, accuser, name, SUSPECT)
             watch.run(rng.choice((0.05, 0.25)))
+        else:
+            watch.traffic.await_ping(name)  # and stop it before the answer is there
         plight = pool.paused(name)
         watch.run(30 if is_long else rng.choice((2, 4, 7)))
         watch.woken = "" if pool.network.lan.loss else name

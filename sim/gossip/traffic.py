@@ -236,6 +236,14 @@ class Traffic:
 
     # -- what a theme asks for --------------------------------------------------------
 
+    def await_ping(self, name: str) -> None:
+        """Run until the next ping of a member arrives somewhere, two seconds at most."""
+        before = self._pings.get(name)
+        for _ in range(2_000):
+            if self.pool.is_wire or self._pings.get(name) != before:
+                return
+            self.pool.run(0.001)
+
     def check_rounds_width(self) -> None:
         """Rumours went to as many members a round as they should, and to no more."""
         pool = self.pool
