@@ -366,3 +366,20 @@ def test_a_datacenter_that_the_job_names_no_more_gives_its_part_back() -> None:
     assert one.state.jobs.get("default", "web").status == "running", "its home stays"
     register(world, 60, Datacenters=["*"])
     assert [len(part) for part in until_running(world, 60)] == [30, 30]
+
+
+def test_what_is_out_of_step_and_how_long_healing_takes_is_measured() -> None:
+    world = two_datacenters()
+    one, two = world.servers()
+    register(world, 60)
+    until_running(world, 60)
+    cut(world, one, two)
+    register(world, 45)
+    world.run(20)
+    assert len(running_at(two)) == 20, "it could not be told"
+    measures = one.server.measures
+    assert measures.shares_unsettled == 1 and measures.heal_time.total == 0
+    world.cut.clear()
+    until_running(world, 45)
+    world.until(lambda: measures.shares_unsettled == 0, 10)
+    assert measures.heal_time.total == 1 and measures.share_moves["placed"] == 60
