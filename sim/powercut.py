@@ -2,14 +2,14 @@
 
 A replica's storage (raft.storage) works on real files; between any two operations of its
 driver the power may go. kill -9 would prove nothing of that: the kernel keeps what was
-written. So sim.platter records each operation and draws states that a power cut leaves;
-each is written out to another folder, and a storage is opened there as a server's start
-does. What must hold:
+written. So sim.platter records each operation and draws states that a power cut leaves; in
+another folder a storage is opened on each as a server's start does. What must hold:
 
     starts           it opens, and it opens again after one more write
     acknowledged     all that a replica let out a word about is there: entries, term, vote
     not invented     and nothing else, but for a prefix of what was being appended
-    snapshot         the newest saved one is there, byte for byte, or the one being saved
+    snapshot         the newest saved one is there, byte for byte, or the one being saved;
+                     one that arrives altered is refused
     votes            a full disk refuses entries; a vote it takes, and keeps
 
 A seed is a history of a replica: group commits, votes, tails cut, snapshots saved and
@@ -58,8 +58,8 @@ FAULTS: Final = (
 SITUATIONS: Final = (
     "torn tail cut", "all of an append in flight survived", "part of an append in flight survived",
     "segment begun", "segments released", "stray segments removed", "tail cut by the leader",
-    "snapshot saved", "snapshot installed", "snapshot in flight survived",
-    "vote taken by a full disk", "reserve used", "entries refused by a full disk",
+    "snapshot saved", "snapshot installed", "snapshot in flight survived", "reserve used",
+    "altered snapshot refused", "vote taken by a full disk", "entries refused by a full disk",
     "two power cuts, both in a write", "power cut after a kill", "went on after a power cut",
 )  # fmt: skip
 
@@ -209,19 +209,18 @@ class History:
     def _install(self) -> None:
         """A leader sends a snapshot of what this log does not hold."""
         index = self._log.last_index + self.rng.randint(1, 9)
-        term = self._log.hard_state.term + self.rng.randint(0, 1)
-        if term == 0:
-            return
+        term = max(1, self._log.hard_state.term + self.rng.randint(0, 1))
         body = body_of(index, term)
         meta = SnapshotMeta(
             index, term, Configuration.of({"a": "1"}), 1, len(body),
             hashlib.sha256(body).hexdigest(),
         )  # fmt: skip
+        with contextlib.suppress(SnapshotDamagedError):
+            self._stage(meta, bytes([body[0] ^ 1]) + body[1:])
+            raise Violation("snapshot", f"{meta.snapshot_id} was taken with a bit altered")
+        self.outcome.situations["altered snapshot refused"] += 1
         self._saving = meta
-        for offset in range(0, len(body), 500):
-            piece = body[offset : offset + 500]
-            is_last = offset + 500 >= len(body)
-            self.storage.snapshots.stage(meta, offset, piece, is_last=is_last)
+        self._stage(meta, body)
         self._snapshots.append(meta)
         self._saving = None
         hard_state = None
@@ -230,11 +229,16 @@ class History:
         self._hand_over(self._record(hard_state=hard_state, reset_to=meta, release_through=index))
         self.outcome.situations["snapshot installed"] += 1
 
+    def _stage(self, meta: SnapshotMeta, body: bytes) -> None:
+        for offset in range(0, len(body), 500):
+            is_last = offset + 500 >= len(body)
+            piece = body[offset : offset + 500]
+            self.storage.snapshots.stage(meta, offset, piece, is_last=is_last)
+
     def _release(self) -> None:
-        if not self._snapshots[-1].index:
-            return
         before = self._segment_count()
-        self._hand_over(self._record(release_through=self._snapshots[-1].index))
+        if self._snapshots[-1].index:
+            self._hand_over(self._record(release_through=self._snapshots[-1].index))
         self.outcome.situations["segments released"] += self._segment_count() < before
 
     # --- full disk -------------------------------------------------------------------------
