@@ -84,6 +84,7 @@ def _client(world: World, plan: DatacenterPlan, shape: NodeShape, number: int) -
         region=plan.region,
         datacenter=plan.name,
         node_class=shape.node_class,
+        node_pool=shape.pool,
         meta=shape.meta,
         servers=tuple(f"{server_name(plan, i)}:4647" for i in range(1, plan.servers + 1)),
         rpc_addr=f"{name}:4647",

@@ -24,6 +24,7 @@ class NodeShape(msgspec.Struct, frozen=True, kw_only=True):
     memory: int
     disk: int = 100_000
     node_class: str = ""
+    pool: str = "default"
     attributes: dict[str, str] = {}
     meta: dict[str, str] = {}
     drivers: tuple[str, ...] = ("raw_exec",)

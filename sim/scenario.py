@@ -96,6 +96,7 @@ NODE_KEYS: Final = {
     "memory": Key("memory", "integer"),
     "disk": Key("disk", "integer"),
     "class": Key("node_class", "text"),
+    "pool": Key("pool", "text"),
     "attributes": Key("attributes", "map"),
     "meta": Key("meta", "map"),
     "drivers": Key("drivers", "texts"),

@@ -87,14 +87,15 @@ def attributes(record: msgspec.Struct, keys: Keys) -> dict[str, str]:
     return said
 
 
-def datacenter(plan: DatacenterPlan) -> Lines:
-    inner = []
+def datacenter(plan: DatacenterPlan, instead: Mapping[str, str] | None = None) -> Lines:
+    """Return the block of a datacenter; `instead` has expressions for some of its keys."""
+    inner: Lines = []
     for shape in plan.nodes:
         inner += block("nodes", [shape.label], attributes(shape, NODE_KEYS))
     if plan.disk is not None:
         inner += block("disk", [], attributes(plan.disk, DISK_KEYS))
     keys = {name: key for name, key in DATACENTER_KEYS.items() if name != "count"}
-    return block("datacenter", [plan.name], attributes(plan, keys), inner)
+    return block("datacenter", [plan.name], {**attributes(plan, keys), **(instead or {})}, inner)
 
 
 class _Moved:

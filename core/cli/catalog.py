@@ -167,6 +167,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     "service info": Entry("core.cli.service:info", "Show where a service runs"),
     "service list": Entry("core.cli.service:list_", "List the services"),
     "status": Entry("core.cli.lookup:status", "Show whatever an id names"),
+    "sim from-nomad": Entry(
+        "core.cli.sim_live:from_nomad", "Make a scenario of a live cluster, by its API"
+    ),
+    "sim from-snapshot": Entry(
+        "core.cli.sim_live:from_snapshot", "Make a scenario of operator snapshots"
+    ),
     "sim fuzz": Entry("core.cli.sim:fuzz", "Run a scenario under random faults, seed by seed"),
     "sim machines": Entry(
         "core.cli.sim_machines:machines", "Print which machines both hosts build"
