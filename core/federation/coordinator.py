@@ -9,7 +9,7 @@ One per server; what it commits, it commits as leader. The way of a new job:
     each candidate   judges for itself (`Home.Register`): it takes the name by compare and
                      set and commits the job, or refuses with its reason, and the next is asked
     nobody           has room now: the job waits here, as a blocked evaluation
-    nobody           could hold it even empty: refused, with every datacenter's reason
+    nobody           could hold an instance even empty: refused, with every one's reason
 
 A digest only decides whom to ask first. Two homes for one name are impossible because
 the claim is made in one log (core.federation.claims).

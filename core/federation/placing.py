@@ -117,7 +117,8 @@ class Placing:
     def _waiting_places(self, inside: list[Candidate]) -> list[Candidate]:
         places = frozenset(Verdict) - {Verdict.TOO_BIG, Verdict.NOT_ALLOWED}
         able = [c for c in inside if c.judgement.verdict in places]
-        if not able and splitting.is_divisible(self._job) and self._fits_together():
+        if not able and splitting.is_divisible(self._job):
+            # Too much for one, maybe for all together: what fits runs, the rest waits for nodes.
             parts = self._coordinator.judge(splitting.one_of_each(self._job))
             able = [c for c in parts if c.judgement.verdict in places and self._is_among(c, inside)]
         return sorted(able, key=lambda c: (not self._is_own(c), -c.judgement.score))
@@ -125,16 +126,6 @@ class Placing:
     def _is_among(self, candidate: Candidate, others: list[Candidate]) -> bool:
         ids = {one.site.digest.datacenter_id for one in others}
         return candidate.site.digest.datacenter_id in ids
-
-    def _fits_together(self) -> bool:
-        """Whether all datacenters in reach could hold the job between them, were they empty."""
-        barred = (Verdict.NOT_ALLOWED, Verdict.NO_NODES, Verdict.UNKNOWN)
-        able = [c.site.digest.total for c in self._candidates if c.judgement.verdict not in barred]
-        return (
-            len(able) > 1
-            and sum(total.cpu for total in able) >= self._room.cpu
-            and sum(total.memory for total in able) >= self._room.memory
-        )
 
     def _is_own(self, candidate: Candidate) -> bool:
         return candidate.site.digest.datacenter_id == self._host.datacenter_id
