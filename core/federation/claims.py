@@ -42,6 +42,7 @@ class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
     epoch: int  # generation << 32 | counter: raised by each new claim, never reused
     origin: str = ""  # region whose claim this one follows; "" = it is the first
     regions: tuple[str, ...] = ()  # others that may run a part of it
+    follows: int = 0  # of a claim with an origin: epoch of the first one, as its home last said
     created_us: int = 0  # log time
     former: tuple[str, ...] = ()  # other uids that were given up: never again
     is_closed: bool = False
@@ -60,6 +61,7 @@ class CreateClaim(Command):
     uid: str
     home: str
     origin: str = ""
+    follows: int = 0  # epoch that `home` has the first claim by, when it moved
 
 
 class CloseClaim(Command):
@@ -76,6 +78,17 @@ class ExtendClaim(Command):
     uid: str
     home: str
     region: str
+
+
+class MoveClaim(Command):
+    """A job's home moves, by compare and set: from epoch `expected` to the next one."""
+
+    namespace: str
+    job_id: str
+    uid: str
+    home: str  # who is to be it
+    expected: int
+    beyond: int  # the newest epoch that shares of the job have
 
 
 def claim_key(namespace: str, job_id: str) -> str:
@@ -112,12 +125,18 @@ def authority_of(state: "State") -> Authority:
     return known if known is not None else Authority()
 
 
-def next_epoch(state: "State") -> int:
-    """Take the next epoch: for handlers only."""
+def next_epoch(state: "State", beyond: int = 0) -> int:
+    """Take the next epoch, larger than `beyond`: for handlers only."""
     known = authority_of(state)
-    counter = known.counter + 1
-    state.table(AUTHORITY_TABLE).put(_OWN, msgspec.structs.replace(known, counter=counter))
-    return epoch_of(known.generation, counter)
+    epoch = max(epoch_of(known.generation, known.counter), beyond) + 1
+    generation, counter = generation_of(epoch), epoch & (1 << _COUNTER_BITS) - 1
+    put_authority(state, msgspec.structs.replace(known, generation=generation, counter=counter))
+    return epoch
+
+
+def put_authority(state: "State", authority: Authority) -> None:
+    """For handlers only."""
+    state.table(AUTHORITY_TABLE).put(_OWN, authority)
 
 
 def create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
@@ -133,6 +152,11 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
             return CommandResult(error="this claim was given up", status=409)
         if known.home == command.home:
             return CommandResult(value={"Home": known.home, "Epoch": known.epoch})
+        if command.origin and command.origin == known.origin and command.follows > known.follows:
+            # The first claim decides who is home; this one only follows it.
+            moved = msgspec.structs.replace(known, home=command.home, follows=command.follows)
+            claims.put(key, moved)
+            return CommandResult(value={"Home": moved.home, "Epoch": moved.epoch})
         return _taken(known.home, command.job_id)
     former = known.former if known is not None else ()
     if command.uid in former:
@@ -155,6 +179,7 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
             home=command.home,
             epoch=epoch,
             origin=command.origin,
+            follows=command.follows,
             created_us=context.time_us,
             former=former,
         ),
@@ -199,6 +224,26 @@ def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> Co
         context.changed("claims", "ClaimExtended", command.job_id, command.namespace)
     claims.put(key, msgspec.structs.replace(known, regions=regions))
     return CommandResult(value={"Epoch": known.epoch, "Regions": list(regions)})
+
+
+def move_claim(state: "State", command: MoveClaim, context: "Context") -> CommandResult:
+    """Let another datacenter be a job's home. `value`: {Home, Epoch} as it is afterwards.
+
+    Whoever comes second learns who won. Home "" = the claim is given up, or another job's.
+    """
+    if not state.is_authority:
+        text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
+        return CommandResult(error=f"{text}: try again shortly", status=503)
+    key = claim_key(command.namespace, command.job_id)
+    known = claims_of(state).get(key)
+    if known is None or known.is_closed or known.uid != command.uid:
+        return CommandResult(value={"Home": "", "Epoch": known.epoch if known else 0})
+    if known.epoch == command.expected:
+        epoch = next_epoch(state, max(known.epoch, command.beyond))
+        known = msgspec.structs.replace(known, home=command.home, epoch=epoch)
+        claims_of(state).put(key, known)
+        context.changed("claims", "ClaimMoved", command.job_id, command.namespace)
+    return CommandResult(value={"Home": known.home, "Epoch": known.epoch})
 
 
 def close_claim(state: "State", command: CloseClaim, context: "Context") -> CommandResult:
@@ -259,4 +304,5 @@ register_table(AUTHORITY_TABLE, Authority)
 register_handler(CreateClaim, create_claim)
 register_handler(CloseClaim, close_claim)
 register_handler(ExtendClaim, extend_claim)
+register_handler(MoveClaim, move_claim)
 guard_names(refuse_name)

@@ -24,9 +24,11 @@ from typing import Any, Final
 import msgspec
 
 from core.federation import tokens
+from core.federation.arriving import Arriving
 from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, last_of, plain_events
 from core.federation.choice import ANY_REGION, Candidate, Site, judge_all, within_reach
+from core.federation.departing import Departing
 from core.federation.dividing import Dividing
 from core.federation.extending import Extending
 from core.federation.floors import SpanRegion, is_spanned
@@ -84,6 +86,8 @@ class Coordinator:
         self.sending = Sending(self)
         self.dividing = Dividing(self)
         self.receiving = Receiving(self)
+        self.departing = Departing(self)
+        self.arriving = Arriving(self)
         self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
@@ -275,6 +279,8 @@ class Coordinator:
         handler: Callable[[Any, Done], None] | None = {
             "Share.Put": lambda given, done: self.receiving.on_put(given, source, done),
             "Share.Sync": lambda given, done: self.receiving.on_sync(given, source, done),
+            "Home.Take": lambda given, done: self.arriving.on_take(given, source, done),
+            "Home.Settled": self.arriving.on_settled,
             **self.naming.handlers(),
             **self.extending.handlers(),
             **self.sending.handlers(),
@@ -298,7 +304,9 @@ class Coordinator:
         self.receiving.on_applied(changes)
 
     def on_leadership(self, is_leader: bool) -> None:
-        for part in (self.naming, self.sending, self.dividing, self.receiving):
+        for part in (
+            self.naming, self.sending, self.dividing, self.receiving, self.departing, self.arriving
+        ):  # fmt: skip
             part.on_leadership(is_leader)
         if is_leader and not self._is_looking_around:
             self._is_looking_around = True

@@ -241,7 +241,7 @@ class Dividing:
         record, known = state.jobs.by_uid(uid), homes_of(state).get(uid)
         if known is not None:
             self._sending.deliver(known)
-        if uid in self._deciding:
+        if uid in self._deciding or (known is not None and known.leaving_to):
             return
         if known is None:
             if record is None or record.is_stopped or record.home or record.is_purged:
@@ -351,7 +351,7 @@ class Dividing:
             allowed=division.allowed,
             copies=tuple(division.copies),
             regions=regions,
-            evaluation=self._evaluation(record.job) if record is not None else None,
+            evaluation=self.evaluation(record.job) if record is not None else None,
         )
         commands: list[Command] = [command]
         if known is None:
@@ -378,7 +378,8 @@ class Dividing:
         for _, _, copied in division.copies:
             self._host.count_moves("copied", ranges.size(copied))
 
-    def _evaluation(self, job: Job) -> Evaluation:
+    def evaluation(self, job: Job) -> Evaluation:
+        """Return what has a job planned here after its share has changed."""
         host = self._host
         now_ns = host.now.wall_us * 1000
         return Evaluation(

@@ -206,6 +206,8 @@ def put_parts(state: "State", command: PutParts, context: "Context") -> CommandR
         if not epoch:
             return CommandResult(value={"Stale": "the epoch of its claim is not known"})
         known = new_home(state, record, epoch)
+    elif known.leaving_to:
+        return CommandResult(value={"Stale": "its home is on its way elsewhere"})
     elif known.index != command.expected:
         return CommandResult(value={"Stale": "the home has changed"})
     before = known.part(state.datacenter_id).allowed
@@ -303,6 +305,8 @@ def park_own_part(state: "State", command: ParkOwnPart, context: "Context") -> C
     known, own = homes_of(state).get(command.uid), state.datacenter_id
     if known is None:
         return CommandResult(error="the job has no parts elsewhere", status=404)
+    if known.leaving_to:
+        return CommandResult(error="its home is on its way elsewhere", status=503)
     part = msgspec.structs.replace(known.part(own), is_parked=command.is_parked)
     marked = msgspec.structs.replace(known, parts={**known.parts, own: part})
     none = PutParts(
@@ -324,7 +328,7 @@ def take_report(state: "State", command: TakeReport, context: "Context") -> Comm
     report, table = command.report, homes_of(state)
     known = table.get(report.uid)
     if known is None or report.datacenter_id == state.datacenter_id:
-        return CommandResult(value={"IsDone": known is None})
+        return CommandResult(value={"IsDone": False})  # closed before, or moved elsewhere
     home = homes.acknowledge(known, report, context.time_us)
     if home.is_purged and current(state, home).is_done:
         table.delete(home.uid)
@@ -355,6 +359,16 @@ def _follow(
         context.changed("jobs", "JobDivided", record.id, record.namespace)
         if evaluation is not None and allowed != before:
             put_evaluation(state, evaluation, context)
+    _count_elsewhere(state, home, context)
+
+
+def settle_record(state: "State", home: Home, record: JobRecord, context: "Context") -> None:
+    """Let a job record say what its home, which just came here, lets run here."""
+    if not is_everywhere(record.job):
+        allowed = home.part(state.datacenter_id).allowed
+        indices = for_record(record.job, allowed)
+        state.jobs.put(msgspec.structs.replace(record, indices=indices))
+    context.touch_job(record.ordinal)
     _count_elsewhere(state, home, context)
 
 

@@ -86,6 +86,7 @@ class Home(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     parts: dict[str, Part] = {}
     moved_us: int = 0  # log time of the last move between datacenters
     regions: tuple[str, ...] = ()  # beside `region`, where its name is held for it
+    leaving_to: str = ""  # datacenter id of the home to come: nothing is given here any more
 
     def part(self, datacenter_id: str) -> Part:
         return self.parts.get(datacenter_id) or Part()

@@ -17,7 +17,15 @@ import msgspec
 from core.federation.authority import AuthorityWatch, best_authority
 from core.federation.causes import Kind, events_of, last_of, plain_events
 from core.federation.choice import ANY_REGION
-from core.federation.claims import Claim, CloseClaim, CreateClaim, find_claim, open_claims
+from core.federation.claims import (
+    Claim,
+    CloseClaim,
+    CreateClaim,
+    MoveClaim,
+    find_claim,
+    open_claims,
+)
+from core.federation.handing import is_on_its_way
 from core.federation.home_log import homes_of
 from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US, Done
@@ -51,6 +59,7 @@ class Naming:
             "Claim.Get": self._on_claim_get,
             "Claim.Create": self._on_claim_create,
             "Claim.Close": self._on_claim_close,
+            "Claim.Move": self._on_claim_move,
             "Home.Holds": self._on_home_holds,
         }
 
@@ -215,7 +224,7 @@ class Naming:
     def _on_claim_create(self, body: Any, reply: Done) -> None:
         command = CreateClaim(
             namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
-            home=body["Home"], origin=body.get("Origin", ""),
+            home=body["Home"], origin=body.get("Origin", ""), follows=body.get("Follows", 0),
         )  # fmt: skip
         host = self.host
         home = "/".join(host.datacenters().get(command.home, ("", command.home)))
@@ -233,6 +242,13 @@ class Naming:
 
     def _on_claim_close(self, body: Any, reply: Done) -> None:
         command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
+        self.host.propose([command], reply)
+
+    def _on_claim_move(self, body: Any, reply: Done) -> None:
+        command = MoveClaim(
+            namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"], home=body["Home"],
+            expected=int(body["Expected"]), beyond=int(body["Beyond"]),
+        )  # fmt: skip
         self.host.propose([command], reply)
 
     # --- audit --------------------------------------------------------------------------------
@@ -276,6 +292,7 @@ class Naming:
         for namespace, job_id, uid in body["Jobs"]:
             record = self.host.state.jobs.get(namespace, job_id)
             is_held = record is not None and record.uid == uid and not record.home
-            if is_held or uid in homes_of(self.host.state):
+            state = self.host.state
+            if is_held or uid in homes_of(state) or is_on_its_way(state, uid):
                 held.append(uid)
         reply({"Held": held}, "")

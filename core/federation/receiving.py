@@ -16,6 +16,7 @@ from core.federation import digest as digests
 from core.federation import ranges, shares
 from core.federation.causes import Kind, last_of
 from core.federation.held import is_everywhere
+from core.federation.home_log import homes_of
 from core.federation.homes import Report
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.offers import COME_BACK_US
@@ -99,6 +100,9 @@ class Receiving:
             reply(None, wrong)
             return
         state = self._host.state
+        if share.uid in homes_of(state):
+            reply(None, "this datacenter is its home, and has not given that up yet")
+            return
         mark = watermarks_of(state).get(share.uid)
         if not shares.is_newer(mark, share, synced_index(state, share.home)):
             reply({"Report": report_of(state, share.uid) or self._nothing_of(share)}, "")
@@ -246,7 +250,7 @@ class Receiving:
 
     def _tell(self, uid: str) -> None:
         mark, report = watermarks_of(self._host.state).get(uid), report_of(self._host.state, uid)
-        if mark is None or report is None:
+        if mark is None or report is None or mark.home in ("", self._host.datacenter_id):
             self._telling.pop(uid, None)
             return
         telling = self._telling.setdefault(uid, _Telling())

@@ -14,6 +14,7 @@ from core.federation import ranges
 from core.federation.ask import asks_of
 from core.federation.causes import Event, Kind, RecordCause, chain_of, events_of, plain_events
 from core.federation.digest import Room
+from core.federation.handing import stub_uids
 from core.federation.home_log import TakeReport, homes_of
 from core.federation.homes import Home, Report, acknowledge
 from core.federation.host import CALL_TIMEOUT_US, Done
@@ -246,6 +247,7 @@ class Sending:
             return
         self._synced_us[dc] = host.now.mono_us
         listed = {home.uid: home.epoch for home in homes_of(state).values() if dc in home.parts}
+        listed |= dict.fromkeys(stub_uids(state, dc), 0)  # its new home has more to say of these
 
         def done(body: Any, error: str) -> None:
             if not self._is_active:

@@ -74,7 +74,7 @@ class LaunchWatch:
 
     def _track(self, record: JobRecord) -> None:
         name, job = (record.namespace, record.id), record.job
-        if record.is_stopped or not children.is_launched(job):
+        if record.is_stopped or record.home or not children.is_launched(job):
             self._due.pop(name, None)
             return
         since_us = max(record.launched_us, (job.submit_time_ns or 0) // 1000)

@@ -29,12 +29,30 @@ _GROUPS_MAX = 256  # core.model.ids.GROUP_BITS
 # Floors above may own names: each is asked why a new job must not have one, "" = it may.
 NameGuard = Callable[["State", str, str, str], str]  # state, namespace, job id, uid
 _name_guards: list[NameGuard] = []
+# And whether a job may be changed here now.
+ChangeGuard = Callable[["State", JobRecord], str]
+_change_guards: list[ChangeGuard] = []
 
 
 def guard_names(guard: NameGuard) -> None:
     """Have `guard` asked, in apply, before a job of a new name is registered."""
     if guard not in _name_guards:
         _name_guards.append(guard)
+
+
+def guard_changes(guard: ChangeGuard) -> None:
+    """Have `guard` asked, in apply, before a known job is changed by its owner."""
+    if guard not in _change_guards:
+        _change_guards.append(guard)
+
+
+def _refuse_change(state: "State", record: JobRecord | None) -> CommandResult | None:
+    if record is None:
+        return None
+    for guard in _change_guards:
+        if error := guard(state, record):
+            return CommandResult(error=error, status=503)
+    return None
 
 
 def _refuse_name(state: "State", namespace: str, job_id: str, job: Job) -> str:
@@ -65,6 +83,9 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
     if record is not None and record.home:
         return CommandResult(error=_runs_for(record), status=409)
     is_new = record is None
+    parent = state.jobs.get(namespace, job.parent_id) if job.parent_id else None
+    if refused := _refuse_change(state, record) or _refuse_change(state, parent):
+        return refused
     if is_new and (error := _refuse_name(state, namespace, job_id, job)):
         return CommandResult(error=error, status=409)
     if record is None:
@@ -131,6 +152,44 @@ def put_share(
     record = msgspec.structs.replace(record, indices=indices, home=home)
     record = _put(state, record, [group.name for group in job.task_groups or []], context)
     context.touch_job(record.ordinal)
+    return record
+
+
+def adopt_job(
+    state: "State",
+    job: Job,
+    *,
+    older: list[Job],
+    sources: dict[str, dict[str, Any]],
+    launched_us: int,
+    dead_children: int,
+    context: "Context",
+) -> JobRecord:
+    """Create or complete the record of a job whose home came here, with all its versions.
+
+    Args:
+        job: The newest version, as its last home had it.
+        dead_children: How many children it leaves behind there.
+    """
+    record = put_share(state, job, {}, "", context)
+    adopted = msgspec.structs.replace(
+        job,
+        status=record.job.status,
+        create_index=record.job.create_index,
+        modify_index=context.index,
+        job_modify_index=record.job.job_modify_index,
+    )
+    record = msgspec.structs.replace(
+        record,
+        job=adopted,
+        older=older,
+        sources=sources,
+        launched_us=launched_us,
+        children=(0, 0, dead_children),
+    )
+    state.jobs.put(record)
+    context.changed("jobs", "JobRegistered", record.id, record.namespace)
+    _count_child(state, record, None, record.status, context)  # its parent began anew before it
     return record
 
 
@@ -261,6 +320,8 @@ def _kept_versions(state: "State", record: JobRecord, older: list[Job]) -> list[
 def deregister_job(state: "State", command: DeregisterJob, context: "Context") -> CommandResult:
     """Stop a job (a new version with `stop`), or purge it. `value`: {JobModifyIndex, UID}."""
     record = state.jobs.get(command.namespace, command.job_id)
+    if refused := _refuse_change(state, record):
+        return refused
     if command.evaluation is not None:
         put_evaluation(
             state,
@@ -312,6 +373,8 @@ def set_job_stability(
     record = state.jobs.get(command.namespace, command.job_id)
     if record is None:
         return CommandResult(error="job not found", status=404)
+    if refused := _refuse_change(state, record):
+        return refused
     versions = [record.job, *record.older]
     place = next((n for n, job in enumerate(versions) if job.version == command.version), None)
     if place is None:
@@ -327,6 +390,8 @@ def tag_job_version(state: "State", command: TagJobVersion, context: "Context") 
     record = state.jobs.get(command.namespace, command.job_id)
     if record is None:
         return CommandResult(error="job not found", status=404)
+    if refused := _refuse_change(state, record):
+        return refused
     versions = [record.job, *record.older]
     names = [(job.version_tag or {}).get("Name") for job in versions]
     numbers = [job.version or 0 for job in versions]
@@ -368,6 +433,8 @@ def mark_launch(state: "State", command: MarkLaunch, context: "Context") -> Comm
     record = state.jobs.get(command.namespace, command.job_id)
     if record is None:
         return CommandResult(error="job not found", status=404)
+    if refused := _refuse_change(state, record):
+        return refused
     if command.launched_us > record.launched_us:
         state.jobs.put(msgspec.structs.replace(record, launched_us=command.launched_us))
         context.changed("jobs", "JobLaunched", record.id, record.namespace)
