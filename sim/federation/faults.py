@@ -49,7 +49,7 @@ DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
 HOUR_US: Final = 3600 * S
 LEAP_MAX_US: Final = 16 * HOUR_US
 LONG_US: Final = (70 * S, 110 * S)  # beyond what surge waits
-LONG_PART: Final = 0.4  # of the seeds
+LONG_PART: Final = 0.5  # of the seeds
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 
 
@@ -87,7 +87,7 @@ class Faults:
         self._set_clocks()
         world.after(rng.randint(200_000, 4 * S), self._next)
         if rng.random() < LONG_PART:
-            world.after(rng.randint(10 * S, 50 * S), self._long_partition)
+            world.after(rng.randint(15 * S, 70 * S), self._long_partition)
 
     def stop(self) -> None:
         """No fault comes any more. Those that last are undone by `World.mend`."""
@@ -102,6 +102,14 @@ class Faults:
 
     def _anyone(self) -> "Datacenter":
         return self._rng.choice([*self.world.datacenters.values()])
+
+    def _a_part(self) -> "Datacenter":
+        """Return preferably one that runs a part of a job whose home is elsewhere."""
+        datacenters = self.world.datacenters.values()
+        found = [
+            d for d in datacenters if any(r.home and d.state.jobs.live(r) for r in d.state.jobs)
+        ]
+        return self._rng.choice(found) if found else self._anyone()
 
     def _ids(self) -> list[str]:
         return [*self.world.datacenters]
@@ -146,7 +154,7 @@ class Faults:
     def _long_partition(self) -> None:
         if not self._is_active:
             return
-        one = self._anyone().id
+        one = self._a_part().id
         self.world.alone[one] = None
         self.world.faults["partition: one alone for over a minute"] += 1
         self.world.after(self._rng.randint(*LONG_US), self.world.alone.pop, one, None)

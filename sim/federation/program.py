@@ -49,7 +49,7 @@ class Trial:
         self.world.situations[f"roster of {size}"] += 1
         regions = rng.randint(1, {2: 2, 3: 3, 5: 3, 20: 5}[size])
         names = [f"r{number}" for number in range(regions)]
-        mean = rng.choice((3, 6, 10))  # slots of a datacenter
+        mean = rng.choice((2, 3, 5, 8))  # slots of a datacenter
         births = 2 if rng.random() < 0.1 else 1  # of two, neither had heard of the other
         hours = 8 if has_faults and rng.random() < 0.4 else 0
         self.world.faults["wall clocks hours apart"] += bool(hours)

@@ -43,7 +43,6 @@ NAMES: Final = (
     "same share came again",
     "refusal raced by a duplicate",
     "tombstone refused a late share",
-    "full sync removed a share",
     "share of a job that is gone removed",
     "index released",
     "index released during a cut",

@@ -126,7 +126,7 @@ class Workload:
             spillover=spillover,
             after_us=rng.choice((2, 10, 30)) * S,
             datacenters=("*",) if rng.random() < 0.8 else ("dc0", "dc1"),
-            partition="surge" if rng.random() < 0.4 else "hold",
+            partition="surge" if rng.random() < 0.5 else "hold",
         )
 
     # --- acting -------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Workload:
             return
         rng = self.rng
         if kind is None:
-            (kind,) = rng.choices([*Kind], (20, 16, 4, 4, 1, 2))
+            (kind,) = rng.choices([*Kind], (20, 16, 6, 5, 2, 2))
         operation = Operation(
             kind=kind,
             name=rules.name,
