@@ -27,7 +27,7 @@ region "r" {
     count   = 2
     servers = 3
     nodes "node" {
-      count  = ceil(1000 * var.scale)
+      count  = max(5, ceil(1000 * var.scale))
       cpu    = 16000
       memory = 32768
     }

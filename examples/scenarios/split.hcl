@@ -24,7 +24,7 @@ region "r" {
   datacenter "d" {
     servers = 3
     nodes "node" {
-      count  = ceil(500 * var.scale)
+      count  = max(5, ceil(500 * var.scale))
       cpu    = 16000
       memory = 32768
     }

@@ -22,7 +22,7 @@ variable "scale" {
 }
 
 locals {
-  nodes = ceil(500 * var.scale)
+  nodes = max(5, ceil(500 * var.scale))
 }
 
 scenario "steady-day" {

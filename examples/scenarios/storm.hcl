@@ -25,7 +25,7 @@ region "r" {
     count   = 2
     servers = 5
     nodes "node" {
-      count  = ceil(200 * var.scale)
+      count  = max(3, ceil(200 * var.scale))
       cpu    = 16000
       memory = 32768
     }

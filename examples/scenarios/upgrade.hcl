@@ -22,7 +22,7 @@ region "r" {
     servers = 3
     schema  = 1
     nodes "node" {
-      count  = ceil(300 * var.scale)
+      count  = max(3, ceil(300 * var.scale))
       cpu    = 16000
       memory = 32768
     }
