@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sim.agents import SimClient, SimServer
 
 EPOCH_US: Final = 1_800_000_000_000_000  # the wall clock at virtual time zero
+ARM_US: Final = 50_000  # far deadlines are put into the wheel together, so often
 COMPUTE_US: Final = 2_000  # modelled time of one placement
 REFUSED_US: Final = 1_000  # until a call to an address that nobody has fails
 EVENT_SHOWN: Final = 200  # characters of the event that a machine broke on
@@ -63,6 +64,9 @@ class World:
         self.forming: Forming | None = None  # where LAN pools begin formed
         self._directories: dict[tuple[str, str], Directory] = {}
         self._rests_at_us = REST_US
+        self.arms_at_us = 0  # when those that wait for it are armed next
+        self._unarmed: list[SimAgent] = []
+        self._arm_all(None)
 
     def rest(self) -> None:
         """Make what was not used for a while small. What happens is the same without it."""
@@ -70,6 +74,17 @@ class World:
             self._rests_at_us = self.wheel.now_us + REST_US
             for client in self.clients:
                 client.disk.rest()
+
+    def arm_later(self, agent: "SimAgent") -> None:
+        """Arm an agent whose deadline lies beyond `arms_at_us`, then."""
+        self._unarmed.append(agent)
+
+    def _arm_all(self, _: object) -> None:
+        self.arms_at_us = self.wheel.now_us + ARM_US
+        self.wheel.at(self.arms_at_us, self._arm_all)
+        unarmed, self._unarmed = self._unarmed, []
+        for agent in unarmed:
+            agent.arm_now()
 
     def agent_at(self, address: str) -> "SimAgent | None":
         return self.by_address.get(address)
@@ -101,6 +116,7 @@ class SimAgent(Station):
         self.life = 0  # counts starts: what belongs to an earlier life is dropped
         self.members: dict[str, list[tuple[str, str]]] = {}
         self._armed_us = FOREVER_US
+        self._is_unarmed = False  # waits to be armed with the others
         self._next_request = 0
         self._replies: dict[int, Callable[[Any, str], None]] = {}
         self._exchange_replies: dict[tuple[str, int], Callable[[Any], None]] = {}
@@ -156,8 +172,10 @@ class SimAgent(Station):
             self.when_alive(self.paused_until_us - now_us, self.deliver, event)
             return
         self.world.trace.add(now_us, self.name, event)
+        if self.clock is not None:
+            now_us = self.clock.at(now_us)
         try:
-            effects = machine.handle(event, self.now())
+            effects = machine.handle(event, _now(Now, (now_us, EPOCH_US + now_us)))
         except Exception as error:
             self._broke(event, error)
             return
@@ -174,13 +192,35 @@ class SimAgent(Station):
     def _arm(self) -> None:
         if self.machine is None:
             return
-        deadline_us = self.machine.deadline_us
+        deadline_us = self._deadline_us(self.machine)
+        if deadline_us >= self._armed_us:
+            return
+        world = self.world
+        if deadline_us >= world.arms_at_us:
+            # It may well move: most answers that a timeout waits for come before.
+            if not self._is_unarmed:
+                self._is_unarmed = True
+                world.arm_later(self)
+            return
+        self._armed_us = max(deadline_us, self.wheel.now_us)
+        self.wheel.at(self._armed_us, self._tick, self.life)
+
+    def arm_now(self) -> None:
+        """Put the machine's deadline into the wheel, however far it is."""
+        self._is_unarmed = False
+        if self.machine is not None:
+            deadline_us = self._deadline_us(self.machine)
+            if deadline_us < self._armed_us:
+                self._armed_us = max(deadline_us, self.wheel.now_us)
+                self.wheel.at(self._armed_us, self._tick, self.life)
+
+    def _deadline_us(self, machine: Machine) -> int:
+        """Return when the machine's deadline is, by the world's time."""
+        deadline_us = machine.deadline_us
         if self.clock is not None and deadline_us < FOREVER_US:
             now_us = self.wheel.now_us
             deadline_us = now_us + self.clock.wait_us(deadline_us - self.clock.at(now_us))
-        if deadline_us < self._armed_us:
-            self._armed_us = max(deadline_us, self.wheel.now_us)
-            self.wheel.at(self._armed_us, self._tick, self.life)
+        return deadline_us
 
     def _tick(self, life: int) -> None:
         machine = self.machine
