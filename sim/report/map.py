@@ -36,8 +36,10 @@ def region_map(regions: Sequence[RegionSpot], flows: Mapping[tuple[str, str], fl
         parts.append(f'<g><title>{escape(title)}</title><circle class="under" cx="{x:.1f}" '
                      f'cy="{y:.1f}" r="{radius:.1f}"/><circle class="region" cx="{x:.1f}" '
                      f'cy="{y:.1f}" r="{radius:.1f}"/><text class="name middle" x="{x:.1f}" '
-                     f'y="{y + 4:.1f}">{escape(region.name)}</text><text class="tick middle" '
-                     f'x="{x:.1f}" y="{y + radius + 13:.1f}">{region.nodes:,} nodes, '
+                     f'y="{y + 4:.1f}">{escape(region.name)}</text>'
+                     f'<text class="tick middle place" x="{x:.1f}" '
+                     f'y="{y + radius + 13:.1f}">{region.nodes:,} '
+                     f"{'node' if region.nodes == 1 else 'nodes'}, "
                      f"{amount_text(region.running)} run</text></g>")  # fmt: skip
     return svg("".join(parts), "map of regions", height=MAP_HEIGHT)
 
