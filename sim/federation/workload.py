@@ -215,6 +215,8 @@ class Workload:
                 self.world.watch.acknowledged += 1
                 operation.return_us = self.world.now_us
             operation.fate = Fate.DONE
+        elif answer.status == 404 and operation.kind in (Kind.STOP, Kind.PURGE, Kind.PARK):
+            return  # it may be gone by this very request, which came twice
         elif answer.status < 500:
             operation.unanswered -= 1
             if operation.fate is Fate.UNKNOWN and not operation.unanswered:
