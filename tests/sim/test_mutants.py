@@ -67,3 +67,5 @@ def test_files_map_to_the_programs_that_cover_them() -> None:
     assert mutants.covering(["core/state/access.py"]) == ["sim.raft", "sim.scheduler"]
     assert mutants.covering(["raft/journal.py"]) == ["sim.raft", "sim.powercut"]
     assert mutants.covering(["core/server/waiting.py"]) == ["sim.raft"]
+    federation = ["sim.federation", "sim.federation explore"]
+    assert mutants.covering(["core/federation/claims.py"]) == federation
