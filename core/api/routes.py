@@ -80,6 +80,8 @@ ROUTES: Final = (
     Route(READ, "deployment/{deployment_id}", "Deployment.Get"),
     Route(READ, "nodes", "Node.List"),
     Route(READ, "federation/status", "Federation.Status"),
+    Route(READ, "authority", "Authority.Status"),
+    Route(WRITE, "authority/transfer", "Authority.Transfer"),
     Route(READ, "datacenter/drain", "Datacenter.Drain"),
     Route(WRITE, "datacenter/drain", "Datacenter.SetDrain"),
     Route(READ, "scaling/policies", "Scaling.ListPolicies"),

@@ -18,6 +18,7 @@ GROUPS: Final[dict[str, str]] = {
     "alloc": "Look into and act on allocations",
     "deployment": "Follow and steer deployments",
     "eval": "Look at and delete evaluations",
+    "authority": "See and move the authority of a region",
     "datacenter": "Empty a datacenter",
     "federation": "Look at the federation",
     "job": "Run and manage jobs",
@@ -74,6 +75,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "eval delete": Entry("core.cli.evaluation:delete", "Delete evaluations"),
     "eval list": Entry("core.cli.evaluation:list_", "List evaluations"),
     "eval status": Entry("core.cli.evaluation:status", "Show an evaluation"),
+    "authority status": Entry("core.cli.authority:status", "Show the authority of the region"),
+    "authority transfer": Entry(
+        "core.cli.authority:transfer", "Let another datacenter own the region's names"
+    ),
     "datacenter drain": Entry("core.cli.datacenter:drain", "Move all work out of a datacenter"),
     "federation status": Entry("core.cli.federation:status", "Show every datacenter"),
     "fmt": Entry("core.cli.fmt:fmt", "Lay out HCL files in the canonical way"),

@@ -17,7 +17,14 @@ two jobs run on, and the log says which they are.
 
 from typing import TYPE_CHECKING, Any, Final
 
-from core.federation.claims import Claim, claim_key, claims_of, next_epoch, open_claims
+from core.federation.claims import (
+    Claim,
+    authority_of,
+    claim_key,
+    claims_of,
+    next_epoch,
+    open_claims,
+)
 from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, FederationHost
 from core.state.commands import Command
@@ -48,12 +55,20 @@ class DropClaims(Command):
 def yield_authority(state: "State", command: YieldAuthority, context: "Context") -> CommandResult:
     if not state.is_authority:
         return CommandResult()
+    claim_own_jobs(state, context)
+    state.is_authority = False
+    context.changed("claims", "AuthorityYielded", command.to)
+    return CommandResult()
+
+
+def claim_own_jobs(state: "State", context: "Context") -> None:
+    """Give each job of the authority's own datacenter, which needed none so far, a claim."""
     claims = claims_of(state)
     for record in state.jobs:
         key = claim_key(record.namespace, record.id)
         known = claims.get(key)
         # A child lives where its parent does, without a claim of its own.
-        if record.job.parent_id or (known is not None and not known.is_closed):
+        if record.job.parent_id or record.home or (known is not None and not known.is_closed):
             continue
         region = record.job.region or state.region
         claim = Claim(
@@ -66,9 +81,6 @@ def yield_authority(state: "State", command: YieldAuthority, context: "Context")
             created_us=context.time_us,
         )
         claims.put(key, claim)
-    state.is_authority = False
-    context.changed("claims", "AuthorityYielded", command.to)
-    return CommandResult()
 
 
 def drop_claims(state: "State", command: DropClaims, context: "Context") -> CommandResult:
@@ -122,7 +134,9 @@ class AuthorityWatch:
                 host.after(QUIESCE_US, lambda: self._yield(best))
         else:
             self.is_yielding = False
-            self._hand_over(best)
+            given = authority_of(host.state)
+            if not given.to or given.is_told:  # else all claims go together
+                self._hand_over(best)
 
     def _yield(self, to: Digest) -> None:
         host = self._host

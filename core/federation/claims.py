@@ -53,6 +53,11 @@ class Authority(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     generation: int = 0  # raised by whoever takes over the authority: larger goes before smaller
     counter: int = 0  # claims made so far; kept when the generation rises
+    # A transfer (core.federation.transfer):
+    to: str = ""  # datacenter id that the authority is given to; it does not come back by itself
+    to_generation: int = 0  # of the authority there, once it is given
+    is_told: bool = False  # and has all claims
+    taken: tuple[int, ...] = ()  # generations in which this datacenter became the authority
 
 
 class CreateClaim(Command):
@@ -248,6 +253,8 @@ def move_claim(state: "State", command: MoveClaim, context: "Context") -> Comman
 
 def close_claim(state: "State", command: CloseClaim, context: "Context") -> CommandResult:
     """Give a name up. Another uid's claim stays, and remembers that this one never may."""
+    if not state.is_authority and (to := authority_of(state).to):
+        return CommandResult(error=f"the authority has gone to datacenter {to}", status=503)
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)

@@ -41,6 +41,7 @@ from core.federation.offers import Offers
 from core.federation.placing import Placing
 from core.federation.receiving import Receiving
 from core.federation.sending import Sending
+from core.federation.transfer import Transfer, destination
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
 from core.model.child import parent_name
@@ -88,6 +89,7 @@ class Coordinator:
         self.receiving = Receiving(self)
         self.departing = Departing(self)
         self.arriving = Arriving(self)
+        self.transfer = Transfer(host)
         self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
@@ -110,6 +112,10 @@ class Coordinator:
             self._locate_job_file(query, then)
         elif query.method.startswith("Job.") and query.params.get("job_id"):
             self._locate_job(query, str(query.params["job_id"]), then)
+        elif query.method in ("Authority.Status", "Authority.Transfer"):
+            authority = self.authority()
+            is_elsewhere = authority not in ("", host.datacenter_id) and authority in known
+            then(There(authority) if is_elsewhere and not query.hops else Here())
         else:
             then(Here())
 
@@ -260,6 +266,10 @@ class Coordinator:
         """Return the datacenter id of a region's authority, "" when none is known."""
         return self.naming.authority(region)
 
+    def authority_destination(self, name: str) -> tuple[str, str]:
+        """Return (datacenter id, why it can't be its region's authority), by name or id."""
+        return destination(self.host, name)
+
     def become_home(
         self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
     ) -> None:
@@ -280,6 +290,8 @@ class Coordinator:
             "Share.Put": lambda given, done: self.receiving.on_put(given, source, done),
             "Share.Sync": lambda given, done: self.receiving.on_sync(given, source, done),
             "Home.Take": lambda given, done: self.arriving.on_take(given, source, done),
+            "Authority.Stage": lambda given, done: self.transfer.on_stage(given, source, done),
+            "Authority.Take": lambda given, done: self.transfer.on_take(given, source, done),
             "Home.Settled": self.arriving.on_settled,
             **self.naming.handlers(),
             **self.extending.handlers(),
@@ -305,7 +317,8 @@ class Coordinator:
 
     def on_leadership(self, is_leader: bool) -> None:
         for part in (
-            self.naming, self.sending, self.dividing, self.receiving, self.departing, self.arriving
+            self.naming, self.sending, self.dividing, self.receiving, self.departing,
+            self.arriving, self.transfer,
         ):  # fmt: skip
             part.on_leadership(is_leader)
         if is_leader and not self._is_looking_around:

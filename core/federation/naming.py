@@ -22,6 +22,7 @@ from core.federation.claims import (
     CloseClaim,
     CreateClaim,
     MoveClaim,
+    authority_of,
     find_claim,
     open_claims,
 )
@@ -105,6 +106,8 @@ class Naming:
         if region == host.region and host.state.is_authority:
             return host.datacenter_id
         best = best_authority([site.digest for site in host.sites()], region)
+        if best is None and region == host.region:
+            return authority_of(host.state).to  # it was here, and no digest shows it there yet
         return best.datacenter_id if best is not None else ""
 
     def become_home(
@@ -126,7 +129,8 @@ class Naming:
                            " new names can't be registered now; try again shortly")
                 )  # fmt: skip
                 return
-            if authority == host.datacenter_id and self._watch.is_yielding:
+            is_leaving = self._watch.is_yielding or bool(authority_of(host.state).to)
+            if authority == host.datacenter_id and is_leaving:
                 respond(Answer(status=503, error="the region's authority is moving to another"
                                " datacenter: try again shortly"))  # fmt: skip
                 return
@@ -185,9 +189,11 @@ class Naming:
 
         def done(_: Any, error: str) -> None:
             if error and self.host.is_serving:
-                self.host.after(
-                    CLOSE_RETRY_US, lambda: self._close(authority, namespace, job_id, uid)
-                )
+                self.host.after(CLOSE_RETRY_US, again)
+
+        def again() -> None:
+            region = self.host.datacenters().get(authority, (self.host.region,))[0]
+            self._close(self.authority(region) or authority, namespace, job_id, uid)
 
         self.host.ask(authority, "Claim.Close", body, CALL_TIMEOUT_US, done)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from core.federation import digest as digests
 from core.federation import lifecycle
+from core.federation.claims import authority_of
 from core.federation.digest import ClassRoom, Digest
 from core.federation.survey import Survey
 from core.server.launching import CLOCK
@@ -73,6 +74,7 @@ class Digesting:
                 datacenter=server.config.datacenter,
                 datacenter_id=server.datacenter_id,
                 is_authority=server.state.is_authority,
+                authority_generation=authority_of(server.state).generation,
                 is_draining=lifecycle.is_draining(server.state),
                 has_quorum=server.consensus.is_serving,
                 queue_depth=server.measures.queue_ready,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from core.server.context import Server
     from core.state.state import State
 
-CALL_PREFIXES: Final = ("Claim.", "Home.", "Share.")
+CALL_PREFIXES: Final = ("Authority.", "Claim.", "Home.", "Share.")
 HYBRID_TIME: Final = "HybridTime"  # in the bodies of calls between datacenters, and of replies
 NO_LEADER: Final = "the datacenter has no leader just now"
 _TRIES: Final = 3

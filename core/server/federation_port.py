@@ -38,6 +38,9 @@ class Federation(Protocol):
     def division(self, job: Job) -> list[Command]:
         """Return what commits a new job's parts in other datacenters with its registration."""
 
+    def authority_destination(self, name: str) -> tuple[str, str]:
+        """Return (datacenter id, why it can't be its region's authority), by name or id."""
+
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""
 

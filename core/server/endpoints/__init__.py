@@ -67,6 +67,8 @@ region given, by any server there), C = carried to the node that runs the alloca
 | NodePool.Upsert | W | name; body NodePool | {Index} |
 | NodePool.Delete | W | name | {Index} |
 | Job.Why | A | job_id | {JobID, Namespace, Jobs: [{UID, Home, Status, Events: [{ID, Kind, Region, Datacenter, DatacenterID, Time, HybridTime, ClockOff, Depth, After, Facts, Text}]}], Dropped, Missing: [{Region, Datacenter, DatacenterID, Error, IsStale}]}; Serai's own |
+| Authority.Status | R | | {Region, Datacenter, ID, IsAuthority, Generation, To, Claims}: of the region's authority; Serai's own |
+| Authority.Transfer | W | body {To: name or id} | {To, Index} |
 | Datacenter.Drain | R | | {Region, Datacenter, ID, IsDraining, Since, Instances, Homes, Shares} |
 | Datacenter.SetDrain | W | body {IsDraining} | {IsDraining, Index} |
 | Job.Chain | R | job_id | what one datacenter tells of it: core.federation.chains.Told |
