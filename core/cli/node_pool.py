@@ -97,7 +97,7 @@ def jobs(session: Session, name: str, as_json: bool, template: str | None) -> in
     if not found:
         session.out.line("No jobs")
         return 0
-    job_table(session.out, found, with_namespace=session.namespace == "*")
+    job_table(session, found)
     return 0
 
 

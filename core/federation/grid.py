@@ -66,9 +66,7 @@ def make_grids(
 
 def _quotient(free: Column, sizes: Column, lengths: Column) -> Column:
     # Dividing by one number is several times faster than by a column of them.
-    if len(sizes) == 1:
-        return np.floor_divide(free, sizes[0])
-    result: Column = free // np.repeat(sizes, lengths)
+    result: Column = free // (sizes[0] if len(sizes) == 1 else np.repeat(sizes, lengths))
     return result
 
 
