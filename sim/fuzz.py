@@ -16,6 +16,7 @@ import msgspec
 from sim.build import server_name
 from sim.run import Run, Summary
 from sim.scenario import FaultPlan, Scenario
+from sim.spread import spread
 
 CALM_US: Final = 15_000_000  # no fault before: the datacenters are being born
 FAULTS_MAX: Final = 6
@@ -48,12 +49,20 @@ class Trial(msgspec.Struct, kw_only=True):
         ]
 
 
-def fuzz(scenario: Scenario, seeds: range) -> Iterator[Trial]:
-    """Run a scenario once per seed, with that seed's faults in place of its own."""
-    for seed in seeds:
-        faults = draw_faults(scenario, seed)
-        tried = msgspec.structs.replace(scenario, faults=faults)
-        yield Trial(seed=seed, faults=faults, summary=Run(tried, seed).play())
+def fuzz(scenario: Scenario, seeds: range, workers: int = 1) -> Iterator[Trial]:
+    """Run a scenario once per seed, with that seed's faults in place of its own.
+
+    Trials come in the order of the seeds, whatever the number of worker processes.
+    """
+    draw_faults(scenario, seeds.start)  # raises here what would be raised in a worker
+    return spread(_try, [(scenario, seed) for seed in seeds], workers)
+
+
+def _try(what: tuple[Scenario, int]) -> Trial:
+    scenario, seed = what
+    faults = draw_faults(scenario, seed)
+    tried = msgspec.structs.replace(scenario, faults=faults)
+    return Trial(seed=seed, faults=faults, summary=Run(tried, seed).play())
 
 
 def draw_faults(scenario: Scenario, seed: int) -> list[FaultPlan]:

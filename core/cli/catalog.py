@@ -184,6 +184,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
     "sim run": Entry("core.cli.sim:run", "Run a scenario"),
+    "sim shrink": Entry(
+        "core.cli.sim_search:shrink", "Find the least of a scenario that still fails"
+    ),
+    "sim sweep": Entry("core.cli.sim_search:sweep", "Run a scenario over values of its variables"),
     "system gc": Entry("core.cli.server:collect_garbage", "Forget what has ended"),
     "system reconcile summaries": Entry(
         "core.cli.server:reconcile_summaries", "Count the summaries anew"

@@ -22,6 +22,9 @@ LINE_EVERY_S = 60.0  # where there is no terminal
 SHOWN_LINES = 20  # of violations, refusals, ...
 
 Listener = Callable[["Progress"], None]
+workers_option = option(
+    "-workers", type=click.IntRange(1), help="Processes to spread runs over; one for each core"
+)
 
 
 @command()
@@ -59,8 +62,8 @@ def run(
 
     plan = load_scenario(scenario, variables)
     if until is not None:
-        plan.until_us = _duration_us(until)
-    with _failures_told(), ExitStack() as stack:
+        plan.until_us = duration_us(until)
+    with failures_told(), ExitStack() as stack:
         trace_file = stack.enter_context(open(trace_path, "wb")) if trace_path else None
         played = Run(plan, seed, trace_file, is_wire=wire)
         listeners: list[Listener] = []
@@ -86,7 +89,7 @@ def run(
     return 0 if summary.is_ok else 1
 
 
-def _duration_us(text: str) -> int:
+def duration_us(text: str) -> int:
     from core.jobspec.durations import parse_duration_ns
 
     try:
@@ -99,10 +102,11 @@ def _duration_us(text: str) -> int:
 
 
 @contextmanager
-def _failures_told() -> Iterator[None]:
+def failures_told() -> Iterator[None]:
     """Turn what is wrong with a scenario, or with a path, into words for the user."""
     from core.jobspec.diagnostics import SourceError
     from sim.faults import FaultError
+    from sim.spread import WorkerLost
 
     try:
         yield
@@ -111,7 +115,7 @@ def _failures_told() -> Iterator[None]:
         raise CliError(f"{where}{error.strerror or error}") from error
     except FaultError as error:
         raise CliError(f"{error} {error.hint}".rstrip()) from error
-    except (SourceError, ValueError) as error:
+    except (SourceError, ValueError, WorkerLost) as error:
         raise CliError(str(error)) from error
 
 
@@ -218,7 +222,8 @@ def _times(values_s: Sequence[float]) -> str:
 @click.argument("scenario")
 @option("-seeds", type=click.IntRange(1), default=20, help="How many seeds to run (20)")
 @option("-from", "first", type=int, default=1, help="The first of them (1)")
-def fuzz(*, scenario: str, seeds: int, first: int) -> int:
+@workers_option
+def fuzz(*, scenario: str, seeds: int, first: int, workers: int | None) -> int:
     """Run a scenario under random faults, seed by seed, in place of its own faults.
 
     All faults are mended before the scenario's settle time begins. Exits 1 when an
@@ -226,11 +231,12 @@ def fuzz(*, scenario: str, seeds: int, first: int) -> int:
     """
     from sim.fuzz import describe
     from sim.fuzz import fuzz as run_seeds
+    from sim.spread import default_workers
 
     failed = []
     plan = load_scenario(scenario)
-    with _failures_told():
-        for trial in run_seeds(plan, range(first, first + seeds)):
+    with failures_told():
+        for trial in run_seeds(plan, range(first, first + seeds), workers or default_workers()):
             hash_ = trial.summary.trace_hash[:12]
             mark = "ok" if trial.is_ok else "FAILED"
             print(f"seed {trial.seed:5}  {len(trial.faults)} faults  {hash_}  {mark}", flush=True)

@@ -87,13 +87,15 @@ class Frame:
         return TOP + (self.height - TOP - BOTTOM) * (1 - value / self.top)
 
     def axes(self) -> str:
+        return self.value_axis() + self.time_axis()
+
+    def value_axis(self) -> str:
         parts = []
         for value in self.ticks:
             y = self.y(value)
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" '
                          f'y2="{y:.1f}"/><text class="tick end" x="{LEFT - 6}" '
                          f'y="{y + 3.5:.1f}">{amount_text(value)}</text>')  # fmt: skip
-        parts.append(self.time_axis())
         return "".join(parts)
 
     def time_axis(self) -> str:
@@ -162,12 +164,7 @@ def bar_chart(name: str, bars: Sequence[tuple[str, int]], *, colour: int = 1) ->
     """Return bars side by side, each with its label below and its count as a title."""
     highest = max((count for _, count in bars), default=0)
     frame = Frame(1.0, highest)
-    parts = []
-    for value in frame.ticks:
-        y = frame.y(value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" '
-                     f'y2="{y:.1f}"/><text class="tick end" x="{LEFT - 6}" '
-                     f'y="{y + 3.5:.1f}">{amount_text(value)}</text>')  # fmt: skip
+    parts = [frame.value_axis()]
     step = (WIDTH - LEFT - RIGHT) / max(1, len(bars))
     base = HEIGHT - BOTTOM
     for place, (label, count) in enumerate(bars):

@@ -59,23 +59,29 @@ def render(data: ReportData) -> str:
     title = f"{summary.scenario}, seed {summary.seed}"
     parts = [
         _head(data),
-        _section("Goals", _goals(data)),
-        _section("What went wrong", _wrong(data)) if _has_wrong(data) else "",
-        _section("Timeline of faults", timeline(data.faults, data.end_s), "wide"),
+        section("Goals", _goals(data)),
+        section("What went wrong", _wrong(data)) if _has_wrong(data) else "",
+        section("Timeline of faults", timeline(data.faults, data.end_s), "wide"),
         f'<div class="charts">{"".join(_charts(data))}</div>',
-        _section("Map of regions", _map(data)),
-        _section("Invariants", _checked(data)),
-        _section("Repeat it", _repeat(data)),
+        section("Map of regions", _map(data)),
+        section("Invariants", _checked(data)),
+        section("Repeat it", _repeat(data)),
     ]
-    style = (_HERE / "style.css").read_text(encoding="utf-8")
     script = (_HERE / "script.js").read_text(encoding="utf-8")
+    read = f"<script type='application/json' id='data'>{_json(data)}</script>"
+    return document(
+        title, "".join(parts), f"<div id='readout' hidden></div>{read}<script>{script}</script>"
+    )
+
+
+def document(title: str, body: str, tail: str = "") -> str:
+    """Return a page that needs nothing else: `body` in its column, `tail` behind it."""
+    style = (_HERE / "style.css").read_text(encoding="utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(parts)}</main><div id='readout' hidden></div>"
-        f"<script type='application/json' id='data'>{_json(data)}</script>"
-        f"<script>{script}</script></body></html>\n"
+        f"<body><main>{body}</main>{tail}</body></html>\n"
     )
 
 
@@ -104,7 +110,7 @@ def _head(data: ReportData) -> str:
     )
 
 
-def _section(title: str, body: str, kind: str = "") -> str:
+def section(title: str, body: str, kind: str = "") -> str:
     return f'<section class="{kind}"><h2>{escape(title)}</h2>{body}</section>'
 
 
@@ -149,21 +155,21 @@ def _charts(data: ReportData) -> list[str]:
         lines = [Line(name, series[key], colour) for key, name, colour in named]
         drawn = line_chart(title, times_s, lines, end_s=data.end_s, bands=bands)
         keys = " ".join(key for key, _, _ in named)
-        cards.append(_card(title, unit, drawn, keys))
+        cards.append(card(title, unit, drawn, keys))
     if data.waits:
         drawn = bar_chart("waits", data.waits)
-        cards.append(_card("Wait for a start", "instances, by time since the submission", drawn))
+        cards.append(card("Wait for a start", "instances, by time since the submission", drawn))
     if data.summary.detection_s:
         drawn = bar_chart("detection", buckets(data.summary.detection_s), colour=4)
-        cards.append(_card("Detection", "lost nodes, by seconds until called down", drawn))
+        cards.append(card("Detection", "lost nodes, by seconds until called down", drawn))
     if data.heals:
         drawn = dot_chart("healing", data.heals, end_s=data.end_s, colour=2)
         text = "seconds until services were whole, at the mending of each fault"
-        cards.append(_card("Healing", text, drawn))
+        cards.append(card("Healing", text, drawn))
     return cards
 
 
-def _card(title: str, unit: str, drawn: str, keys: str = "") -> str:
+def card(title: str, unit: str, drawn: str, keys: str = "") -> str:
     return (
         f'<section data-series="{keys}"><h2>{escape(title)}</h2>'
         f'<p class="unit">{escape(unit)}</p>{drawn}</section>'
