@@ -89,8 +89,9 @@ def describe(fault: FaultPlan) -> str:
         "cut": f"{fault.source} -> {fault.target}",
         "slow": f"{fault.source} <-> {fault.target} by {fault.extra_us / 1000:g} ms",
         "loss": f"{fault.fraction:.0%} of datagrams",
-    }.get(fault.kind, fault.target)
-    return f"{fault.at_us / 1e6:8.3f}s for {fault.for_us / 1e6:6.3f}s  {fault.kind:9}  {what}"
+    }.get(fault.kind, fault.target or fault.job)
+    lasts = f"for {fault.for_us / 1e6:6.3f}s" if fault.for_us else "to the end "
+    return f"{fault.at_us / 1e6:8.3f}s {lasts}  {fault.kind:9}  {what}"
 
 
 def _draw(scenario: Scenario, rng: random.Random, end_us: int) -> FaultPlan:

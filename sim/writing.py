@@ -40,7 +40,8 @@ def write_scenario(scenario: Scenario, folder: str = "") -> str:
         inner = [line for plan in plans for line in datacenter(plan)]
         lines += block("region", [region], {}, inner)
     lines += _network(scenario)
-    lines += block("disk", [], attributes(scenario.disk, DISK_KEYS))
+    if disk := attributes(scenario.disk, DISK_KEYS):
+        lines += block("disk", [], disk)
     for job in scenario.jobs:
         lines += block("job", [job.name], moved(attributes(job, JOB_KEYS), file=job.file))
     for arrivals in scenario.arrivals:

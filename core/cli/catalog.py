@@ -182,7 +182,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "sim machines": Entry(
         "core.cli.sim_machines:machines", "Print which machines both hosts build"
     ),
-    "sim replay": Entry("core.cli.sim:replay", "Replay the recorded input of an agent"),
+    "sim replay": Entry("core.cli.sim:replay", "Replay a recorded agent, or a scenario to a break"),
     "sim run": Entry("core.cli.sim:run", "Run a scenario"),
     "sim shrink": Entry(
         "core.cli.sim_search:shrink", "Find the least of a scenario that still fails"

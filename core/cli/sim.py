@@ -14,6 +14,7 @@ from core.cli.flags import command, option
 from core.cli.scenario_file import load_scenario
 
 if TYPE_CHECKING:
+    from sim.breaking import Break
     from sim.run import Progress, Run, Summary
 
 METRICS_EVERY_S = 2.0
@@ -89,15 +90,15 @@ def run(
     return 0 if summary.is_ok else 1
 
 
-def duration_us(text: str) -> int:
+def duration_us(text: str, flag: str = "-until") -> int:
     from core.jobspec.durations import parse_duration_ns
 
     try:
         us = parse_duration_ns(text) // 1000
     except ValueError as error:
-        raise CliError(f"-until: {error}") from None
+        raise CliError(f"{flag}: {error}") from None
     if us <= 0:
-        raise CliError("-until takes a time after the start, such as 2m")
+        raise CliError(f"{flag} takes a time after the start, such as 2m")
     return us
 
 
@@ -253,13 +254,80 @@ def fuzz(*, scenario: str, seeds: int, first: int, workers: int | None) -> int:
 
 
 @command()
-@click.argument("recording")
+@click.argument("path", metavar="RECORDING|SCENARIO")
 @option("-json", "as_json", is_flag=True, help="Print the outcome as JSON")
-def replay(*, recording: str, as_json: bool) -> int:
-    """Replay what `serai agent -record FILE` wrote: same effects, same state hash.
+@option("-seed", type=int, help="Of a scenario: seed of the run; the scenario's own otherwise")
+@option("-var", "variables", multiple=True, metavar="name=value", help="Of a scenario: a variable")
+@option(
+    "-break",
+    "where",
+    metavar="90s|#event|violation",
+    help="Of a scenario: stop at a time, before a line of its -trace, or at a violation",
+)
+@option("-look", "names", multiple=True, metavar="agent", help="... and show this agent's state")
+def replay(
+    *,
+    path: str,
+    as_json: bool,
+    seed: int | None,
+    variables: Sequence[str],
+    where: str | None,
+    names: Sequence[str],
+) -> int:
+    """Replay what `serai agent -record FILE` wrote, or a scenario up to a break.
 
-    Exits 1 when they differ from the recording's.
+    A recording must give the same effects and the same state hash, else this exits 1. Of a
+    SCENARIO (.hcl) with -break, the run of that seed is played up to there, and shown.
     """
+    if where is not None:
+        return _show_break(path, _parse_break(where), seed, variables, names, as_json=as_json)
+    if names or variables or seed is not None:
+        raise CliError("-look, -seed and -var go with a scenario and -break")
+    return _replay_recording(path, as_json=as_json)
+
+
+def _parse_break(text: str) -> "Break":
+    from sim.breaking import Break
+
+    if text == "violation":
+        return Break(is_violation=True)
+    if text.startswith("#"):
+        if not text[1:].isdigit() or int(text[1:]) < 1:
+            raise CliError(f"-break {text}: an event is a line of the trace, such as #1200")
+        return Break(event=int(text[1:]))
+    return Break(at_us=duration_us(text, "-break"))
+
+
+def _show_break(
+    path: str,
+    stop: "Break",
+    seed: int | None,
+    variables: Sequence[str],
+    names: Sequence[str],
+    *,
+    as_json: bool,
+) -> int:
+    import json
+
+    from sim.breaking import find_agents, look, overview, run_to
+
+    plan = load_scenario(path, variables)
+    with failures_told():
+        stopped = run_to(plan, seed, stop)
+        agents = [look(agent) for agent in find_agents(stopped.run, names)]
+    world = overview(stopped)
+    if as_json:
+        print(json.dumps({**world, "agents": agents}))
+        return 0
+    for name, value in world.items():
+        shown = ", ".join(value) or "none" if isinstance(value, list) else value
+        print(f"{name:17} {shown}")
+    for agent in agents:
+        print(json.dumps(agent, indent=2))
+    return 0
+
+
+def _replay_recording(recording: str, *, as_json: bool) -> int:
     import msgspec
 
     from sim.replay import ReplayError
