@@ -35,7 +35,8 @@ def drain(
 
     It takes nothing new; what it runs
     goes to datacenters that have room, a tenth of a job at a time, and the next when those
-    run. What finds no room elsewhere runs on here. System jobs stay on their nodes.
+    run; then the jobs themselves are at home there. What finds no room elsewhere runs on
+    here. System jobs stay on their nodes.
     """
     if enable and disable:
         raise CliError("-enable and -disable exclude each other")
@@ -74,20 +75,20 @@ def _show(session: Session, found: dict[str, Any]) -> None:
 
 
 def _follow(session: Session, found: dict[str, Any], place: dict[str, str]) -> int:
-    """Say whenever fewer are left, until none is."""
-    left = found["Instances"]
+    """Say whenever less is left, until nothing is."""
+    left = found["Instances"], found["Homes"]
     try:
-        while left and found["IsDraining"]:
+        while any(left) and found["IsDraining"]:
             time.sleep(_LOOK_S)
             found = session.api.get(_ROUTE, **place)
-            if found["Instances"] != left:
-                left = found["Instances"]
-                session.out.line(f"{left} instances left")
+            if (found["Instances"], found["Homes"]) != left:
+                left = found["Instances"], found["Homes"]
+                session.out.line(f"{left[0]} instances and {left[1]} jobs at home here left")
     except KeyboardInterrupt:
         session.out.line("The drain goes on; look with: serai datacenter drain")
         return 130
     if not found["IsDraining"]:
         session.out.line("The drain was taken back")
         return 1
-    session.out.line("The datacenter runs nothing but system jobs")
+    session.out.line("The datacenter runs nothing but system jobs, and no job is at home there")
     return 0

@@ -245,7 +245,9 @@ def move_claim(state: "State", command: MoveClaim, context: "Context") -> Comman
         return CommandResult(value={"Home": "", "Epoch": known.epoch if known else 0})
     if known.epoch == command.expected:
         epoch = next_epoch(state, max(known.epoch, command.beyond))
-        known = msgspec.structs.replace(known, home=command.home, epoch=epoch)
+        known = msgspec.structs.replace(
+            known, home=command.home, epoch=epoch, created_us=context.time_us
+        )
         claims_of(state).put(key, known)
         context.changed("claims", "ClaimMoved", command.job_id, command.namespace)
     return CommandResult(value={"Home": known.home, "Epoch": known.epoch})

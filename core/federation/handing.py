@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from core.federation.causes import Event, chain_of
+from core.federation.causes import Event, chain_of, merged
+from core.federation.chains import versions_of
 from core.federation.home_log import current, homes_of
 from core.federation.homes import Home
 from core.model.job import Job
@@ -167,7 +168,8 @@ def parcel_of(state: "State", departure: Departure, calls: dict[str, CallAnswer]
             dead_children=sum(child.status == "dead" for child in children),
         )
         members.append(member)
-        events += chain_of(state, record.namespace, record.id).events
+        known = chain_of(state, record.namespace, record.id).events
+        events += merged(known, versions_of(state, record, known))
     if not members or members[0].home.uid != departure.uid:
         return None
     return Parcel(

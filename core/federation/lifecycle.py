@@ -3,7 +3,8 @@
 A draining datacenter takes nothing new. Its flag travels in its digest; each home moves what
 it runs there to datacenters that have room, a few at a time (core.federation.splitting), and
 a job whose home is here goes the same way, whether or not it would spill over by itself.
-Whatever finds no room elsewhere stays, and runs on: a drain never takes anything down.
+Whatever finds no room elsewhere stays, and runs on: a drain never takes anything down. A job
+of which nothing runs here any more gets another home (core.federation.departing).
 """
 
 from typing import TYPE_CHECKING, Final
@@ -41,7 +42,7 @@ class Remaining(msgspec.Struct):
     """What a draining datacenter still has to give away."""
 
     instances: int  # live, those of system jobs not counted: they run on every node
-    homes: int  # jobs whose home it is
+    homes: int  # jobs whose home it is, stopped ones too; their children go with them
     shares: int  # jobs of other homes
 
 
@@ -59,12 +60,10 @@ def remaining(state: "State") -> Remaining:
     """Count what is left here."""
     left = Remaining(0, 0, 0)
     for record in state.jobs:
-        if record.is_purged or record.is_stopped or record.job.is_template:
-            continue
         if record.home:
             left.shares += bool(state.jobs.live(record))
         else:
-            left.homes += 1
+            left.homes += not record.job.parent_id
         if record.job.type not in ("system", "sysbatch"):
             left.instances += state.jobs.live(record)
     return left

@@ -10,6 +10,7 @@ from test_parts import register, running_at, two_datacenters
 from core.federation.claims import claims_of, find_claim
 from core.federation.handing import arrivals_of, departures_of
 from core.federation.home_log import find_home, homes_of
+from core.state.state import State
 
 
 def drain(world: World, server: Any, *, on: bool = True) -> None:
@@ -17,9 +18,13 @@ def drain(world: World, server: Any, *, on: bool = True) -> None:
     assert not answer.is_error, answer
 
 
-def is_at_home(server: Any) -> bool:
-    record = server.state.jobs.get("default", "web")
+def at_home(state: State) -> bool:
+    record = state.jobs.get("default", "web")
     return record is not None and not record.home
+
+
+def is_at_home(server: Any) -> bool:
+    return at_home(server.state)
 
 
 def until_moved(world: World, old: Any, new: Any, seconds: float = 300) -> None:
@@ -74,3 +79,35 @@ def test_the_authority_goes_to_another_datacenter_and_names_stay_unique() -> Non
     drain(world, one)
     until_moved(world, one, two)
     assert find_claim(two.state, "default", "web").home == two.datacenter_id
+
+
+def test_whoever_leads_next_goes_on_where_the_last_one_stopped() -> None:
+    """Both servers are lost and started again after each step of a hand-over."""
+    world = two_datacenters()
+    register(world, 4)
+    world.until(lambda: len(running_at(world.servers()[0])) == 4, 60)
+    drain(world, world.servers()[0])
+
+    def old() -> State:
+        return world.servers()[0].state
+
+    def new() -> State:
+        return world.servers()[1].state
+
+    steps = [
+        lambda: len(departures_of(old())),
+        lambda: len(arrivals_of(new())),
+        lambda: any(one.claimed for one in arrivals_of(new()).values()) or at_home(new()),
+        lambda: any(one.released for one in departures_of(old()).values()) or at_home(new()),
+    ]
+    for step in steps:
+        world.until(step, 120)
+        for server in list(world.servers()):
+            world.kill(server)
+        for name in ("s1", "s2"):
+            world.start(name)
+        world.until(lambda: all(one.server.consensus.is_serving for one in world.servers()), 60)
+    until_moved(world, *world.servers())
+    world.until(lambda: len(running_at(world.servers()[1])) == 4, 60)
+    epochs = [home.epoch for home in homes_of(new()).values()]
+    assert epochs == [find_claim(old(), "default", "web").epoch] and not len(homes_of(old()))
