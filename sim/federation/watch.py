@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from core.federation.handing import departures_of
 from core.federation.share_log import watermarks_of
 from core.state.commands import DeregisterJob, RecordCall, RegisterJob
 from core.state.result import Applied
@@ -80,6 +81,8 @@ class Watch:
         for change in applied.changes:
             if change.table == "jobs":
                 names[change.namespace, change.key] = None
+            elif change.table == "departures" and change.key in self.uids:
+                names[self.uids[change.key]] = None
             has_allocs |= change.table == "allocs"
             has_shares |= change.table == "watermarks"
         for name in names:
@@ -132,7 +135,8 @@ class Watch:
             for index in range(low, min(high, counts.get(group, 0)))
             if not record.is_stopped
         )
-        return Allowed(record.uid, indices, most, is_home=not record.home)
+        is_active = not record.home and record.uid not in departures_of(state)
+        return Allowed(record.uid, indices, most, is_home=is_active)
 
     def _check_homes(self, datacenter: "Datacenter", name: Name, now: Allowed) -> None:
         """One name, one job, in all datacenters of a region."""
