@@ -120,8 +120,8 @@ def _write(inventory: "Inventory", folder: str) -> int:
     )
     running = sum(live.running for live in inventory.jobs)
     out.line(
-        f"\n{len(inventory.jobs):,} jobs in {written.job_files:,} files, "
-        f"of which {running:,} instances run"
+        f"\nJobs: {len(inventory.jobs):,} (different files: {written.job_files:,}), "
+        f"running instances: {running:,}"
     )
     for note in inventory.notes[:SHOWN_NOTES]:
         out.note(note)

@@ -141,8 +141,8 @@ def _add_nodes(region: _Region, asked: References, inventory: Inventory) -> None
             continue
         nodes.append(_node(region, view, asked))
     for name, count in unused.items():
-        text = "are down, draining or not eligible: they are left out"
-        inventory.note(f"{region.shown}/{name}: {count:,} nodes {text}")
+        text = "nodes that are down, draining or not eligible are left out"
+        inventory.note(f"{region.shown}/{name}: {text}: {count:,}")
 
 
 def _node(region: _Region, view: Record, asked: References) -> LiveNode:

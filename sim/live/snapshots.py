@@ -60,8 +60,8 @@ def read_snapshots(paths: Sequence[str]) -> Inventory:
         usable = [view for view in views if is_usable(view)]
         nodes += [live_node(view, asked) for view in usable]
         if unused := len(views) - len(usable):
-            text = "are down, draining or not eligible: they are left out"
-            inventory.note(f"{'/'.join(place)}: {unused:,} nodes {text}")
+            text = "nodes that are down, draining or not eligible are left out"
+            inventory.note(f"{'/'.join(place)}: {text}: {unused:,}")
     return inventory
 
 

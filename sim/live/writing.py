@@ -110,8 +110,9 @@ def _head(inventory: Inventory, plans: list[DatacenterPlan]) -> Lines:
     nodes = sum(shape.count for plan in plans for shape in plan.nodes)
     running = sum(live.running for live in inventory.jobs)
     return [
-        f"Read from {inventory.origin}: {nodes:,} nodes in {len(plans)} datacenters,",
-        f"{len(inventory.jobs):,} jobs of which {running:,} instances ran.",
+        f"Read from {inventory.origin}.",
+        f"Datacenters: {len(plans)}, nodes: {nodes:,}, jobs: {len(inventory.jobs):,}, "
+        f"running instances: {running:,}.",
         *inventory.notes,
     ]
 

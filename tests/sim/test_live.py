@@ -109,7 +109,7 @@ def test_a_cluster_becomes_shapes_jobs_and_goals(tmp_path: Path) -> None:
     assert {one.file for one in scenario.jobs} == {"jobs/api.nomad.hcl"}
     goals = {goal.job: goal.at_least for goal in scenario.goals}
     assert goals == {"web": -1.0, "api": 1.0}
-    assert "1 nodes are down" in (tmp_path / "copy" / "scenario.hcl").read_text()
+    assert "not eligible are left out: 1" in (tmp_path / "copy" / "scenario.hcl").read_text()
 
 
 def test_no_secret_reaches_the_files(tmp_path: Path) -> None:
