@@ -53,6 +53,8 @@ class Naming:
         self.host = coordinator.host
         self._coordinator = coordinator
         self._is_auditing = False
+        # Names that are being taken for jobs of this datacenter, and who waits for them.
+        self._registering: dict[tuple[str, str], list[Callable[[], None]]] = {}
         self._watch = AuthorityWatch(coordinator.host)
 
     def handlers(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Naming:
 
     def on_leadership(self, is_leader: bool) -> None:
         """A leader looks after the claims in its log."""
+        self._registering.clear()  # whoever asked is told that leadership was lost
         self._watch.on_leadership(is_leader)
         if is_leader and not self._is_auditing:
             self._is_auditing = True
@@ -115,9 +118,40 @@ class Naming:
     ) -> None:
         """Take the name where it must be taken, then commit the job here.
 
+        One registration of a name at a time: a second one that claimed it meanwhile would
+        leave the authority with another uid than the job that is committed first. It waits,
+        and is an update then.
+
         Args:
             claimant: Region whose authority owns the name; "" = our own.
         """
+        name = job.namespace or "default", job.id or ""
+        waiting = self._registering.get(name)
+        if waiting is not None:
+            waiting.append(lambda: self._register_next(query, job, uid, claimant, respond))
+            return
+        self._registering[name] = []
+
+        def finished(answer: Answer) -> None:
+            respond(answer)
+            for again in self._registering.pop(name, []):
+                again()
+
+        self._take_name(query, job, uid, claimant, finished)
+
+    def _register_next(
+        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
+    ) -> None:
+        host = self.host
+        if host.state.jobs.get(job.namespace or "default", job.id or "") is None:
+            self.become_home(query, job, uid, claimant, respond)
+        else:
+            here = msgspec.structs.replace(query, region=host.region, datacenter=host.datacenter_id)
+            host.answer_here(here, respond)
+
+    def _take_name(
+        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
+    ) -> None:
         host = self.host
         namespace, job_id = job.namespace or "default", job.id or ""
         authorities = []
@@ -297,7 +331,8 @@ class Naming:
         held = []
         for namespace, job_id, uid in body["Jobs"]:
             record = self.host.state.jobs.get(namespace, job_id)
-            is_held = record is not None and record.uid == uid and not record.home
+            # Under whatever uid: a name that is used here is not free for others.
+            is_held = record is not None and not record.home
             state = self.host.state
             if is_held or uid in homes_of(state) or is_on_its_way(state, uid):
                 held.append(uid)

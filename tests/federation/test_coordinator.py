@@ -18,7 +18,7 @@ from core.federation.survey import Survey
 from core.federation.where import Everywhere, Here, Refused, There, Where
 from core.model.host import LOCAL, Now, Peer
 from core.model.job import Job, TaskGroup
-from core.model.query import Query
+from core.model.query import Answer, Query
 from core.scheduler import Fit
 from core.scheduler.annotate import GroupFit
 from core.state.commands import Bootstrap, Entry, RegisterJob
@@ -203,3 +203,35 @@ def test_a_body_that_is_none_gets_an_error_and_changes_nothing(
     answer, error = called(host, method, body)
     assert answer is None and method.partition(".")[0] in error
     assert host.state.hash() == before and not len(homes_of(host.state))
+
+
+def test_a_name_is_registered_once_at_a_time(host: Host) -> None:
+    """A second one waits: by then the job is there, and it is an update of that very job."""
+    answered_here: list[tuple[Any, Callable[[Answer], None]]] = []
+    host.answer_here = lambda query, respond: answered_here.append(  # type: ignore[attr-defined]
+        (query, respond)
+    )
+    coordinator = Coordinator(host)  # type: ignore[arg-type]
+    said: list[str] = []
+    query = Query(method="Job.Register", body={"Job": {"ID": "web"}})
+    for uid in ("u1", "u2"):
+        coordinator.naming.become_home(
+            query, a_job(), uid, "", lambda answer, uid=uid: said.append(uid)
+        )
+    ((first, respond),) = answered_here
+    assert first.body["Job"]["SeraiUID"] == "u1"
+    host.commit(RegisterJob(job=a_job(uid="u1")))
+    respond(Answer(body={}))
+    assert said == ["u1"]
+    _, (second, respond) = answered_here
+    assert "SeraiUID" not in second.body["Job"], "an update keeps the uid of the job"
+    respond(Answer(body={}))
+    assert said == ["u1", "u2"]
+    coordinator.naming.become_home(query, a_job(), "u3", "", lambda answer: said.append("u3"))
+    assert len(answered_here) == 3
+
+
+def test_a_name_in_use_is_not_given_free_whatever_its_uid(host: Host) -> None:
+    host.commit(RegisterJob(job=a_job(uid="u1")))
+    body, error = called(host, "Home.Holds", {"Jobs": [["default", "web", "u2"]]})
+    assert not error and body == {"Held": ["u2"]}
