@@ -178,13 +178,12 @@ class _Search:
             return
         base = self._scenario
         work = _work_of(base)
-        needed = [one for one in work if self._is_needed(one)]
+        needed = [number for number, one in enumerate(work) if self._is_needed(one)]
 
-        def build(chosen: Sequence[Work]) -> Scenario:
-            keep = {id(one) for one in (*needed, *chosen)}
-            return _with_work(base, [one for one in work if id(one) in keep])
+        def build(chosen: Sequence[int]) -> Scenario:
+            return _with_work(base, [work[number] for number in sorted((*needed, *chosen))])
 
-        free = [one for one in work if not self._is_needed(one)]
+        free = [number for number in range(len(work)) if number not in needed]
         kept = self._smallest(free, build, "jobs", len(needed))
         self._scenario = build(kept)
 

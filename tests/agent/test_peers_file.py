@@ -14,7 +14,17 @@ from core.server.effects import PersistLog
 from raft.messages import Configuration, Entry, Kind
 from raft.output import HardState, Persist
 
-LOG = structlog.wrap_logger(structlog.PrintLogger(io.StringIO()))
+
+def log_into(stream: io.StringIO) -> Any:
+    """Return a log of its own kind, whatever an agent that ran in this process has set."""
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[structlog.processors.KeyValueRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    )
+
+
+LOG = log_into(io.StringIO())
 
 
 def folder_with_log(folder: Path) -> str:
@@ -42,7 +52,7 @@ def test_the_log_goes_on_with_who_is_left(tmp_path: Path) -> None:
     newcomer = {"id": "n", "address": "10.0.0.9:4647", "non_voter": True}
     path = peers(tmp_path, [{"id": own, "address": "10.0.0.1:4647"}, newcomer])
     told = io.StringIO()
-    log = structlog.wrap_logger(structlog.PrintLogger(told))
+    log = log_into(told)
     disk = Disk(str(tmp_path), deliver=lambda event: None, log=log)
     assert "by hand" in told.getvalue()
     boot = disk.boot().raft

@@ -34,6 +34,16 @@ def until_placed(federation: Federation, count: int, in_eu: int) -> None:
     until(is_so, f"{count} instances, {in_eu} of them in eu", 60)
 
 
+def until_rolled_out(federation: Federation) -> None:
+    """Wait until no deployment of `wide` runs: until then it can't be scaled."""
+
+    def is_so() -> bool:
+        found = federation.get("job/wide/deployments")
+        return all(one["Status"] != "running" for one in found)
+
+    until(is_so, "the rollout's end", 60)
+
+
 def test_a_job_that_its_region_can_t_hold_runs_in_two(federation: Federation) -> None:
     wide = a_job("wide", count=EU_HOLDS + 3, memory_mib=EACH_MIB, extra=SPILLS)
     done = federation.run(wide)
@@ -45,9 +55,11 @@ def test_a_job_that_its_region_can_t_hold_runs_in_two(federation: Federation) ->
     assert rows["us/dc1"][1] == "3", status.out
     refused = federation.serai("job", "stop", "-detach", "wide", at="us-dc1-server-1")
     assert refused.code == 1 and "region eu" in refused.error
+    until_rolled_out(federation)
     scaled = federation.serai("job", "scale", "-detach", "wide", "2")
     assert scaled.code == 0, scaled.error
     until_placed(federation, 2, 2)
+    until_rolled_out(federation)
     scaled = federation.serai("job", "scale", "-detach", "wide", str(EU_HOLDS + 1))
     assert scaled.code == 0, scaled.error
     until_placed(federation, EU_HOLDS + 1, EU_HOLDS)
