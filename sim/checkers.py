@@ -52,6 +52,7 @@ class Checkers:
         self._faults = faults
         self._said: set[str] = set()
         self._leaders: dict[tuple[str, int], str] = {}
+        self._newest_term: dict[str, int] = {}  # by datacenter, of a leader that served
         self._doubled_since: dict[tuple[Any, ...], int] = {}
         self._short_since: dict[str, int] = {}
         self._two_authorities_since: dict[str, int] = {}
@@ -280,10 +281,22 @@ class Checkers:
                 self._violated(AUTHORISED, text)
 
     def _leading(self) -> Iterator[tuple[SimServer, State]]:
-        """Yield the leaders that have applied all that was acknowledged, and their state."""
-        for agent in self._world.servers:
-            if agent.server is not None and agent.server.server.consensus.is_serving:
-                yield agent, agent.server.state
+        """Yield the leaders that have applied all that was acknowledged, and their state.
+
+        One a datacenter: who was paused may take himself for the leader while another leads
+        a later term, and answers nothing before he has asked a majority.
+        """
+        serving = [
+            agent
+            for agent in self._world.servers
+            if agent.server is not None and agent.server.server.consensus.is_serving
+        ]
+        for agent in serving:
+            datacenter = _datacenter(agent)
+            self._newest_term[datacenter] = max(self._newest_term.get(datacenter, 0), agent.term)
+        for agent in serving:
+            if agent.state is not None and agent.term == self._newest_term[_datacenter(agent)]:
+                yield agent, agent.state
 
     def _in_contact(self, name: str) -> bool:
         """Return whether a node's agent runs and nothing cuts it off from its servers."""
