@@ -43,7 +43,7 @@ def newest_of(folder: Path, disk: Disk, names: list[str]) -> int:
     """Return the number of the segment up to which the log goes, 0 when nobody noted it.
 
     Raises:
-        WalDamagedError: That segment is missing, or the note can't be read.
+        WalDamagedError: That segment and all later ones are missing, or the note can't be read.
         OSError: The note can't be read from the disk.
     """
     if NEWEST not in names:
@@ -56,7 +56,9 @@ def newest_of(folder: Path, disk: Disk, names: list[str]) -> int:
         )
     number = int(text)
     path = segment_path(folder, number)
-    if path.name not in names:
+    # On a full disk a later segment may not have been noted; the noted one may be gone since.
+    is_later = any(path.name <= name for name in names if _NAME.fullmatch(name))
+    if not is_later:
         raise WalDamagedError(f"{path} is missing: it is the newest segment. {REJOIN}.")
     return number
 

@@ -7,6 +7,7 @@ import pytest
 
 from raft.core import Configuration, Entry, HardState, Kind, Persist, SnapshotMeta
 from raft.disk import FolderInUseError, RealDisk, RealFile
+from raft.recovery import newest_of
 from raft.segment import HEADER_BYTES, SegmentFile, SegmentReader
 from raft.wal import DiskFullError, Wal, WalDamagedError, WalFailedError
 
@@ -192,6 +193,14 @@ def test_the_newest_or_only_segment_gone_is_refused_and_nothing_is_begun_anew(
         with pytest.raises(WalDamagedError, match=r"log-\d+\.wal is missing.*let it join again"):
             Wal.open(folder)
         assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_note_that_a_full_disk_left_behind_hinders_nobody(tmp_path: Path) -> None:
+    """sim.powercut seed 173: the segment that was noted last is gone, a later one is there."""
+    (tmp_path / "newest").write_bytes(b"%016d\n" % 1)
+    assert newest_of(tmp_path, RealDisk(), ["newest", "log-0000000000000002.wal"]) == 1
+    with pytest.raises(WalDamagedError, match="it is the newest segment"):
+        newest_of(tmp_path, RealDisk(), ["newest", "log-0000000000000000.wal"])
 
 
 def test_a_log_of_an_earlier_version_which_noted_no_newest_segment_opens(tmp_path: Path) -> None:
