@@ -17,6 +17,7 @@ from core.federation.handing import Arrival, Parcel, arrivals_of
 from core.federation.handing_log import ActivateHome, DropArrival, TakeParcel, TellRegion
 from core.federation.home_log import homes_of
 from core.federation.host import CALL_TIMEOUT_US, Done
+from core.federation.rhythm import Rhythm
 from core.model.host import Peer
 from core.state.commands import Command
 
@@ -35,21 +36,12 @@ class Arriving:
         self._host = coordinator.host
         self._busy: dict[str, None] = {}  # uids with a call or a proposal under way
         self._lost: dict[str, int] = {}  # uid -> epoch that its claim was not won from
-        self._rounds = 0
+        self._rhythm = Rhythm(self._host, LOOK_US, self.look)
 
     def on_leadership(self, is_leader: bool) -> None:
         self._busy.clear()
         self._lost.clear()
-        self._rounds += 1
-        if is_leader:
-            self._tick(self._rounds)
-
-    def _tick(self, number: int) -> None:
-        if number != self._rounds:
-            return
-        self._host.after(LOOK_US, lambda: self._tick(number))
-        if self._host.is_serving:
-            self.look()
+        self._rhythm.on_leadership(is_leader)
 
     def look(self) -> None:
         """Take every arrival one step further."""

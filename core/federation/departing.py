@@ -28,6 +28,7 @@ from core.federation.home_log import current, homes_of, new_home
 from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.lifecycle import is_draining
+from core.federation.rhythm import Rhythm
 from core.state.access import CallAnswer
 from core.state.jobs import JobRecord
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
@@ -52,21 +53,12 @@ class Departing:
         self._busy: dict[str, None] = {}  # uids with a call or a proposal under way
         self._silent_us: dict[str, int] = {}  # uid -> since when its new home does not answer
         self._avoided: dict[tuple[str, str], int] = {}  # (uid, datacenter) -> until
-        self._rounds = 0
+        self._rhythm = Rhythm(self._host, LOOK_US, self.look)
 
     def on_leadership(self, is_leader: bool) -> None:
         for memory in (self._busy, self._silent_us, self._avoided):
             memory.clear()
-        self._rounds += 1
-        if is_leader:
-            self._tick(self._rounds)
-
-    def _tick(self, number: int) -> None:
-        if number != self._rounds:
-            return
-        self._host.after(LOOK_US, lambda: self._tick(number))
-        if self._host.is_serving:
-            self.look()
+        self._rhythm.on_leadership(is_leader)
 
     def look(self) -> None:
         """Take every departure one step further, and begin new ones."""

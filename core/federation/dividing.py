@@ -31,6 +31,7 @@ from core.federation.homes import Home
 from core.federation.lifecycle import is_draining
 from core.federation.outbox import Key
 from core.federation.reach import Reach
+from core.federation.rhythm import Rhythm
 from core.federation.splitting import Division
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.ids import new_id
@@ -62,7 +63,7 @@ class Dividing:
         self._watched: dict[str, None] = {}  # uids of jobs without a home that may want one
         self._is_active = False
         self._is_woken = False
-        self._rounds = 0
+        self._rhythm = Rhythm(self._host, LOOK_US, self._tick)
         self._turn = 0  # of the blocked jobs, which are looked at in turn
 
     # --- the server's rhythm --------------------------------------------------------------
@@ -72,6 +73,7 @@ class Dividing:
             memory.clear()
         was_active, self._is_active = self._is_active, is_leader
         if not is_leader:
+            self._rhythm.on_leadership(False)
             self._host.measure_shares(0, 0)
             return
         state = self._host.state
@@ -81,8 +83,7 @@ class Dividing:
             self._note_job(record)
         self._wake()
         if not was_active:
-            self._rounds += 1
-            self._tick(self._rounds)
+            self._rhythm.on_leadership(True)
 
     def on_applied(self, changes: Sequence[Any]) -> None:
         if not self._is_active:
@@ -139,13 +140,8 @@ class Dividing:
             self._look(uid)
         self._sending.send()
 
-    def _tick(self, number: int) -> None:
+    def _tick(self) -> None:
         """The slow rhythm: what only time brings about."""
-        if not self._is_active or number != self._rounds:
-            return
-        self._host.after(LOOK_US, lambda: self._tick(number))
-        if not self._host.is_serving:
-            return
         now_us, state = self._host.now.mono_us, self._host.state
         is_round = now_us // ROUND_US != (now_us - LOOK_US) // ROUND_US
         draining = self._draining()

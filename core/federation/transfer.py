@@ -27,6 +27,7 @@ from core.federation.claims import (
     put_authority,
 )
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
+from core.federation.rhythm import Rhythm
 from core.model.host import Peer
 from core.state.commands import Command
 from core.state.entry import register_handler
@@ -159,24 +160,17 @@ class Transfer:
 
     def __init__(self, host: FederationHost) -> None:
         self._host = host
-        self._rounds = 0
+        self._rhythm = Rhythm(host, LOOK_US, self._look)
         self._is_busy = False
         self._planned_us: int | None = None  # since when this leader knows of the plan
 
     def on_leadership(self, is_leader: bool) -> None:
-        self._rounds += 1
         self._is_busy, self._planned_us = False, None
-        if is_leader:
-            self._tick(self._rounds)
-
-    def _tick(self, number: int) -> None:
-        if number != self._rounds:
-            return
-        self._host.after(LOOK_US, lambda: self._tick(number))
-        if self._host.is_serving and not self._is_busy:
-            self._look()
+        self._rhythm.on_leadership(is_leader)
 
     def _look(self) -> None:
+        if self._is_busy:
+            return
         host, known = self._host, authority_of(self._host.state)
         if not known.to or known.is_told:
             self._planned_us = None
