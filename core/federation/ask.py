@@ -255,17 +255,20 @@ def _times(room: int, each: int) -> int:
 
 
 def _shortage(ask: GroupAsk, digest: Digest) -> str:
-    slot, each = digest.slot_free, ask.each
+    return _exceeds(ask, digest.slot_free, "the freest node has {} free")
+
+
+def _exceeds(ask: GroupAsk, slot: Room, told: str) -> str:
+    """Return what one instance asks beyond a slot, "" when it fits; `told` names the slot."""
+    each = ask.each
     for name, unit, want, have in (
         ("cpu", "MHz", each.cpu, slot.cpu),
         ("memory", "MiB", each.memory, slot.memory),
         ("disk", "MiB", each.disk, slot.disk),
     ):
         if want > have:
-            return (
-                f"group {ask.group!r} asks {want} {unit} of {name} an instance, "
-                f"the freest node has {have} {unit} free"
-            )
+            asked = f"group {ask.group!r} asks {want} {unit} of {name} an instance"
+            return f"{asked}, {told.format(f'{have} {unit}')}"
     return ""
 
 
@@ -340,17 +343,10 @@ _KIND_NAMES: Final = {"attr": "attribute", "datacenter": "datacenter label"}
 
 
 def _too_big(ask: GroupAsk, digest: Digest) -> str:
-    each, slot, total = ask.each, digest.slot_empty, digest.total
-    for name, unit, want, have in (
-        ("cpu", "MHz", each.cpu, slot.cpu),
-        ("memory", "MiB", each.memory, slot.memory),
-        ("disk", "MiB", each.disk, slot.disk),
-    ):
-        if want > have:
-            return (
-                f"group {ask.group!r} asks {want} {unit} of {name} an instance, "
-                f"the largest node has {have} {unit}"
-            )
+    each, total = ask.each, digest.total
+    too_large = _exceeds(ask, digest.slot_empty, "the largest node has {}")
+    if too_large:
+        return too_large
     for name, unit, want, have in (
         ("cpu", "MHz", each.cpu * ask.count, total.cpu),
         ("memory", "MiB", each.memory * ask.count, total.memory),
