@@ -1,11 +1,9 @@
 """`serai datacenter ...`: emptying a datacenter."""
 
-import sys
 import time
 from typing import Any
 
-import click
-
+from core.cli.asking import confirm
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.session import Session, api_command
@@ -42,7 +40,9 @@ def drain(
         raise CliError("-enable and -disable exclude each other")
     place = {"datacenter": datacenter} if datacenter is not None else {}
     if enable and not yes:
-        _confirm(session.api.get(_ROUTE, **place))
+        left = session.api.get(_ROUTE, **place)
+        work = f"{left['Instances']} instances out of {left['Region']}/{left['Datacenter']}"
+        confirm(f"Move {work}?", unasked=f"say -yes to move {work}")
     if enable or disable:
         session.api.put(_ROUTE, {"IsDraining": enable}, **place)
     found: dict[str, Any] = session.api.get(_ROUTE, **place)
@@ -52,14 +52,6 @@ def drain(
     if not enable or detach:
         return 0
     return _follow(session, found, place)
-
-
-def _confirm(found: dict[str, Any]) -> None:
-    place = f"{found['Region']}/{found['Datacenter']}"
-    if not sys.stdin.isatty():
-        raise CliError(f"say -yes to move {found['Instances']} instances out of {place}")
-    if not click.confirm(f"Move {found['Instances']} instances out of {place}?"):
-        raise CliError("nothing was changed")
 
 
 def _show(session: Session, found: dict[str, Any]) -> None:

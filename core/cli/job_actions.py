@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from core.cli.asking import confirm
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.job_tag import version_of_tag
@@ -43,7 +44,8 @@ def stop(
         # Whose home is cut off can't be searched for: then the whole id has to be given.
         ref = resolve_job(session, typed) if datacenter is None else _named(session, typed)
         if ref.id != typed and not yes:
-            _confirm(session, f'Stop the job "{ref.id}"?')
+            question = f'Stop the job "{ref.id}"?'
+            confirm(question, unasked=f"{question} Give the whole id, or -yes.")
         params: dict[str, Any] = {
             "datacenter": datacenter,
             "purge": purge,
@@ -161,17 +163,3 @@ def _only_group(session: Session, ref: JobRef) -> str:
         names = ", ".join(group["Name"] for group in groups)
         raise CliError(f'the job "{ref.id}" has several groups, name one of: {names}')
     return str(groups[0]["Name"])
-
-
-def _confirm(session: Session, question: str) -> None:
-    """Ask on a terminal; in a pipe a guess is refused.
-
-    Raises:
-        CliError: The answer is no, or nobody can be asked.
-    """
-    import sys
-
-    if not sys.stdin.isatty():
-        raise CliError(f"{question} Give the whole id, or -yes.")
-    if not click.confirm(question):
-        raise CliError("nothing was done")
