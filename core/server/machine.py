@@ -59,8 +59,6 @@ from core.server.collection import Collection
 from core.server.config import ServerBoot, ServerConfig
 from core.server.consensus import CHANNEL, Consensus
 from core.server.context import Server
-from core.server.deployments import DeploymentWatch
-from core.server.draining import DrainWatch
 from core.server.effects import (
     Computed,
     KeysAsked,
@@ -72,19 +70,17 @@ from core.server.effects import (
     SnapshotSaved,
     SnapshotStaged,
 )
-from core.server.evaluations import SystemJobs
 from core.server.exports import Exports
 from core.server.federation_host import FederatedDatacenter
 from core.server.hashes import STATE_HASH, Hashes
 from core.server.keyring import Keyring
 from core.server.launching import CLOCK, LaunchWatch
-from core.server.liveness import LAN_VIEW, Liveness
+from core.server.liveness import LAN_VIEW
 from core.server.measures import Measures, count
 from core.server.measuring import Measuring
 from core.server.membership import FORCE_LEAVE, Membership
-from core.server.nodes import NodeCalls
 from core.server.origin import Origin
-from core.server.planning import Planning
+from core.server.parts import add_parts
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
 from core.server.strangers import REFUSED
 
@@ -113,12 +109,7 @@ class ServerMachine:
         server.keyring = Keyring(server)
         server.origin = Origin(server)
         server.membership = Membership(server, boot, rng)
-        server.planning = Planning(server, rng)
-        server.deployments = DeploymentWatch(server)
-        server.liveness = Liveness(server)
-        server.nodes = NodeCalls(server)
-        server.draining = DrainWatch(server)
-        server.system_jobs = SystemJobs(server)
+        add_parts(server, rng)
         server.router = Router(server)
         server.federation = FederatedDatacenter(server)
         server.autopilot = Autopilot(server)

@@ -20,16 +20,11 @@ from core.model.query import Answer, Query
 from core.server.config import LivenessConfig, ServerConfig
 from core.server.consensus import LOST, Consensus, Outcome, Then
 from core.server.context import Server
-from core.server.deployments import DeploymentWatch
-from core.server.draining import DrainWatch
 from core.server.effects import Compute, Computed
-from core.server.evaluations import SystemJobs
 from core.server.federation_host import FederatedDatacenter
-from core.server.liveness import Liveness
 from core.server.membership import Datacenter as KnownDatacenter
 from core.server.membership import ServerSite
-from core.server.nodes import NodeCalls
-from core.server.planning import Planning
+from core.server.parts import add_parts
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
 from core.state.entry import encode_entry
@@ -214,12 +209,7 @@ class ServerHost:
         self.log = SimulatedLog(self, datacenter.state)
         server.consensus = self.log
         server.membership = Neighbours(self)  # type: ignore[assignment]
-        server.planning = Planning(server, rng)
-        server.deployments = DeploymentWatch(server)
-        server.liveness = Liveness(server)
-        server.nodes = NodeCalls(server)
-        server.draining = DrainWatch(server)
-        server.system_jobs = SystemJobs(server)
+        add_parts(server, rng)
         server.router = Router(server)
         server.federation = FederatedDatacenter(server)
         server.leading = [

@@ -19,13 +19,8 @@ from core.scheduler.problem import Problem, Solution
 from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
 from core.server.consensus import Outcome, Then
 from core.server.context import Server
-from core.server.deployments import DeploymentWatch
-from core.server.draining import DrainWatch
 from core.server.effects import Compute, Computed
-from core.server.evaluations import SystemJobs
-from core.server.liveness import Liveness
-from core.server.nodes import NodeCalls
-from core.server.planning import Planning
+from core.server.parts import add_parts
 from core.state.commands import Bootstrap, Entry
 from core.state.entry import encode_entry
 from core.state.result import Applied
@@ -120,12 +115,7 @@ class Leader:
         server = self.server = Server(config, rng, self.now)
         server.consensus = self.log  # type: ignore[assignment]
         server.membership = self.gossip  # type: ignore[assignment]
-        server.planning = Planning(server, rng)
-        server.deployments = DeploymentWatch(server)
-        server.liveness = Liveness(server)
-        server.nodes = NodeCalls(server)
-        server.draining = DrainWatch(server)
-        server.system_jobs = SystemJobs(server)
+        add_parts(server, rng)
         server.leading = [
             server.system_jobs, server.planning, server.deployments, server.liveness,
             server.draining,
