@@ -68,7 +68,7 @@ class Naming:
 
     def on_leadership(self, is_leader: bool) -> None:
         """A leader looks after the claims in its log."""
-        self._registering.clear()  # whoever asked is told that leadership was lost
+        self._registering.clear()  # who waits is let on when the one before him is answered
         self._watch.on_leadership(is_leader)
         if is_leader and not self._is_auditing:
             self._is_auditing = True
@@ -130,11 +130,14 @@ class Naming:
         if waiting is not None:
             waiting.append(lambda: self._register_next(query, job, uid, claimant, respond))
             return
-        self._registering[name] = []
+        behind: list[Callable[[], None]] = []
+        self._registering[name] = behind
 
         def finished(answer: Answer) -> None:
             respond(answer)
-            for again in self._registering.pop(name, []):
+            if self._registering.get(name) is behind:
+                del self._registering[name]
+            for again in behind:
                 again()
 
         self._take_name(query, job, uid, claimant, finished)

@@ -89,10 +89,14 @@ async def torture(run: Run, servers: int, rounds: int, folder: Path) -> None:
         await cluster.until_ready()
         deck = run.deck(servers)
         total = Ledger()
-        for number in range(1, rounds + 1):
-            name = f"{servers}r{number:04d}"
-            ledger = await play(run, cluster, name, deck[number - 1])
-            total.add(ledger)
+        try:
+            for number in range(1, rounds + 1):
+                name = f"{servers}r{number:04d}"
+                ledger = await play(run, cluster, name, deck[number - 1])
+                total.add(ledger)
+        except ClusterError:
+            print(await cluster.views(), file=sys.stderr, flush=True)
+            raise
         findings = await check(cluster, total, "marker-end", f"{servers}r")
         total.outcomes.clear()
         total.reasons.clear()

@@ -120,7 +120,7 @@ async def _mark(cluster: Cluster, marker: str) -> int:
     task = {"Name": "t", "Driver": "raw_exec", "Config": {"command": "true"}}
     group = {"Name": "g", "Count": 0, "Tasks": [task]}
     job = {"ID": marker, "Name": marker, "Type": "service", "TaskGroups": [group]}
-    reason = ""
+    reasons: dict[str, str] = {}
     with trio.move_on_after(_LIMIT_S):
         while True:
             for server in cluster.servers:
@@ -128,13 +128,13 @@ async def _mark(cluster: Cluster, marker: str) -> int:
                     url = f"{server.spec.api}/v1/jobs"
                     answer = await cluster.http.put(url, json={"Job": job})
                 except httpx.HTTPError as error:
-                    reason = f"{server.name}: {error!r}"
+                    reasons[server.name] = repr(error)
                     continue
                 if answer.status_code == 200:
                     return int(answer.json()["JobModifyIndex"])
-                reason = f"{server.name}: {answer.text[:200]}"
+                reasons[server.name] = answer.text[:200]
             await trio.sleep(_POLL_S)
-    raise ClusterError(f"no write is taken although all faults are mended: {reason}")
+    raise ClusterError(f"no write is taken although all faults are mended: {reasons}")
 
 
 async def _jobs_at(cluster: Cluster, server: Server, index: int, prefix: str) -> dict[str, Any]:

@@ -160,6 +160,19 @@ class Cluster:
         except (httpx.HTTPError, ValueError):
             return ""
 
+    async def views(self) -> str:
+        """Return what each server says of itself and logged last, for who looks for a cause."""
+        lines = []
+        for server in self.servers:
+            try:
+                found = await self.http.get(f"{server.spec.api}/v1/agent/self", timeout=2.0)
+                said = str(found.json()["stats"]["raft"])
+            except (httpx.HTTPError, ValueError, KeyError) as error:
+                said = repr(error)
+            lines.append(f"    {server.name} {server.agent.state}: {said}")
+            lines += [f"        {line}" for line in server.agent.log_tail()]
+        return "\n".join(lines)
+
     # --- life -----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
