@@ -40,6 +40,12 @@ def canaries_wanted(view: JobView, group: TaskGroup, *, has_destructive: bool) -
     return state.desired_canaries if view.deployment.status in _RUNS_ON else 0
 
 
+def is_unpromoted(view: JobView, group: str) -> bool:
+    """Whether the newest version's canaries are tried out, or were given up."""
+    state = rollout_state(view, group)
+    return state is not None and state.desired_canaries > 0 and not state.promoted
+
+
 def rollout_state(view: JobView, group: str) -> DeploymentState | None:
     """Return what the deployment of the newest version knows of a group, None without one."""
     deployment, job = view.deployment, view.job

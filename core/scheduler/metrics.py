@@ -34,7 +34,7 @@ def failed_metric(
     left = candidates.eligible.copy()
     filtered = dict(metric.constraint_filtered or {})
     if wish.is_alone and wish.occupied is not None:
-        closed = left & wish.occupied
+        closed = left & (wish.occupied > 0)
         _count(filtered, "distinct_hosts", int(closed.sum()))
         left &= ~closed
     for limit in wish.limits:

@@ -56,7 +56,7 @@ class Wish:
     is_batch: bool = False
     units: tuple[TaskAsk, ...] = ()  # cores and devices
     is_alone: bool = False  # distinct_hosts: `occupied` nodes are closed, each takes one
-    occupied: Mask | None = None
+    occupied: Ints | None = None  # instances that nothing may stand beside
     spreads: list[SpreadScorer] = field(default_factory=list)
     limits: list[PropertyLimit] = field(default_factory=list)  # distinct_property
     # Components of the first placements' scores, for whoever asks why: (node, name -> score).
@@ -65,6 +65,22 @@ class Wish:
     @property
     def is_coupled(self) -> bool:
         return bool(self.spreads or self.limits)
+
+    def let_go(self, node: int) -> None:
+        """One that was counted on `node` leaves as soon as its successor has a place."""
+        if self.occupied is not None:
+            self.occupied[node] -= 1
+        for limit in self.limits:
+            limit.remove(np.array([node]))
+
+    def keep(self, node: int) -> None:
+        """No place was found: the one on `node` stays after all."""
+        at = np.array([node])
+        self.collisions[node] += 1
+        if self.occupied is not None:
+            self.occupied[node] += 1
+        for counted in (*self.spreads, *self.limits):
+            counted.add(at)
 
 
 @dataclass(slots=True)
@@ -139,7 +155,7 @@ class Placer:
         self._room.take(ask or wish.ask, nodes)
         np.add.at(wish.collisions, nodes, 1)
         if wish.occupied is not None:
-            wish.occupied[nodes] = True
+            np.add.at(wish.occupied, nodes, 1)
         for counted in (*wish.spreads, *wish.limits):
             counted.add(nodes)
 
@@ -176,7 +192,7 @@ class Placer:
         """Return which nodes may take one more instance, whatever room they have."""
         is_open = wish.eligible.copy()
         if wish.is_alone and wish.occupied is not None:
-            is_open &= ~wish.occupied
+            is_open &= wish.occupied == 0
         for limit in wish.limits:
             is_open &= limit.open_nodes()
         return is_open

@@ -32,7 +32,7 @@ from core.scheduler.rollout import Rollout, roll_out
 from core.scheduler.room import Ask, Room
 from core.scheduler.system import reconcile_system
 from core.scheduler.view import GENERATIONS, Ints, JobView, SchedulerConfig
-from core.scheduler.wish import WishMaker, nodes_kept
+from core.scheduler.wish import WishMaker, is_leaving, nodes_kept, nodes_leaving
 
 _SYSTEM = ("system", "sysbatch")
 
@@ -179,13 +179,15 @@ class _JobWork:
 
     def _place_all(self, job: Job, *, is_system: bool) -> None:
         feasibility = self._planner.feasibility
-        kept = nodes_kept(self._view, self.changes)
-        maker = WishMaker(job, kept, feasibility)
+        view, kept = self._view, nodes_kept(self._view, self.changes)
         work = [
             (one, self._portions(job, one.group, one))
             for one in self.changes
             if one.group is not None
         ]
+        # Of a system job each instance is replaced where it is: nobody stands beside it.
+        left = [] if is_system else [one for _, portions in work for one in portions]
+        maker = WishMaker(job, kept, nodes_leaving(view, left), feasibility)
         # What is placed in portions has wishes of its own for each, made when the one before
         # is placed: all count the same instances.
         is_divided = any(
@@ -197,12 +199,13 @@ class _JobWork:
             self.queued[one.name] = self.placed[one.name] = 0
             for portion in portions:
                 if is_divided:
-                    maker = WishMaker(portion.job, kept, feasibility)
+                    maker = WishMaker(portion.job, kept, nodes_leaving(view, left), feasibility)
+                    left = left[1:]
                 filled = self._place(maker, portion, is_system=is_system)
                 one.preemptions += sum(len(rows) for _, rows in filled.displaced)
-                if is_divided and filled.node:
+                if is_divided and (filled.node or filled.stayed):
                     before = kept.get(one.name, np.zeros(0, np.int64))
-                    kept[one.name] = np.append(before, filled.node)
+                    kept[one.name] = np.append(before, [*filled.node, *filled.stayed])
 
     def _update_in_place(self, job: Job, one: GroupChanges) -> None:
         if not one.in_place or one.group is None:
@@ -324,9 +327,9 @@ class _JobWork:
     def _anywhere(self, wish: Wish, one: Portion, filled: Filled) -> None:
         # Those that keep their old instance when there is no room go one by one, and first
         # those that failed: each avoids its own node.
-        plain = [r for r in one.replacements if not r.is_failed and _is_bound_to_stop(r)]
+        plain = [r for r in one.replacements if not (r.is_failed or is_leaving(r))]
         for replacement in one.replacements:
-            if replacement.is_failed or not _is_bound_to_stop(replacement):
+            if replacement.is_failed or is_leaving(replacement):
                 self._replace_one(wish, replacement, filled)
         previous = {r.index: r.row for r in plain}
         indices = np.sort(np.concatenate([one.fresh, np.array([*previous], np.int64)]))
@@ -344,17 +347,20 @@ class _JobWork:
 
     def _replace_one(self, wish: Wish, replacement: Replacement, filled: Filled) -> None:
         row = replacement.row
+        node = int(self._view.rows.node[row])
         is_freed = (
             replacement.stop is not None and bool(self._live[row]) and _frees(replacement.stop)
         )
         if is_freed:
             self._lend(row)
-        avoid = int(self._view.rows.node[row]) if replacement.is_failed else -1
-        placed = self._placer.place(wish, 1, avoid)
+            wish.let_go(node)
+        placed = self._placer.place(wish, 1, node if replacement.is_failed else -1)
         if not placed.nodes.size:
             filled.missing += 1
             if is_freed:
                 self._unlend(row)
+                wish.keep(node)
+                filled.stayed.append(node)
             return
         if replacement.stop is not None:
             self._stops.append(replacement.stop)
@@ -433,10 +439,6 @@ class _JobWork:
                 alloc_id=alloc_id, desired=Desired.RUN, description="", followup_eval_id=eval_id
             )
         )
-
-
-def _is_bound_to_stop(replacement: Replacement) -> bool:
-    return replacement.stop is None or replacement.stops_anyway
 
 
 def _frees(stop: AllocStop) -> bool:

@@ -33,6 +33,7 @@ class Filled:
     trackers: dict[int, Any] = field(default_factory=dict)
     units: list[Units] = field(default_factory=list)  # [] where none are asked for
     missing: int = 0
+    stayed: list[int] = field(default_factory=list)  # nodes of those not replaced for want of room
     unplaced: list[tuple[int, str]] = field(default_factory=list)  # index, id it replaces
     displaced: list[tuple[int, list[int]]] = field(default_factory=list)  # position, victims
 

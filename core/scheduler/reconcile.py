@@ -34,7 +34,13 @@ from core.model.allocation import ClientStatus, Desired, RescheduleTracker
 from core.model.evaluation import DeploymentStatus
 from core.model.job import Job, TaskGroup, UpdateStrategy
 from core.model.plan import AllocStop
-from core.scheduler.canary import canaries_wanted, free_indices, fronts, newest_canaries
+from core.scheduler.canary import (
+    canaries_wanted,
+    free_indices,
+    fronts,
+    is_unpromoted,
+    newest_canaries,
+)
 from core.scheduler.changes import is_destructive
 from core.scheduler.disconnect import DisconnectRule, put_reconnected_first
 from core.scheduler.reschedule import WINDOW_US, next_tracker, next_try_us
@@ -221,6 +227,7 @@ class _GroupReconciler:
         self._disconnect = DisconnectRule.of(group)
         self._destructive: dict[int, bool] = {}  # by older version
         self._canaries = 0  # that the rollout waits for
+        self._is_tried = False  # nobody has promoted the newest version's canaries (yet)
         none = np.zeros(0, np.int64)
         self._changes = GroupChanges(group.name, group, none, none)
 
@@ -249,6 +256,7 @@ class _GroupReconciler:
                 if version != self._version
             ),
         )
+        self._is_tried = self._canaries > 0 or is_unpromoted(self._view, self._group.name)
         plain = is_wanted & (self._is_done(newest) | (live & (rows.job_version == self._version)))
         for row in [*self._view.details, *np.flatnonzero(self._on_gone_nodes(live))]:
             plain[row] = False
@@ -279,10 +287,14 @@ class _GroupReconciler:
         ours = marked & rows.is_deployed & (rows.job_version == self._version)
         ours &= live | ((rows.client_status == ClientStatus.FAILED) & (rows.desired == Desired.RUN))
         current = newest_canaries(view, ours) if self._canaries else np.zeros(0, np.int64)
-        for row in np.flatnonzero(marked & live).tolist():
-            if row not in current:
-                changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
         kept: list[int] = []
+        for row in np.flatnonzero(marked & live).tolist():
+            if row in current:
+                continue
+            if self._canaries and ours[row] and self._is_waited_for(row):
+                kept.append(row)  # replaced meanwhile, but it may come back
+            else:
+                changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
         for row in current.tolist():
             kept += self._decide(row, [])
         lacking = self._canaries - current.size
@@ -313,18 +325,21 @@ class _GroupReconciler:
 
     def _stop_unwanted(self, row: int, *, is_front: bool) -> bool:
         # Returns whether it stops; one that does not still takes its place.
-        rows = self._view.rows
         if not is_front:
-            # One that is away can't hear of it, and may be the one to keep: it stops when its
-            # client is back and has said how it is, or is given up when it is overdue.
-            is_away = self._view.node_gone.get(int(rows.node[row])) == "disconnected"
-            is_unknown = rows.client_status[row] == ClientStatus.UNKNOWN
-            if (is_away or is_unknown) and not self._is_overdue(row):
+            if self._is_waited_for(row):
                 return False
             self._changes.stops.append((row, stop_of(self._view, row, DUPLICATE)))
             return True
         self._changes.stops.append((row, stop_of(self._view, row, NOT_NEEDED)))
         return True
+
+    def _is_waited_for(self, row: int) -> bool:
+        # One that is away can't hear of its stop, and may be the one to keep: it stops when its
+        # client is back and has said how it is, or is given up when it is overdue.
+        rows = self._view.rows
+        is_away = self._view.node_gone.get(int(rows.node[row])) == "disconnected"
+        is_unknown = rows.client_status[row] == ClientStatus.UNKNOWN
+        return bool(is_away or is_unknown) and not self._is_overdue(row)
 
     def _decide(self, row: int, updates: list[int]) -> list[int]:
         # Returns [row] when it stays. Order matters: what ends it comes before what changes it.
@@ -383,7 +398,7 @@ class _GroupReconciler:
         alloc = view.details.get(row)
         stop = AllocStop(alloc_id=view.alloc_id(row), desired=Desired.STOP, description=RESCHEDULED)
         version = int(view.rows.job_version[row])
-        if version != self._version and self._is_destructive(version) and not self._canaries:
+        if version != self._version and self._is_destructive(version) and not self._is_tried:
             self._replace(row, "update", stop)  # a new version gets a fresh start
             return []
         policy = self._group.reschedule_policy
@@ -429,9 +444,10 @@ class _GroupReconciler:
         )
 
     def _version_of_next(self, row: int) -> int:
-        # While canaries are tried out, what is lost comes back as it was.
+        # Until the canaries are promoted, what is lost comes back as it was; so it does when they
+        # were given up.
         version = int(self._view.rows.job_version[row])
-        if not self._canaries or version == self._version or not self._is_destructive(version):
+        if not self._is_tried or version == self._version or not self._is_destructive(version):
             return -1
         old = self._view.versions.get(version)
         groups = (old.task_groups if old is not None else None) or []

@@ -80,8 +80,11 @@ def _is_of_version(deployment: Deployment, job: Job) -> bool:
 
 
 def _does_start(view: JobView, changes: list[GroupChanges]) -> bool:
-    # A version starts when something changes for it, or when none of it ran yet.
-    assert view.job is not None
+    # A version starts when something changes for it, or when none of it ran yet. Groups that
+    # change all at once are no part of it.
+    job = view.job
+    assert job is not None
+    changes = [one for one in changes if strategy_of(job, one.group) is not None]
     if any(
         one.in_place
         or one.waiting_updates
@@ -90,7 +93,7 @@ def _does_start(view: JobView, changes: list[GroupChanges]) -> bool:
         for one in changes
     ):
         return True
-    has_run = bool((view.rows.job_version == (view.job.version or 0)).any())
+    has_run = bool((view.rows.job_version == (job.version or 0)).any())
     return not has_run and any(one.fresh.size or one.replacements for one in changes)
 
 

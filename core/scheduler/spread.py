@@ -42,6 +42,11 @@ class PropertyCounts:
         np.add.at(self.counts, values, 1)
         self.used[values] = True
 
+    def remove(self, nodes: Ints) -> None:
+        """Count one instance less on each of `nodes`."""
+        values = self.value_of[nodes]
+        np.subtract.at(self.counts, values[values >= 0], 1)
+
 
 class SpreadScorer(PropertyCounts):
     """One `spread` block: nodes whose value lags behind its target score higher.

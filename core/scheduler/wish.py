@@ -5,11 +5,12 @@ import numpy as np
 from core.model.job import Constraint, Job, Spread, TaskGroup
 from core.scheduler.feasibility import Candidates, Feasibility
 from core.scheduler.place import Wish
-from core.scheduler.reconcile import GroupChanges, is_live
+from core.scheduler.portion import Portion
+from core.scheduler.reconcile import GroupChanges, Replacement, is_live
 from core.scheduler.room import Ask
 from core.scheduler.spread import PropertyLimit, SpreadScorer
 from core.scheduler.units import unit_asks
-from core.scheduler.view import Ints, JobView, Mask
+from core.scheduler.view import Ints, JobView
 
 _FALSE = ("false", "0")
 
@@ -17,12 +18,23 @@ _FALSE = ("false", "0")
 class WishMaker:
     """Makes the wishes of one job's groups; limits of the job count over all its groups."""
 
-    def __init__(self, job: Job, kept: dict[str, Ints], feasibility: Feasibility) -> None:
-        """`kept`: by group, the node of each instance that stays, see `nodes_kept`."""
-        self._job, self._feasibility, self._kept = job, feasibility, kept
-        everywhere = np.concatenate([np.zeros(0, np.int64), *self._kept.values()])
-        constraints = job.constraints or []
-        self._occupied = self._mask(everywhere) if _is_distinct(constraints) else None
+    def __init__(
+        self,
+        job: Job,
+        kept: dict[str, Ints],
+        leaving: dict[str, Ints],
+        feasibility: Feasibility,
+    ) -> None:
+        """Take in, by group, the node of each instance.
+
+        Args:
+            kept: Of those that stay, see `nodes_kept`.
+            leaving: Of those that stay unless a place is found for what replaces them.
+        """
+        self._job, self._feasibility = job, feasibility
+        self._kept, self._leaving = kept, leaving
+        constraints, everywhere = job.constraints or [], self._held([*kept.keys() | leaving.keys()])
+        self._occupied = self._counted(everywhere) if _is_distinct(constraints) else None
         self._limits = self._property_limits(constraints, everywhere)
 
     def wish(self, group: TaskGroup, ask: Ask, candidates: Candidates) -> Wish:
@@ -31,9 +43,10 @@ class WishMaker:
         own = list(group.constraints or [])
         for task in group.tasks or []:
             own += task.constraints or []
+        held = self._held([group.name])
         occupied = self._occupied
         if occupied is None and _is_distinct(own):
-            occupied = self._mask(nodes)
+            occupied = self._counted(held)
         return Wish(
             ask=ask,
             eligible=candidates.eligible,
@@ -46,13 +59,17 @@ class WishMaker:
             is_alone=occupied is not None,
             occupied=occupied,
             spreads=self._spreads(group, nodes),
-            limits=[*self._limits, *self._property_limits(own, nodes)],
+            limits=[*self._limits, *self._property_limits(own, held)],
         )
 
-    def _mask(self, nodes: Ints) -> Mask:
-        mask = np.zeros(self._feasibility.node_count, np.bool_)
-        mask[nodes] = True
-        return mask
+    def _held(self, groups: list[str]) -> Ints:
+        # Nobody may stand beside those either that leave only when their successor has a place.
+        nodes = [known[name] for known in (self._kept, self._leaving) for name in groups
+                 if name in known]  # fmt: skip
+        return np.concatenate([np.zeros(0, np.int64), *nodes])
+
+    def _counted(self, nodes: Ints) -> Ints:
+        return np.bincount(nodes, minlength=self._feasibility.node_count).astype(np.int64)
 
     def _spreads(self, group: TaskGroup, nodes: Ints) -> list[SpreadScorer]:
         blocks = [*(self._job.spreads or []), *(group.spreads or [])]
@@ -86,6 +103,21 @@ def nodes_kept(view: JobView, changes: list[GroupChanges]) -> dict[str, Ints]:
     """Return where each group's instances stay; a batch index that is done takes no node."""
     live = is_live(view)
     return {one.name: view.rows.node[one.kept[live[one.kept]]] for one in changes if one.kept.size}
+
+
+def nodes_leaving(view: JobView, portions: list[Portion]) -> dict[str, Ints]:
+    """Return by group where instances run on unless a portion has a place for the next one."""
+    live = is_live(view)
+    found: dict[str, list[int]] = {}
+    for portion in portions:
+        rows = [one.row for one in portion.replacements if is_leaving(one) and live[one.row]]
+        found.setdefault(portion.group.name, []).extend(view.rows.node[rows].tolist())
+    return {name: np.array(nodes, np.int64) for name, nodes in found.items() if nodes}
+
+
+def is_leaving(replacement: Replacement) -> bool:
+    """Whether the old instance runs on when the new one finds no place."""
+    return replacement.stop is not None and not replacement.stops_anyway
 
 
 def _is_distinct(constraints: list[Constraint]) -> bool:

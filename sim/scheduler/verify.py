@@ -88,6 +88,12 @@ class _PlanCheck:
                     self._freed.add(stop.alloc_id)
         self._rows = [row for batch in plan.placements for row in self._decode(batch)]
         self._gone |= {row.previous.alloc.id for row in self._rows if row.previous is not None}
+        # They run on if nothing is found for those that replace them, which go one by one.
+        updated = {key for key, stop in self._stops.items() if stop.description == _UPDATED}
+        previous = [row.previous for row in self._rows if row.previous is not None]
+        self._leaving = {
+            one.alloc.id: one.alloc for one in previous if one.is_live and one.alloc.id in updated
+        }
         self._new: list[Allocation] = []
         evaluation = plan.evaluations[0] if plan.evaluations else None
         self._failed = (evaluation and evaluation.failed_tg_allocs) or {}
@@ -123,6 +129,7 @@ class _PlanCheck:
         for row in self._rows:
             if row.previous is not None and row.previous.alloc.id in self._stops:
                 self._freed.add(row.previous.alloc.id)
+                self._leaving.pop(row.previous.alloc.id, None)
             if has_victims:
                 self._freed |= {stop.alloc_id for stop in self._plan.stops if stop.preempted_by}
             self._check_room(row)
@@ -166,7 +173,7 @@ class _PlanCheck:
             return reason
         if reason := reference.lacks(node, self._holders(node), ask):
             return reason
-        others = self._staying()
+        others = [*self._staying(), *self._leaving.values()]
         if job.type in _SYSTEM:
             return ""
         is_apart = reference.is_apart(job, group, node, self._verifier._nodes, others)

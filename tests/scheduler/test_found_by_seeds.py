@@ -162,3 +162,81 @@ def test_an_unknown_instance_that_may_come_back_takes_its_place(world: Any, kit:
     world.set_status(away, NodeStatus.READY)  # its client has not said yet how it is
     solution = world.run(world.register(kit.changed(job, count=2)))
     assert (solution.placed, solution.failed) == (0, 1)
+
+
+def test_a_group_without_an_update_block_begins_no_rollout_of_its_own(world: Any, kit: Any) -> None:
+    world.node(cpu=2000)
+    job = kit.job(type="system", group_reschedule_policy=None, group_update=_update(canary=0))
+    (with_block,) = job.task_groups
+    plain = msgspec.structs.replace(with_block, name="plain", update=None)
+    job = msgspec.structs.replace(job, task_groups=[with_block, plain])
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+    world.evaluate(job)
+    big = msgspec.structs.replace(plain.tasks[0].resources, cpu=1900)
+    plain = msgspec.structs.replace(
+        plain, tasks=[msgspec.structs.replace(plain.tasks[0], resources=big)]
+    )
+    solution = world.run(
+        world.register(msgspec.structs.replace(job, task_groups=[with_block, plain]))
+    )
+    assert solution.failed == 1, "it is too big to be updated"
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+    world.evaluate(job)
+    ended = world.state.deployments.latest_of_job("default", job.id)
+    assert (ended.job_version, ended.status) == (1, DeploymentStatus.SUCCESSFUL)
+    assert kit.is_quiet(world.evaluate(job))
+
+
+def test_after_a_failed_trial_what_moves_stays_in_its_version(world: Any, kit: Any) -> None:
+    world.node()
+    job = kit.job(count=2, group_update=_update())
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+    world.evaluate(job)
+    world.run(world.register(kit.changed(job, env={"A": "2"})))
+    trial = world.state.deployments.latest_of_job("default", job.id)
+    failed = msgspec.structs.replace(trial, status=DeploymentStatus.FAILED)
+    world.do(UpsertDeployments(deployments=[failed]))
+    world.evaluate(job)  # its canary stops
+    world.migrate(world.rows(job)[:1])
+    assert world.evaluate(job).placed == 1
+    assert {int(v) for v in world.state.allocs.columns.job_version[world.rows(job)]} == {0}
+
+
+@pytest.mark.parametrize("operand", ["distinct_hosts", "distinct_property"])
+def test_nobody_goes_beside_one_who_may_have_to_stay(world: Any, kit: Any, operand: str) -> None:
+    # Each could take the other's place, but only one of the two finds room.
+    for cpu, rack in ((1000, "a"), (2000, "b")):
+        world.node(cpu=cpu, meta={"rack": rack})
+    apart = [Constraint(l_target="${meta.rack}", operand=operand, r_target="")]
+    job = kit.job(count=2, constraints=apart)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    bigger = kit.changed(job)
+    task = bigger.task_groups[0].tasks[0]
+    task.resources = msgspec.structs.replace(task.resources, cpu=1500)
+    solution = world.run(world.register(bigger))
+    assert (solution.placed, solution.failed) == (1, 1)
+    assert sorted(world.node_of(row) for row in world.rows(job)) == [0, 1]
+
+
+def test_a_canary_that_is_away_is_waited_for_as_any_other(world: Any, kit: Any) -> None:
+    nodes = [world.node(), world.node()]
+    disconnect = DisconnectStrategy(lost_after_ns=MINUTE_NS, replace=True)
+    job = kit.job(group_update=_update(), group_disconnect=disconnect)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+    world.evaluate(job)
+    world.run(world.register(kit.changed(job, env={"A": "2"})))
+    flags = world.state.allocs.columns.flags
+    (canary,) = [row for row in world.rows(job) if flags[row] & FLAG_CANARY]
+    world.report([canary], ClientStatus.RUNNING)
+    world.set_status(nodes[world.node_of(canary)], NodeStatus.DISCONNECTED)
+    world.evaluate(job)
+    assert world.state.allocs.columns.client[canary] == ClientStatus.UNKNOWN
+    assert kit.is_quiet(world.evaluate(job)), "another canary runs meanwhile"
+    assert world.state.allocs.columns.client[canary] == ClientStatus.UNKNOWN
+    world.now_us += 61 * kit.S
+    world.evaluate(job)
+    assert world.state.allocs.columns.client[canary] == ClientStatus.LOST
