@@ -333,10 +333,10 @@ class Membership:
         suspicion = self.suspicions.get(ordinal)
         if suspicion is None or suspicion.armed_us != due_us:
             return
-        interval_us = self._local.settings.probe_interval_us
-        if now_us - due_us >= interval_us:
+        late_us = now_us - due_us
+        if late_us >= self._local.settings.probe_interval_us:
             # we slept: a refutation may lie unread in a queue
-            suspicion.defer(now_us + interval_us)
+            suspicion.defer(now_us + late_us)
             self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
         elif suspicion.deadline_us > now_us:
             self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)

@@ -84,6 +84,7 @@ class Prober:
         "_doubts",
         "_is_acked",
         "_is_doubted",
+        "_is_late",
         "_local",
         "_membership",
         "_nacks",
@@ -109,6 +110,7 @@ class Prober:
         self.probes = 0  # our own, ever
         self._is_acked = True
         self._is_doubted = False  # the open probe is of a name that another address claimed
+        self._is_late = False  # the present interval began late: our own timing is in doubt
         self._sequence = -1
         self._target_name = ""
         self._nacks = 0
@@ -130,11 +132,17 @@ class Prober:
         if local.is_leaving:
             self._timers.arm_probe(FOREVER_US)
             return
+        awareness = self._awareness
+        # Asleep or starved, we may have the answer in a queue unread: then the fault is ours,
+        # and nobody is accused. Each such interval makes the next one longer, until a quarter of a
+        # timeout is more than we are late: an answer has to pass a helper's process as well.
+        late_us = now_us - due_us
+        self._is_late = is_late = late_us * 4 > settings.probe_timeout_us * (awareness.score + 1)
         if not self._is_acked:
-            # Asleep for an interval, we may have the answer in a queue unread: then the
-            # fault is ours, and nobody is accused.
-            self._judge(now_us, is_late=now_us - due_us >= settings.probe_interval_us)
-        stretch = self._awareness.score + 1
+            self._judge(now_us, is_late=is_late)
+        elif is_late:
+            awareness.add(1)
+        stretch = awareness.score + 1
         end_us = now_us + settings.probe_interval_us * stretch
         target = self._membership.doubtful() if self._doubts else -1
         self._is_doubted = target >= 0
@@ -195,7 +203,8 @@ class Prober:
         local.counters.probes_failed += 1
         # Others who did not even send a nack show that it is our own link that is bad
         # (Lifeguard, "LHA-Probe").
-        local.awareness.add(max(0, self._nacks_due - self._nacks) if self._nacks_due else 1)
+        missing = max(0, self._nacks_due - self._nacks) if self._nacks_due else 1
+        local.awareness.add(max(missing, is_late))
         if not is_late:
             self._membership.suspect(self._target_name, now_us)
 
@@ -204,7 +213,7 @@ class Prober:
             if not self._is_acked:
                 self._is_acked = True
                 self._timers.drop_timeout()
-                if self._awareness.score:
+                if self._awareness.score and not self._is_late:
                     self._awareness.add(-1)
             return
         relay = self._relays.pop(sequence, None)

@@ -147,6 +147,39 @@ def test_who_slept_through_an_interval_accuses_nobody():
     assert lone.machine.health_score >= 1
 
 
+def late_rounds(lone, late_us, count):
+    """Let `count` probe periods begin so late, every ping answered; return the scores."""
+    scores = []
+    while len(scores) < count:
+        lone.now_us = max(lone.now_us, lone.machine.deadline_us + late_us)
+        lone.machine.tick(lone.now_us)
+        for address, packet in lone.machine.take_output().packets:
+            if packet.kind == PING:
+                scores.append(lone.machine.health_score)
+                lone.packet(Packet(ACK, packet.sequence), address)
+    return scores
+
+
+def test_who_runs_late_probes_slower_until_its_timing_is_fine_enough_for_that():
+    """A starved process would take its own lag for the silence of others."""
+    lone = Lone("b")
+    assert late_rounds(lone, 100_000, 5)[-1] == 0, "a fifth of a timeout is no lag to speak of"
+    assert max(late_rounds(lone, 300_000, 20)) == 2, "until 4 * 300 ms <= 500 ms * (score + 1)"
+    assert max(late_rounds(lone, 9 * S, 20)) == 7
+    assert late_rounds(lone, 0, 9)[-1] == 0, "it heals"
+
+
+def test_who_judges_late_accuses_nobody():
+    lone = Lone("b")
+    lone.tick_until_sent(PING)
+    end_us = lone.now_us + S
+    while lone.machine.deadline_us < end_us:
+        lone.tick()
+    lone.now_us = end_us + 200_000
+    lone.machine.tick(lone.now_us)
+    assert lone.belief("b") == ("alive", 1) and lone.machine.health_score == 1
+
+
 def test_probing_for_another_relays_the_answer():
     lone = Lone("b", "c")
     ((address, ping),) = lone.packet(Packet(PING_REQUEST, 77, "b", "c"), "b:1").packets
