@@ -4,8 +4,10 @@ An effect may cause an event at once (a call to ourselves, for one). So events q
 and one is handled to its end before the next: a machine is never entered twice.
 
 Calls of others may be gathered (`gather`): those that came while the loop was busy reach
-the machine as one event. Under load that is what makes a group commit large; a call that
-comes alone waits for one turn of the event loop.
+the machine as one event, as many as it takes in about `_GATHERED_US`. Under load that is what
+makes a group commit large; a call that comes alone waits for one turn of the event loop. What
+is left waits for the next turn: timers, sockets and disk come in between, so a server that
+is asked more than it can answer still leads.
 
 An exception out of a machine, or out of what carries out an effect, leaves behind a
 half-changed state that nobody has thought through. Going on could persist or acknowledge
@@ -17,7 +19,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -31,6 +33,10 @@ from core.model.host import (
     RequestedTogether,
     Tick,
 )
+
+_GATHERED_US: Final = 8_000
+_GATHERED_LEAST: Final = 8
+_GATHERED_MOST: Final = 1_024
 
 
 def now() -> Now:
@@ -65,6 +71,7 @@ class MachineLoop:
         self._recorder = recorder
         self._queue: deque[Event] = deque()
         self._gathered: list[Requested] = []
+        self._gathered_most = _GATHERED_LEAST  # calls that were taken in about _GATHERED_US
         self._is_draining = False
         self._rearm = trio.Event()
         self._armed_us = FOREVER_US
@@ -103,11 +110,20 @@ class MachineLoop:
             self._rearm.set()
 
     def _deliver_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
+        most = self._gathered_most
+        gathered, self._gathered = self._gathered[:most], self._gathered[most:]
         if len(gathered) == 1:
             self.deliver(gathered[0])
         elif gathered:
+            began_ns = time.monotonic_ns()
             self.deliver(RequestedTogether(tuple(gathered)))
+            spent_us = (time.monotonic_ns() - began_ns) // 1000
+            if spent_us > _GATHERED_US:
+                self._gathered_most = max(most // 2, _GATHERED_LEAST)
+            elif len(gathered) == most:
+                self._gathered_most = min(most * 2, _GATHERED_MOST)
+        if self._gathered:
+            self._rearm.set()
 
     def stop(self) -> None:
         """Hand the machine nothing more; effects of the event at hand are still carried out."""

@@ -1,5 +1,6 @@
 """Placement problems, solved in a worker thread; large clusters get the compiled kernel."""
 
+import sys
 from typing import Any, Final
 
 import trio
@@ -7,6 +8,10 @@ import trio
 from core.scheduler import kernel
 
 REMEDY: Final = "install serai[kernel]: large clusters are planned several times faster"
+CACHE_REMEDY: Final = "see that NUMBA_CACHE_DIR or the home folder can be written"
+# Compiling holds the interpreter for seconds, and a leader that is silent so long is one no
+# more: another process compiles, and leaves what it made in numba's cache.
+COMPILE: Final = [sys.executable, "-P", "-c", "from core.scheduler import kernel; kernel.load()"]
 
 
 class Solver:
@@ -26,7 +31,18 @@ class Solver:
 
     async def _load(self) -> None:
         # Meanwhile numpy places: the plans are the same.
-        if await trio.to_thread.run_sync(kernel.load, abandon_on_cancel=True):
+        if not kernel.is_installed():
+            self._log.warning("placement is not compiled: numba is missing", remedy=REMEDY)
+            return
+        try:
+            compiled = await trio.run_process(
+                COMPILE, capture_stdout=True, capture_stderr=True, check=False
+            )
+            problem = compiled.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            is_compiled = compiled.returncode == 0
+        except OSError as error:
+            problem, is_compiled = str(error), False
+        if is_compiled and await trio.to_thread.run_sync(kernel.load, abandon_on_cancel=True):
             self._log.info("placement is compiled from here on")
         else:
-            self._log.warning("placement is not compiled: numba is missing", remedy=REMEDY)
+            self._log.warning("placement is not compiled", reason=problem, remedy=CACHE_REMEDY)

@@ -1,12 +1,15 @@
 """The compiled placement kernel, where it is loaded; without it numpy finds the same plans.
 
 Compiling takes seconds and memory, and pays from some thousand nodes on. So a host calls
-`load` when its cluster is that large, away from its loop; until that is done, and where
-numba (the extra `serai[kernel]`) is not installed, `loaded` gives None and place.py takes
-its own way. Which of the two placed can't be told from a plan.
+`load` when its cluster is that large, away from its loop, and has another process call it
+before: the interpreter is held while numba compiles, much less while it reads what it
+compiled. Until that is done, and where numba (the extra `serai[kernel]`) is not installed,
+`loaded` gives None and place.py takes its own way. Which of the two placed can't be told
+from a plan.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 WORTH_NODES: Final = 1_000  # from so many nodes on, a host loads it
 
 _kernel: "Kernel | None" = None
+
+
+def is_installed() -> bool:
+    """Whether there is a compiler to compile it with."""
+    return find_spec("numba") is not None
 
 
 def load() -> bool:

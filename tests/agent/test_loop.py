@@ -1,5 +1,6 @@
 """The loop around a machine: order, no re-entrance, timers, and what a failure does."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -209,3 +210,27 @@ async def test_calls_that_come_together_are_one_event() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert machine.seen == [RequestedTogether((request(1), request(2))), request(3)]
+
+
+async def test_more_calls_than_can_be_taken_at_once_leave_the_loop_its_turns() -> None:
+    def slowly(event: Event) -> list[Effect]:
+        time.sleep(0.01)  # the machine's work: more than it should do in one go
+        return []
+
+    machine = Scripted(slowly)
+    loop = loop_of(machine)
+    for number in range(100):
+        loop.gather(request(number))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.run_timers)
+        turns = 0
+        while sum(map(calls_in, machine.seen)) < 100:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert turns > 5
+    assert max(map(calls_in, machine.seen)) <= 16
+
+
+def calls_in(event: Event) -> int:
+    return len(event.requests) if isinstance(event, RequestedTogether) else 1
