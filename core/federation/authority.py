@@ -183,7 +183,8 @@ class AuthorityWatch:
 
         body = {
             "Namespace": claim.namespace, "JobID": claim.job_id, "UID": claim.uid,
-            "Home": claim.home, "Origin": claim.origin,
+            "Home": claim.home, "Origin": claim.origin, "Said": claim.said,
+            "Calls": host.state.calls.of_job(claim.namespace, claim.job_id),
         }  # fmt: skip
         host.ask(to.datacenter_id, "Claim.Create", body, CALL_TIMEOUT_US, done)
 

@@ -39,7 +39,7 @@ class CausesOfMoves:
         for why, dc, count in division.moves:
             place = self._place(dc)
             age_ms = self._digest_age_ms(dc)
-            if why == "spilled":
+            if why in ("spilled", "tried"):
                 made.append(
                     cause(Kind.SPILLED, *name, after=after, to=place, count=count,
                           digest_age_ms=age_ms)

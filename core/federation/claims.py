@@ -5,6 +5,10 @@ repeat. A job whose home *is* the authority datacenter needs no record of its ow
 job record in the same log is the claim. `CloseClaim` leaves a tombstone even where no
 claim exists, so that a create that was under way and arrives late fails.
 
+The answers to calls that changed a job travel with its name: its home gives them to the
+authority as it gives the name up, and the authority to the next home. A repetition that
+comes late is answered there, and changes nothing of the new job.
+
 Invariant: at most one open claim per (namespace, job id), and none for a name that the
 authority's own datacenter holds as a job of its own.
 """
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from core.state.access import CallAnswer
 from core.state.commands import Command
 from core.state.entry import register_handler
 from core.state.job_commands import guard_names
@@ -45,6 +50,7 @@ class Claim(msgspec.Struct, kw_only=True, omit_defaults=True):
     follows: int = 0  # of a claim with an origin: epoch of the first one, as its home last said
     created_us: int = 0  # log time
     former: tuple[str, ...] = ()  # other uids that were given up: never again
+    said: int = 0  # index of the home's log with its newest word on whose the name is
     is_closed: bool = False
 
 
@@ -67,12 +73,21 @@ class CreateClaim(Command):
     home: str
     origin: str = ""
     follows: int = 0  # epoch that `home` has the first claim by, when it moved
+    said: int = 0  # index of the home's log as it asked; 0 = not known
+    calls: dict[str, CallAnswer] = {}  # noqa: RUF012 - that changed earlier jobs of the name
 
 
 class CloseClaim(Command):
     namespace: str
     job_id: str
     uid: str
+    calls: dict[str, CallAnswer] = {}  # noqa: RUF012 - that changed jobs of the name
+
+
+class KeepCalls(Command):
+    """Remember the answers that others gave to calls about a name that is now used here."""
+
+    calls: dict[str, CallAnswer]
 
 
 class ExtendClaim(Command):
@@ -83,6 +98,7 @@ class ExtendClaim(Command):
     uid: str
     home: str
     region: str
+    said: int = 0  # index of the home's log as it asked; 0 = not known
 
 
 class MoveClaim(Command):
@@ -146,6 +162,13 @@ def put_authority(state: "State", authority: Authority) -> None:
 
 def create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
     """Claim a name. `value`: {Home, Epoch}. 409 with the owner's when it is taken."""
+    result = _create_claim(state, command, context)
+    if not result.is_error:
+        state.calls.keep(command.calls)
+    return result
+
+
+def _create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
     if not state.is_authority:
         text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
         return CommandResult(error=f"{text}: try again shortly", status=503)
@@ -187,6 +210,7 @@ def create_claim(state: "State", command: CreateClaim, context: "Context") -> Co
             follows=command.follows,
             created_us=context.time_us,
             former=former,
+            said=command.said,
         ),
     )
     context.changed("claims", "ClaimCreated", command.job_id, command.namespace)
@@ -205,7 +229,15 @@ def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> Co
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)
-    if known is None or known.is_closed or known.uid != command.uid:
+    if known is not None and _is_corrected(known, command):
+        # A claim under another uid than the job has that its home registered in the end.
+        former = tuple(uid for uid in (*known.former, known.uid) if uid != command.uid)
+        known = msgspec.structs.replace(
+            known, uid=command.uid, epoch=next_epoch(state), former=former[-FORMER_KEPT:],
+            said=command.said, created_us=context.time_us,
+        )  # fmt: skip
+        context.changed("claims", "ClaimCorrected", command.job_id, command.namespace)
+    elif known is None or known.is_closed or known.uid != command.uid:
         own = state.jobs.get(command.namespace, command.job_id)
         is_own = command.home == state.datacenter_id and own is not None
         if not is_own or own is None or own.uid != command.uid:
@@ -231,6 +263,16 @@ def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> Co
     return CommandResult(value={"Epoch": known.epoch, "Regions": list(regions)})
 
 
+def _is_corrected(known: Claim, command: ExtendClaim) -> bool:
+    """Whether a home says later than ever before that its job has another uid.
+
+    Its word is ordered by the index of its log: an extension of a job that it has purged
+    since comes late, and corrects nothing.
+    """
+    is_its_own = not known.is_closed and known.home == command.home
+    return is_its_own and known.uid != command.uid and command.said > known.said
+
+
 def move_claim(state: "State", command: MoveClaim, context: "Context") -> CommandResult:
     """Let another datacenter be a job's home. `value`: {Home, Epoch} as it is afterwards.
 
@@ -246,7 +288,7 @@ def move_claim(state: "State", command: MoveClaim, context: "Context") -> Comman
     if known.epoch == command.expected:
         epoch = next_epoch(state, max(known.epoch, command.beyond))
         known = msgspec.structs.replace(
-            known, home=command.home, epoch=epoch, created_us=context.time_us
+            known, home=command.home, epoch=epoch, created_us=context.time_us, said=0
         )
         claims_of(state).put(key, known)
         context.changed("claims", "ClaimMoved", command.job_id, command.namespace)
@@ -257,6 +299,7 @@ def close_claim(state: "State", command: CloseClaim, context: "Context") -> Comm
     """Give a name up. Another uid's claim stays, and remembers that this one never may."""
     if not state.is_authority and (to := authority_of(state).to):
         return CommandResult(error=f"the authority has gone to datacenter {to}", status=503)
+    state.calls.keep(command.calls)
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)
@@ -281,6 +324,11 @@ def close_claim(state: "State", command: CloseClaim, context: "Context") -> Comm
         ),
     )
     context.changed("claims", "ClaimClosed", command.job_id, command.namespace)
+    return CommandResult()
+
+
+def keep_calls(state: "State", command: KeepCalls, context: "Context") -> CommandResult:
+    state.calls.keep(command.calls)
     return CommandResult()
 
 
@@ -313,5 +361,6 @@ register_table(AUTHORITY_TABLE, Authority)
 register_handler(CreateClaim, create_claim)
 register_handler(CloseClaim, close_claim)
 register_handler(ExtendClaim, extend_claim)
+register_handler(KeepCalls, keep_calls)
 register_handler(MoveClaim, move_claim)
 guard_names(refuse_name)

@@ -121,6 +121,9 @@ class Coordinator:
 
     def _locate_job(self, query: Query, job_id: str, then: Callable[[Where], None]) -> None:
         """Find the home of a job by its name; a child lives where its parent does."""
+        if tokens.is_answered(self.host.state, query):
+            then(Here())  # a repetition: the answer is kept here, whoever has the name by now
+            return
         record = self.host.state.jobs.get(query.namespace, job_id)
         if record is not None:
             then(self._at_known_job(query, record))
@@ -277,8 +280,8 @@ class Coordinator:
         self.naming.become_home(query, job, uid, claimant, respond)
 
     def division(self, job: Job) -> list[Command]:
-        """Return what commits a new job's parts elsewhere together with its registration."""
-        return self.dividing.division(job)
+        """Return what is committed with a new job: its parts elsewhere, what its name brought."""
+        return [*self.dividing.division(job), *self.naming.kept_calls(job.uid or "")]
 
     # --- calls of other datacenters -------------------------------------------------------------
 

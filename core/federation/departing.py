@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 from core.federation import ranges
 from core.federation.handing import (
     Departure,
-    calls_by_uid,
     departures_of,
     family_of,
     is_on_its_way,
@@ -29,7 +28,6 @@ from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.lifecycle import is_draining
 from core.federation.rhythm import Rhythm
-from core.state.access import CallAnswer
 from core.state.jobs import JobRecord
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
@@ -65,11 +63,9 @@ class Departing:
         state = self._host.state
         found = list(departures_of(state).values())
         frozen = [one for one in found if not one.released]
-        idle = [one for one in frozen if one.uid not in self._busy]
-        uids = frozenset(uid for one in idle for uid in one.uids)
-        calls = calls_by_uid(state, uids) if uids else {}
-        for one in idle:
-            self._send(one, calls)
+        for one in frozen:
+            if one.uid not in self._busy:
+                self._send(one)
         for one in found:
             if one.released and one.uid not in self._busy:
                 self._ask_settled(one)
@@ -155,13 +151,10 @@ class Departing:
 
     # --- going on ---------------------------------------------------------------------------
 
-    def _send(self, departure: Departure, calls: dict[str, dict[str, CallAnswer]]) -> None:
+    def _send(self, departure: Departure) -> None:
         """Offer the parcel until the new home is active; ask for the claim when it won't be."""
         uid = departure.uid
-        kept: dict[str, CallAnswer] = {}
-        for one in departure.uids:
-            kept |= calls.get(one, {})
-        parcel = parcel_of(self._host.state, departure, kept)
+        parcel = parcel_of(self._host.state, departure)
         if parcel is None:
             self._take_back(departure)
             return

@@ -32,7 +32,7 @@ from core.federation.lifecycle import is_draining
 from core.federation.outbox import Key
 from core.federation.reach import Reach
 from core.federation.rhythm import Rhythm
-from core.federation.splitting import Division
+from core.federation.splitting import Division, Site
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.ids import new_id
 from core.model.job import Job
@@ -253,7 +253,7 @@ class Dividing:
         if job is not None and self._has_choice(home, job):
             sites = self._reach.sites(home, job)
             now_us = max(host.now.wall_us, state.log_time_us)
-            division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
+            division = self._divide(home, job, sites, now_us)
         is_leaving = any(why == "evacuated" for why, _, _ in division.moves)
         stays = all(dc == host.datacenter_id for dc in division.allowed)
         if known is None and stays and not is_leaving:
@@ -261,6 +261,20 @@ class Dividing:
         if division.is_empty and (known is None or not is_due(state, known)):
             return
         self._decide(home, known, division)
+
+    def _divide(self, home: Home, job: Job, sites: list[Site], now_us: int) -> Division:
+        """Return what shall change; what is only tried somewhere is within the retry budget."""
+        host, retries = self._host, self._coordinator.retries
+        division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
+        tried = dict.fromkeys(dc for why, dc, _ in division.moves if why == "tried")
+        spent = [dc for dc in tried if not retries.may_retry(dc, host.now.mono_us)]
+        if spent:
+            sites = [
+                site._replace(perhaps=frozenset()) if site.datacenter_id in spent else site
+                for site in sites
+            ]
+            division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
+        return division
 
     def _has_choice(self, home: Home, job: Job) -> bool:
         """Whether anything is to be decided; most looks only see that all is well."""

@@ -69,7 +69,7 @@ class Extending:
 
             named = {
                 "Namespace": record.namespace, "JobID": record.id, "UID": record.uid,
-                "Home": self._host.datacenter_id,
+                "Home": self._host.datacenter_id, "Said": self._host.state.index,
             }  # fmt: skip
             self._call(own, "Claim.Extend", {**named, "Region": region}, noted)
 
@@ -85,6 +85,6 @@ class Extending:
     def _on_extend(self, body: Any, reply: Done) -> None:
         command = ExtendClaim(
             namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
-            home=body["Home"], region=body["Region"],
+            home=body["Home"], region=body["Region"], said=body.get("Said", 0),
         )  # fmt: skip
         self._host.propose([command], reply)

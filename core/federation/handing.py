@@ -150,9 +150,10 @@ def refuse_change(state: "State", record: JobRecord) -> str:
     )
 
 
-def parcel_of(state: "State", departure: Departure, calls: dict[str, CallAnswer]) -> Parcel | None:
+def parcel_of(state: "State", departure: Departure) -> Parcel | None:
     """Return what is sent of a frozen family; None when its job was collected meanwhile."""
     members = []
+    calls: dict[str, CallAnswer] = {}
     events: list[Event] = []
     for uid in departure.uids:
         record, home = state.jobs.by_uid(uid), homes_of(state).get(uid)
@@ -168,6 +169,7 @@ def parcel_of(state: "State", departure: Departure, calls: dict[str, CallAnswer]
             dead_children=sum(child.status == "dead" for child in children),
         )
         members.append(member)
+        calls |= state.calls.of_job(record.namespace, record.id)
         known = chain_of(state, record.namespace, record.id).events
         events += merged(known, versions_of(state, record, known))
     if not members or members[0].home.uid != departure.uid:
@@ -182,17 +184,6 @@ def parcel_of(state: "State", departure: Departure, calls: dict[str, CallAnswer]
         calls=calls,
         events=events,
     )
-
-
-def calls_by_uid(state: "State", uids: frozenset[str]) -> dict[str, dict[str, CallAnswer]]:
-    """Return the first answers to calls that made or changed these jobs, by uid."""
-    found: dict[str, dict[str, CallAnswer]] = {}
-    for call_id, answer in state.calls.items():
-        for result in answer.results:
-            uid = result.value.get("UID") if isinstance(result.value, dict) else None
-            if uid in uids:
-                found.setdefault(uid, {})[call_id] = answer
-    return found
 
 
 register_table(DEPARTURES, Departure)

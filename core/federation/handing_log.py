@@ -274,9 +274,7 @@ def activate_home(state: "State", command: ActivateHome, context: "Context") -> 
         return CommandResult(error="no such home is on its way here", status=404)
     for member in arrival.parcel.members:
         _settle(state, member, command, context)
-    for call_id, answer in arrival.parcel.calls.items():
-        if call_id not in state.calls:
-            state.calls.put(call_id, answer)
+    state.calls.keep(arrival.parcel.calls)
     arrivals_of(state).put(
         command.uid,
         msgspec.structs.replace(

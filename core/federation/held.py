@@ -2,7 +2,8 @@
 
 An index is held until a client has said that its task ended. A lost allocation is one of a
 node that went silent: its process may run on, so it is held as long as the node is neither
-back nor purged.
+back nor purged. A canary is a process of its index like any other: beside the old instance in
+this datacenter it may run, but not beside one elsewhere.
 """
 
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -51,27 +52,31 @@ def held(state: "State", uid: str, accepts: Indices, place: int) -> Held:
     if record is None:
         return Held({}, {}, {}, 0, ranges.size(accepts))
     busy: Indices = {}
+    ordinary: Indices = {}  # what is busy, but for canaries
     running: Indices = {}
     done: Indices = {}
     client = state.allocs.columns.client
     for group in record.groups:
         rows = state.allocs.rows_of_job(record.ordinal, group)
-        rows = rows[state.allocs.columns.flags[rows] & FLAG_CANARY == 0]
         if not len(rows):
             continue
-        wanted = state.allocs.columns.desired[rows] == Desired.RUN
+        is_canary = state.allocs.columns.flags[rows] & FLAG_CANARY != 0
         is_busy = HELD[client[rows]] | _may_run_on(state, rows)
         busy |= {group: _indices(state, rows[is_busy], place)}
+        ordinary |= {group: _indices(state, rows[is_busy & ~is_canary], place)}
+        rows = rows[~is_canary]
+        wanted = state.allocs.columns.desired[rows] == Desired.RUN
         is_running = wanted & (client[rows] == ClientStatus.RUNNING)
         running |= {group: _indices(state, rows[is_running], place)}
         if record.job.type in _RUNS_ONCE:
             is_done = wanted & (client[rows] == ClientStatus.COMPLETE)
             done |= {group: _indices(state, rows[is_done], -1)}
-    busy, running, done = ranges.indices(busy), ranges.indices(running), ranges.indices(done)
+    busy, ordinary = ranges.indices(busy), ranges.indices(ordinary)
+    running, done = ranges.indices(running), ranges.indices(done)
     since_us = _blocked_since_us(state, record)
     blocked: Indices = {}
     if since_us and place < 0:
-        blocked = ranges.without(ranges.without(accepts, busy), done)
+        blocked = ranges.without(ranges.without(accepts, ordinary), done)
     if is_everywhere(record.job):
         live = 0 if record.is_stopped else state.jobs.live(record)
     else:

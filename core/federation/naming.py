@@ -21,6 +21,7 @@ from core.federation.claims import (
     Claim,
     CloseClaim,
     CreateClaim,
+    KeepCalls,
     MoveClaim,
     authority_of,
     find_claim,
@@ -33,6 +34,8 @@ from core.federation.host import CALL_TIMEOUT_US, Done
 from core.model.child import parent_name
 from core.model.job import Job
 from core.model.query import Answer, Query
+from core.state.access import CallAnswer
+from core.state.commands import Command
 
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
@@ -41,6 +44,8 @@ CLOSE_RETRY_US: Final = 5_000_000
 AUDIT_INTERVAL_US: Final = 60_000_000
 AUDIT_AGE_US: Final = 600_000_000  # younger ones may be of registrations under way
 AUDIT_BATCH: Final = 500
+CALLS_MOST: Final = 1_000  # of one name: nobody repeats a call so many others later
+NAMES_MOST: Final = 1_000  # that are being taken at a time
 
 
 Found = Callable[[str, str, str], None]  # home, origin (region; "" = our own), error
@@ -55,6 +60,7 @@ class Naming:
         self._is_auditing = False
         # Names that are being taken for jobs of this datacenter, and who waits for them.
         self._registering: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        self._calls: dict[str, dict[str, CallAnswer]] = {}  # by uid: about earlier jobs of its name
         self._watch = AuthorityWatch(coordinator.host)
 
     def handlers(self) -> dict[str, Any]:
@@ -202,10 +208,12 @@ class Naming:
             body = {
                 "Namespace": namespace, "JobID": job_id, "UID": uid,
                 "Home": host.datacenter_id, "Origin": origin, "After": last_of(trail),
+                "Said": host.state.index, "Calls": self._calls_about(namespace, job_id),
             }  # fmt: skip
 
             def done(body: Any, error: str) -> None:
                 if not error:
+                    self._note_calls(uid, body.get("Calls"))
                     if not origin:
                         self._coordinator.dividing.note_epoch(uid, int(body["Epoch"]))
                     trail.extend(plain_events(events_of([(body or {}).get("Event")])))
@@ -222,7 +230,8 @@ class Naming:
 
     def _close(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
         """Give a claim up, again and again until the authority has heard it."""
-        body = {"Namespace": namespace, "JobID": job_id, "UID": uid}
+        calls = self._calls_about(namespace, job_id)
+        body = {"Namespace": namespace, "JobID": job_id, "UID": uid, "Calls": calls}
 
         def done(_: Any, error: str) -> None:
             if error and self.host.is_serving:
@@ -247,6 +256,25 @@ class Naming:
             if authority:
                 self._close(authority, home.namespace, home.job_id, home.uid)
 
+    # --- calls about a name -------------------------------------------------------------------
+
+    def kept_calls(self, uid: str) -> list[Command]:
+        """Return what is committed with a new job: the answers given to earlier ones."""
+        calls = self._calls.pop(uid, None)
+        return [KeepCalls(calls=calls)] if calls else []
+
+    def _note_calls(self, uid: str, told: Any) -> None:
+        calls = msgspec.convert(told or {}, dict[str, CallAnswer])
+        if calls:
+            self._calls[uid] = self._calls.get(uid, {}) | calls
+            while len(self._calls) > NAMES_MOST:
+                del self._calls[next(iter(self._calls))]
+
+    def _calls_about(self, namespace: str, job_id: str) -> dict[str, CallAnswer]:
+        """Return the newest answers that this log keeps to calls about jobs of a name."""
+        calls = self.host.state.calls.of_job(namespace, job_id)
+        return dict([*calls.items()][-CALLS_MOST:])
+
     # --- calls --------------------------------------------------------------------------------
 
     def _on_claim_get(self, body: Any, reply: Done) -> None:
@@ -268,6 +296,8 @@ class Naming:
         command = CreateClaim(
             namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
             home=body["Home"], origin=body.get("Origin", ""), follows=body.get("Follows", 0),
+            said=body.get("Said", 0),
+            calls=msgspec.convert(body.get("Calls") or {}, dict[str, CallAnswer]),
         )  # fmt: skip
         host = self.host
         home = "/".join(host.datacenters().get(command.home, ("", command.home)))
@@ -278,13 +308,17 @@ class Naming:
                     Kind.CLAIMED, command.uid, after=body.get("After") or (), home=home,
                     epoch=value["Epoch"],
                 )  # fmt: skip
-                value = {**value, "Event": msgspec.to_builtins(event)}
+                calls = self._calls_about(command.namespace, command.job_id)
+                value = {**value, "Event": msgspec.to_builtins(event), "Calls": calls}
             reply(value, error)
 
         host.propose([command], claimed)
 
     def _on_claim_close(self, body: Any, reply: Done) -> None:
-        command = CloseClaim(namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"])
+        command = CloseClaim(
+            namespace=body["Namespace"], job_id=body["JobID"], uid=body["UID"],
+            calls=msgspec.convert(body.get("Calls") or {}, dict[str, CallAnswer]),
+        )  # fmt: skip
         self.host.propose([command], reply)
 
     def _on_claim_move(self, body: Any, reply: Done) -> None:
@@ -319,19 +353,21 @@ class Naming:
             if error or not isinstance(body, dict) or not self.host.is_serving:
                 return
             held = set(body.get("Held", ()))
+            told = msgspec.convert(body.get("Calls") or {}, dict[str, dict[str, CallAnswer]])
             for claim in claims:
                 if claim.uid not in held:
                     close = CloseClaim(
-                        namespace=claim.namespace, job_id=claim.job_id, uid=claim.uid
-                    )
+                        namespace=claim.namespace, job_id=claim.job_id, uid=claim.uid,
+                        calls=told.get(claim.uid, {}),
+                    )  # fmt: skip
                     self.host.propose([close], lambda _body, _error: None)
 
         body = {"Jobs": [[claim.namespace, claim.job_id, claim.uid] for claim in claims]}
         self.host.ask(home, "Home.Holds", body, CALL_TIMEOUT_US, done)
 
     def _on_home_holds(self, body: Any, reply: Done) -> None:
-        """Say which of these jobs have their home here: {"Held": [uid]}."""
-        held = []
+        """Say which of these jobs have their home here: {"Held": [uid], "Calls": of the others}."""
+        held, calls = [], {}
         for namespace, job_id, uid in body["Jobs"]:
             record = self.host.state.jobs.get(namespace, job_id)
             # Under whatever uid: a name that is used here is not free for others.
@@ -339,4 +375,6 @@ class Naming:
             state = self.host.state
             if is_held or uid in homes_of(state) or is_on_its_way(state, uid):
                 held.append(uid)
-        reply({"Held": held}, "")
+            else:
+                calls[uid] = self._calls_about(namespace, job_id)
+        reply({"Held": held, "Calls": calls}, "")

@@ -75,7 +75,15 @@ class Reach:
             silent_us=max(silent_us, candidate.site.age_us or 0),
             is_draining=digest.is_draining,
             is_allowed=is_allowed,
+            perhaps=self._perhaps(candidate),
         )
+
+    def _perhaps(self, candidate: Candidate) -> frozenset[str]:
+        """Return the groups that a digest neither shows room for nor rules out one more of."""
+        digest, takes = candidate.site.digest, candidate.judgement.takes
+        if digest.datacenter_id == self._host.datacenter_id:
+            return frozenset()  # the scheduler knows
+        return frozenset(g for g, one in takes.items() if one.likely < 1 <= one.at_most)
 
     def _room(self, home: Home, job: Job, candidate: Candidate) -> dict[str, int]:
         """Return how many more of each group fit."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOOK_US: Final = 1_000_000
 SYNC_US: Final = 300_000_000
 AVOID_US: Final = 5_000_000  # after a refusal; doubled by each further one
-AVOID_MOST_US: Final = 300_000_000
+AVOID_MOST_US: Final = 120_000_000
 
 
 class Sending:

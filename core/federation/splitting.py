@@ -5,11 +5,13 @@
                `spread` block to where most is missing. What nobody has room for queues at
                the home, where everybody sees it blocked
     spill      what is blocked somewhere goes where there is room: at once within its own
-               rank, into a later rank only after the job's `after`
+               rank, into a later rank only after the job's `after`. Where nobody is known to
+               have room, one instance is tried where there may be some: digests are coarse
     evacuate   what a draining datacenter runs goes where there is room, a tenth of the job at a
                time, and the next when those run
     reclaim    what runs in a later rank comes back when an earlier one has room for all of it,
-               or for a fifth more than comes; last rank first, a tenth of the job a minute
+               or for a fifth more than comes; last rank first, a tenth of the job a minute.
+               With a `spread` only what this would place in an earlier rank
     copy       surge: what a datacenter holds that was silent for a minute runs once more
 
 A site's *rank* is its place in the job's order of regions: 0 is the job's own region, then
@@ -31,6 +33,7 @@ from core.model.job import Job, Spread
 
 AFTER_US: Final = 30_000_000  # a job that says nothing waits so long before it leaves its region
 SETTLE_US: Final = 2_000_000  # a block this young may just be a plan under way
+TRY_US: Final = 20_000_000  # blocked for so long, it is tried where there may be room
 COOLDOWN_US: Final = 60_000_000  # between two moves of one job for the better
 GAIN: Final = 1.2  # reclaiming needs so much more room than it fills
 DRAIN_PACE_US: Final = 2_000_000  # between two moves of one job out of a draining datacenter
@@ -50,6 +53,7 @@ class Site(NamedTuple):
     silent_us: int = 0  # for how long it has not answered
     is_draining: bool = False  # what it runs shall go elsewhere
     is_allowed: bool = True  # False: the job does not name it any more, what it runs ends
+    perhaps: frozenset[str] = frozenset()  # groups of which one more may fit, by no means surely
 
 
 @dataclass(slots=True)
@@ -193,11 +197,7 @@ class _Work:
         """Hand a few at a time to the value that lacks most of its part."""
         values = {site.datacenter_id: site.value for site in able}
         parts = _parts_of(spread, list(dict.fromkeys(values.values())))
-        given: dict[str, int] = {}
-        for dc, allowed in self._allowed.items():
-            if dc in values:
-                count = ranges.count(allowed.get(group, ()))
-                given[values[dc]] = given.get(values[dc], 0) + count
+        given = self._given(group, values)
         step = max(1, ranges.count(free) // _STEPS)
         while free:
             roomy = [s for s in able if self._room[s.datacenter_id].get(group, 0) > 0]
@@ -241,25 +241,45 @@ class _Work:
             reach = last if waited_us >= after_us(self._job) else self._rank.get(dc, 0)
             others = [s for s in self._sites if s.datacenter_id != dc and s.rank <= reach]
             for group, found in blocked.items():
-                self._leave(dc, group, found, others, "spilled")
+                left = self._leave(dc, group, found, others, "spilled")
+                if left and waited_us >= TRY_US:
+                    self._try(dc, group, left, others)
 
     def _leave(
-        self, dc: str, group: str, leaving: ranges.Ranges, others: list[Site], why: str
-    ) -> None:
-        """Release as many as others have room for; from the home itself, give them too."""
+        self, dc: str, group: str, found: ranges.Ranges, others: list[Site], why: str
+    ) -> ranges.Ranges:
+        """Release as many as others have room for; from the home itself, give them too.
+
+        Returns:
+            What stays.
+        """
         room = sum(self._room[s.datacenter_id].get(group, 0) for s in others if s.is_open)
-        leaving = ranges.take_last(leaving, room)
+        leaving = ranges.take_last(found, room)
         if not leaving:
-            return
-        is_free_at_once = dc == self._own and not ranges.shared(
-            {group: leaving}, self._home.part(dc).running
-        )
-        if is_free_at_once and why == "spilled":
+            return found
+        if self._is_free_at_once(dc, group, leaving) and why == "spilled":
             left = self._give(group, leaving, others, why)
             leaving = ranges.minus(leaving, left)
         else:
             self._result.moves.append((why, dc, ranges.count(leaving)))
         self._allowed[dc] = ranges.without(self._allowed[dc], {group: leaving})
+        return ranges.minus(found, leaving)
+
+    def _is_free_at_once(self, dc: str, group: str, leaving: ranges.Ranges) -> bool:
+        running = self._home.part(dc).running
+        return dc == self._own and not ranges.shared({group: leaving}, running)
+
+    def _try(self, dc: str, group: str, found: ranges.Ranges, others: list[Site]) -> None:
+        """Give one to each that may have room; release what can't be given from here."""
+        able = [s for s in others if s.is_open and group in s.perhaps]
+        for site, index in zip(able, ranges.each(found), strict=False):
+            one: ranges.Ranges = ((index, index + 1),)
+            if self._is_free_at_once(dc, group, one):
+                self._grow(site.datacenter_id, group, one)
+                self._result.moves.append(("tried", site.datacenter_id, 1))
+            else:
+                self._result.moves.append(("spilled", dc, 1))
+            self._allowed[dc] = ranges.without(self._allowed[dc], {group: one})
 
     # --- leaving a datacenter that is drained --------------------------------------------------
 
@@ -313,11 +333,46 @@ class _Work:
                 if room < self._away(group, rank):  # not all could come: leave some room
                     room = int(room / GAIN)
                 count = min(budget, ranges.count(found), room)
+                count = self._returning(dc, group, count)
                 if count:
                     back = ranges.take_last(found, count)
                     self._allowed[dc] = ranges.without(self._allowed[dc], {group: back})
                     self._result.moves.append(("reclaimed", dc, count))
                     return
+
+    def _returning(self, dc: str, group: str, count: int) -> int:
+        """Return how many of so many that leave a datacenter would be given to an earlier rank.
+
+        A spread may want them just where they are, or beside it: datacenters of one name in
+        two regions are one value to it.
+        """
+        wanted = spreads(self._job)
+        if not wanted or not count:
+            return count
+        able = [s for s in self._sites if s.is_open or s.datacenter_id == dc]
+        values = {site.datacenter_id: site.value for site in able}
+        parts = _parts_of(wanted[0], list(dict.fromkeys(values.values())))
+        given = self._given(group, values)
+        given[values[dc]] -= count
+        room = {s.datacenter_id: self._room[s.datacenter_id].get(group, 0) for s in able}
+        room[dc] += count
+        for landed in range(count):
+            roomy = [site for site in able if room[site.datacenter_id] > 0]
+            best = min(roomy, key=lambda s: _fill(given, parts, s.value))
+            if best.rank >= self._rank[dc]:
+                return landed
+            given[best.value] = given.get(best.value, 0) + 1
+            room[best.datacenter_id] -= 1
+        return count
+
+    def _given(self, group: str, values: dict[str, str]) -> dict[str, int]:
+        """Return how many instances each value of a spread has."""
+        given: dict[str, int] = {}
+        for dc, allowed in self._allowed.items():
+            if dc in values:
+                count = ranges.count(allowed.get(group, ()))
+                given[values[dc]] = given.get(values[dc], 0) + count
+        return given
 
     def _away(self, group: str, rank: int) -> int:
         """Return how many instances of a group run in this rank or a later one."""

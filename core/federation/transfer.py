@@ -29,6 +29,7 @@ from core.federation.claims import (
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.rhythm import Rhythm
 from core.model.host import Peer
+from core.state.access import CallAnswer
 from core.state.commands import Command
 from core.state.entry import register_handler
 from core.state.result import CommandResult
@@ -59,6 +60,7 @@ class StageClaims(Command):
     generation: int
     number: int  # of the batch, from 0
     claims: list[Claim]
+    calls: dict[str, CallAnswer] = {}  # noqa: RUF012 - about their names
 
 
 class TakeAuthority(Command):
@@ -79,6 +81,7 @@ class Batch(msgspec.Struct):
     generation: int
     number: int
     claims: list[Claim]
+    calls: dict[str, CallAnswer] = {}
 
 
 def plan_transfer(state: "State", command: PlanTransfer, context: "Context") -> CommandResult:
@@ -110,7 +113,7 @@ def give_authority(state: "State", command: GiveAuthority, context: "Context") -
 def stage_claims(state: "State", command: StageClaims, context: "Context") -> CommandResult:
     if command.generation > authority_of(state).generation:
         key = f"{command.generation}/{command.number}"
-        batch = Batch(command.generation, command.number, command.claims)
+        batch = Batch(command.generation, command.number, command.claims, command.calls)
         state.table(STAGED).put(key, batch)
     return CommandResult()
 
@@ -127,8 +130,10 @@ def take_authority(state: "State", command: TakeAuthority, context: "Context") -
     if any(batch is None for batch in batches):
         return CommandResult(value={"Taken": False, "Reason": "not all claims are here"})
     for batch in batches:
-        for claim in batch.claims if batch is not None else ():
+        assert batch is not None
+        for claim in batch.claims:
             claims_of(state).put(claim_key(claim.namespace, claim.job_id), claim)
+        state.calls.keep(batch.calls)
     for key in list(staged):
         staged.delete(key)
     state.is_authority = True
@@ -195,7 +200,11 @@ class Transfer:
         body: dict[str, Any] = {"From": host.datacenter_id, "Generation": known.to_generation}
         if number < batches:
             method = "Authority.Stage"
-            body |= {"Number": number, "Claims": claims[number * BATCH : (number + 1) * BATCH]}
+            sent = claims[number * BATCH : (number + 1) * BATCH]
+            calls: dict[str, CallAnswer] = {}
+            for claim in sent:
+                calls |= host.state.calls.of_job(claim.namespace, claim.job_id)
+            body |= {"Number": number, "Claims": sent, "Calls": calls}
         else:
             method = "Authority.Take"
             body |= {"Counter": known.counter, "Batches": batches}
@@ -231,8 +240,9 @@ class Transfer:
             return
         claims = msgspec.convert(msgspec.to_builtins(body["Claims"]), list[Claim])
         command = StageClaims(
-            generation=int(body["Generation"]), number=int(body["Number"]), claims=claims
-        )
+            generation=int(body["Generation"]), number=int(body["Number"]), claims=claims,
+            calls=msgspec.convert(body.get("Calls") or {}, dict[str, CallAnswer]),
+        )  # fmt: skip
         self._host.propose([command], reply)
 
     def on_take(self, body: Any, source: Peer, reply: Done) -> None:

@@ -280,7 +280,26 @@ class Router:
                 acl.check(request.state, request.query, endpoint)
             return endpoint.handler(request)
         except QueryError as error:
-            return error.answer()
+            return self._kept(endpoint, request) or error.answer()
+
+    def _kept(self, endpoint: Endpoint, request: Request) -> Answer | None:
+        """Return the first answer to a write that can't be repeated: its job is gone since."""
+        query = request.query
+        kept = self._server.state.calls.get(query.call_id) if query.call_id else None
+        if kept is None or endpoint.kind is not Kind.WRITE:
+            return None
+        refused = next((one for one in kept.results if one.is_error), None)
+        if refused is not None:
+            return Answer(status=refused.status, error=refused.error)
+        value = kept.results[0].value if kept.results else None
+        modified = value.get("JobModifyIndex", 0) if isinstance(value, dict) else 0
+        body = {
+            "EvalID": Request(query, self._server).draw_id(),
+            "EvalCreateIndex": kept.index,
+            "JobModifyIndex": modified,
+            "Index": kept.index,
+        }
+        return Answer(body=body, index=kept.index)
 
     def _finished(self, outcome: Any, query: Query) -> Answer:
         """Fill in what every answer carries: a positive index, the leader's contact."""

@@ -47,6 +47,7 @@ class CallAnswer(msgspec.Struct, omit_defaults=True):
     issued_us: int
     index: int
     results: list[CommandResult]
+    jobs: tuple[tuple[str, str], ...] = ()  # (namespace, job id) of those it changed
 
 
 class CallTable(Table[str, CallAnswer]):
@@ -54,6 +55,35 @@ class CallTable(Table[str, CallAnswer]):
 
     def __init__(self) -> None:
         super().__init__("calls", str, CallAnswer)
+        self._by_job: dict[tuple[str, str], dict[str, None]] = {}
+
+    def of_job(self, namespace: str, job_id: str) -> dict[str, CallAnswer]:
+        """Return the answers to calls that changed a job of this name, of whatever uid.
+
+        They survive its purge: where the name is used next, a late repetition of one of them
+        must not be taken for a new call.
+        """
+        known = self._by_job.get((namespace, job_id), {})
+        return {call_id: self._records[call_id] for call_id in known}
+
+    def keep(self, answers: dict[str, CallAnswer]) -> None:
+        """Take over the answers that another datacenter gave; our own stand."""
+        for call_id, answer in answers.items():
+            if call_id not in self:
+                self.put(call_id, answer)
+
+    def on_put(self, key: str, old: CallAnswer | None, new: CallAnswer) -> None:
+        if old is not None:
+            self.on_delete(key, old)
+        for job in new.jobs:
+            self._by_job.setdefault(job, {})[key] = None
+
+    def on_delete(self, key: str, old: CallAnswer) -> None:
+        for job in old.jobs:
+            known = self._by_job[job]
+            known.pop(key, None)
+            if not known:
+                del self._by_job[job]
 
     def expire(self, now_us: int) -> None:
         """Forget the answers whose calls would be refused as too old by now."""

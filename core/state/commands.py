@@ -101,6 +101,7 @@ class DeregisterJob(Command):
     job_id: str
     purge: bool = False
     evaluation: Evaluation | None = None
+    uid: str = ""  # of the job that is meant: another one of its name stays; "" = any
 
 
 class MarkLaunch(Command):

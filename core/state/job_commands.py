@@ -320,6 +320,8 @@ def _kept_versions(state: "State", record: JobRecord, older: list[Job]) -> list[
 def deregister_job(state: "State", command: DeregisterJob, context: "Context") -> CommandResult:
     """Stop a job (a new version with `stop`), or purge it. `value`: {JobModifyIndex, UID}."""
     record = state.jobs.get(command.namespace, command.job_id)
+    if record is not None and command.uid not in ("", record.uid):
+        return CommandResult(error="job not found: another one has its name now", status=404)
     if refused := _refuse_change(state, record):
         return refused
     if command.evaluation is not None:

@@ -156,7 +156,9 @@ class State:
             results.append(HANDLERS[type(command)](self, command, context))
         settle_jobs(self, context)
         if call is not None:
-            self.calls.put(call.call_id, CallAnswer(call.issued_us, self.index, results))
+            changed = ((one.namespace, one.key) for one in context.changes if one.table == "jobs")
+            jobs = tuple(dict.fromkeys(changed))
+            self.calls.put(call.call_id, CallAnswer(call.issued_us, self.index, results, jobs))
         return Applied(self.index, results, context.changes)
 
     def set_table_index(self, table: str, index: int) -> None:

@@ -20,7 +20,6 @@ from sim.federation.world import World
 if TYPE_CHECKING:
     from sim.federation.datacenter import Datacenter
 
-COARSE_SLOTS: Final = 2  # so much room in another datacenter a digest may not show
 _GONE: Final = "gone"
 _Value = str | int | bool | None
 
@@ -142,7 +141,7 @@ class Ending:
             if is_staying and datacenter is not home:
                 continue
             free = free_slots(datacenter, SLOT_CPU)
-            if free > (0 if datacenter is home else COARSE_SLOTS):
+            if free:
                 self._watch.fail(
                     "never settled",
                     f"{name}, home {home.title}: {len(missing)} instances don't run, "

@@ -12,12 +12,13 @@ import msgspec
 
 from core.federation import ranges
 from core.federation.authority import DropClaims, YieldAuthority
-from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim
+from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim, KeepCalls
 from core.federation.home_log import ParkOwnPart, PutParts, TakeReport, homes_of
 from core.federation.homes import Home
 from core.federation.lifecycle import is_draining
 from core.federation.share_log import ParkShare, PutShare, SyncShares, synced_index, watermarks_of
 from core.federation.shares import Share
+from core.state.commands import RegisterJob
 from core.state.result import Applied
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ NAMES: Final = (
     "authority yielded",
     "claims handed over",
     "name given away by two authorities",
+    "answers moved to the next job of a name",
     "job divided",
     "job divided at its registration",
     "decision overtaken",
@@ -90,7 +92,10 @@ class Situations:
                 case DropClaims():
                     seen["claims handed over"] += len(command.claims)
                 case PutParts():
-                    self._on_parts(datacenter, command, result.value, len(commands))
+                    is_new = any(isinstance(one, RegisterJob) for one in commands)
+                    self._on_parts(datacenter, command, result.value, is_new=is_new)
+                case KeepCalls():
+                    seen["answers moved to the next job of a name"] += len(command.calls)
                 case TakeReport():
                     self._look(datacenter, command.report.uid)
                 case PutShare():
@@ -102,7 +107,7 @@ class Situations:
                     seen[f"part {word}"] += not result.is_error
 
     def _on_parts(
-        self, datacenter: "Datacenter", command: PutParts, value: Any, commands: int
+        self, datacenter: "Datacenter", command: PutParts, value: Any, *, is_new: bool
     ) -> None:
         seen = self._seen
         if "Stale" in (value or {}):
@@ -111,7 +116,7 @@ class Situations:
         before = self._homes.get((datacenter.id, command.uid))
         if before is None:
             seen["job divided"] += 1
-            seen["job divided at its registration"] += commands > 2
+            seen["job divided at its registration"] += is_new
         home = self._look(datacenter, command.uid)
         if home is None:
             return

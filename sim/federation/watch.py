@@ -9,6 +9,7 @@ its nodes.
     two homes         one job of a name in a region
     share went back   a datacenter never follows an older share than it did
     token twice       a caller's write takes effect once
+    token forgotten   its repetition never hears that there is no such job
     over-committed    no node holds more than it has
     snapshot          a restored state equals the one it was taken of
 """
@@ -44,6 +45,14 @@ class Allowed(NamedTuple):
     is_home: bool
 
 
+class Effect(NamedTuple):
+    """Where and when a caller's write took effect."""
+
+    at: str  # datacenter
+    name: Name
+    time_us: int  # of the world
+
+
 class Watch:
     """Looks at one world."""
 
@@ -52,7 +61,7 @@ class Watch:
         self.acknowledged = 0
         self.excused: dict[Name, None] = {}  # of two jobs: two authorities had not met yet
         self.allowed: dict[tuple[str, Name], Allowed] = {}  # by datacenter id
-        self.effects: dict[str, tuple[str, str]] = {}  # call id -> (datacenter, job id)
+        self.effects: dict[str, Effect] = {}  # by call id
         self.uids: dict[str, Name] = {}
         self._by_index: dict[ProcessKey, dict[str, None]] = {}  # -> datacenters
         self._processes: dict[ProcessKey, Counter[str]] = {}
@@ -176,8 +185,19 @@ class Watch:
             before = self.effects.get(call.call_id)
             if before is not None:
                 text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
-                self.fail("token twice", f"{text}before in {before[0]}: token {call.call_id}")
-            self.effects[call.call_id] = (datacenter.title, job_id or "")
+                self.fail("token twice", f"{text}before in {before.at}: token {call.call_id}")
+            namespace = command.job.namespace if isinstance(command, RegisterJob) else (
+                command.namespace
+            )  # fmt: skip
+            name = namespace or "default", job_id or ""
+            self.effects[call.call_id] = Effect(datacenter.title, name, self.world.now_us)
+
+    def on_unknown(self, token: str, sent_us: int) -> None:
+        """A user was told that there is no such job, by a request sent at `sent_us`."""
+        effect = self.effects.get(token)
+        if effect is not None and effect.time_us < sent_us and effect.name not in self.excused:
+            text = f"a repetition hears that there is no {effect.name[1]}, done in {effect.at}"
+            self.fail("token forgotten", f"{text}: token {token}")
 
     def _check_nodes(self, datacenter: "Datacenter") -> None:
         """No node shall run more than it has room for, by the allocations alone.

@@ -180,7 +180,11 @@ class Workload:
             before, is_settled = is_settled, True
             return not before
 
+        sent_us = world.now_us
+
         def respond(answer: Answer) -> None:
+            if answer.status == 404:
+                world.watch.on_unknown(operation.token, sent_us)
             self._note(operation, answer)
             if settle():
                 proceed(is_answered=answer.status < 500)

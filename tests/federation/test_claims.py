@@ -6,7 +6,8 @@ from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim, find_cl
 from core.federation.share_log import PutShare
 from core.federation.shares import Share
 from core.model.job import Job, TaskGroup
-from core.state.commands import Bootstrap, Entry, RegisterJob
+from core.state.access import CallAnswer
+from core.state.commands import Bootstrap, DeregisterJob, Entry, RecordCall, RegisterJob
 from core.state.entry import encode_entry
 from core.state.result import CommandResult
 from core.state.state import State
@@ -133,6 +134,49 @@ def test_a_claim_is_extended_by_its_own_home_only(state: State) -> None:
     assert commit(state, extend).value["Regions"] == ["us"], "again changes nothing"
     other = ExtendClaim(namespace="default", job_id="web", uid="u1", home=HERE, region="ap")
     assert commit(state, other).status == 409
+
+
+def test_a_home_says_what_uid_its_job_has_and_what_it_said_later_stands(state: State) -> None:
+    epoch = commit(state, create("u2", THERE)).value["Epoch"]
+    extend = ExtendClaim(
+        namespace="default", job_id="web", uid="u1", home=THERE, region="us", said=7
+    )
+    corrected = commit(state, extend)
+    assert corrected.value["Epoch"] > epoch, "another job, another epoch"
+    claim = find_claim(state, "default", "web")
+    assert claim is not None and (claim.uid, claim.former) == ("u1", ("u2",))
+    assert commit(state, create("u2", THERE)).status == 409
+    purged = CreateClaim(namespace="default", job_id="web", uid="u3", home=THERE, said=9)
+    assert not commit(state, purged).error
+    assert commit(state, extend).status == 409, "it comes late: the home purged u1 since"
+    elsewhere = ExtendClaim(
+        namespace="default", job_id="web", uid="u1", home=HERE, region="us", said=99
+    )
+    assert commit(state, elsewhere).status == 409
+
+
+def test_answers_to_calls_come_with_the_name(state: State) -> None:
+    answer = CallAnswer(1_000, 3, [CommandResult(value={"UID": "u1"})], (("default", "web"),))
+    commit(state, create("u1", THERE))
+    told = CloseClaim(namespace="default", job_id="web", uid="u1", calls={"t1": answer})
+    commit(state, told)
+    assert state.calls.of_job("default", "web") == {"t1": answer}
+    job = Job(id="web", namespace="default", uid="u2")
+    commit(state, RegisterJob(job=job))
+    late = Entry(
+        wall_us=1_000, commands=[DeregisterJob(namespace="default", job_id="web", purge=True)],
+        call=RecordCall("t1", 1_000),
+    )  # fmt: skip
+    applied = state.apply(state.index + 1, encode_entry(late))
+    assert applied.is_repeat and applied.results[0].value == {"UID": "u1"}
+    assert state.jobs.get("default", "web") is not None, "the new job stays"
+
+
+def test_a_purge_means_one_job_of_a_name(state: State) -> None:
+    commit(state, RegisterJob(job=Job(id="web", namespace="default", uid="u2")))
+    purge = DeregisterJob(namespace="default", job_id="web", purge=True, uid="u1")
+    assert commit(state, purge).status == 404
+    assert state.jobs.get("default", "web") is not None
 
 
 def test_a_job_of_the_authority_itself_gets_its_claim_when_it_leaves_home(state: State) -> None:

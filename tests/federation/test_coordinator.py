@@ -234,4 +234,4 @@ def test_a_name_is_registered_once_at_a_time(host: Host) -> None:
 def test_a_name_in_use_is_not_given_free_whatever_its_uid(host: Host) -> None:
     host.commit(RegisterJob(job=a_job(uid="u1")))
     body, error = called(host, "Home.Holds", {"Jobs": [["default", "web", "u2"]]})
-    assert not error and body == {"Held": ["u2"]}
+    assert not error and body == {"Held": ["u2"], "Calls": {}}

@@ -53,7 +53,7 @@ class Logs:
     def freeze(self) -> Parcel:
         command = FreezeHome(uid="u1", to=B, epoch=self.epoch, claim_region="eu")
         assert commit(self.a, command).value == {"IsFrozen": True}
-        parcel = parcel_of(self.a, departures_of(self.a).get("u1"), {})
+        parcel = parcel_of(self.a, departures_of(self.a).get("u1"))
         assert parcel is not None
         return parcel
 
@@ -132,7 +132,7 @@ def test_nothing_is_changed_while_a_home_is_frozen() -> None:
     )
     assert "Stale" in commit(logs.a, take).value
     assert homes_of(logs.a).get("u1") == before
-    assert parcel_of(logs.a, departures_of(logs.a).get("u1"), {}).members == parcel.members
+    assert parcel_of(logs.a, departures_of(logs.a).get("u1")).members == parcel.members
     commit(logs.a, ThawHome(uid="u1", epoch=logs.move(A)[1]))
     assert not commit(logs.a, stop).error, "thawed, it takes changes again"
 
@@ -211,7 +211,7 @@ def test_a_periodic_job_takes_what_it_knows_along() -> None:
     create = CreateClaim(namespace="default", job_id="clock", uid="u7", home=A)
     epoch = int(commit(logs.z, create).value["Epoch"])
     commit(logs.a, FreezeHome(uid="u7", to=B, epoch=epoch, claim_region="eu"))
-    parcel = parcel_of(logs.a, departures_of(logs.a).get("u7"), {})
+    parcel = parcel_of(logs.a, departures_of(logs.a).get("u7"))
     assert [member.job.uid for member in parcel.members] == ["u7", "u8"]
     commit(logs.b, TakeParcel(parcel=parcel))
     move = MoveClaim(

@@ -170,3 +170,28 @@ def test_whatever_it_decides_may_be_committed(count: int, room: dict[str, int], 
     for dc, allowed in division.allowed.items():
         gained = ranges.size(ranges.without(allowed, one.part(dc).allowed))
         assert dc == OWN or gained <= room.get(dc, 0)
+
+
+def test_a_slot_that_may_be_there_is_tried_once_nobody_surely_has_room() -> None:
+    blocked = part(0, blocked=web(0), blocked_since_us=NOW_US - splitting.TRY_US)
+    one = home(1, **{OWN: blocked})
+    sites = [site(OWN, 0), site(X, 0, perhaps=frozenset({"web"})), site(Y, 0)]
+    tried = splitting.divide(one, job(1), OWN, sites, NOW_US)
+    assert counts(tried) == {OWN: 0, X: 1} and tried.moves == [("tried", X, 1)]
+    too_early = splitting.divide(one, job(1), OWN, sites, NOW_US - 1)
+    assert too_early.is_empty
+    surely = [site(OWN, 0), site(X, 0, perhaps=frozenset({"web"})), site(Y, 1)]
+    assert counts(splitting.divide(one, job(1), OWN, surely, NOW_US)) == {OWN: 0, Y: 1}
+
+
+def test_a_spread_over_names_draws_nothing_back_to_another_name() -> None:
+    spread = [Spread(attribute="datacenter")]
+    # X has the name of the full home, in another region; Y is another name, with room at home.
+    sites = [
+        site(OWN, 0, value="dc1"), site(Y, 5, value="dc2"), site(X, 5, rank=1, value="dc1"),
+    ]  # fmt: skip
+    one = home(4, **{OWN: running(0), Y: running(1, 3), X: running(2)})
+    assert splitting.divide(one, job(4, spread=spread), OWN, sites, NOW_US).is_empty
+    sites[0] = site(OWN, 5, value="dc1")
+    back = splitting.divide(one, job(4, spread=spread), OWN, sites, NOW_US)
+    assert back.moves == [("reclaimed", X, 1)]

@@ -44,6 +44,12 @@ def test_a_seed_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.acknowledged == second.acknowledged > 0
 
 
+@pytest.mark.parametrize("seed", [134])
+def test_what_once_was_found_is_not_found_again(seed: int) -> None:
+    """134: a purge that was repeated purged the next job of its name."""
+    assert program.run_seed(seed, Namespace(has_faults=True)).violations == []
+
+
 def test_a_process_in_two_datacenters_is_seen() -> None:
     world = world_of(2)
     one, two = world.datacenters.values()

@@ -272,8 +272,9 @@ def job_deregister(request: Request) -> Proposal:
         id=request.draw_id(),
     )
     command = DeregisterJob(
-        namespace=record.namespace, job_id=record.id, purge=is_purge, evaluation=due
-    )
+        namespace=record.namespace, job_id=record.id, purge=is_purge, evaluation=due,
+        uid=record.uid,
+    )  # fmt: skip
     return Proposal([command], _evaluated(due))
 
 
