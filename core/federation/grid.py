@@ -10,6 +10,7 @@ this one too, and no more of it fits than of the next smaller.
 """
 
 import math
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -70,6 +71,7 @@ def _quotient(free: Column, sizes: Column, lengths: Column) -> Column:
     return result
 
 
+@lru_cache(maxsize=4096)  # jobs that ask alike come in rows
 def fits(grid: bytes, largest: tuple[int, int], cpu: int, memory: int) -> Bounds:
     """Return how many instances of (cpu MHz, memory MiB) fit, as far as a grid tells.
 

@@ -91,6 +91,7 @@ def _positions(word: str) -> list[int]:
     return [(value + i * step) % BLOOM_BITS for i in range(BLOOM_HASHES)]
 
 
+@lru_cache(maxsize=4096)
 def _hash(word: str) -> int:
     # FNV-1a: any stable hash will do, Python's own is salted by the process.
     value = 0xCBF29CE484222325

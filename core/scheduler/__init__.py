@@ -19,6 +19,7 @@ Contract of the driver (the server's machine, on the leader):
 from core.scheduler.annotate import Fit, Held, PlanOutcome, dry_run, fits
 from core.scheduler.blocked import BlockedEvaluations
 from core.scheduler.broker import EvaluationBroker
+from core.scheduler.picture import Picture
 from core.scheduler.problem import Problem, Solution, plan_evaluations, prepare
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "EvaluationBroker",
     "Fit",
     "Held",
+    "Picture",
     "PlanOutcome",
     "Problem",
     "Solution",

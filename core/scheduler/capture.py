@@ -5,8 +5,9 @@ What is looked at one by one are the rows that are not in plain order: those tha
 were asked to move, are unknown, or share their index with another that runs.
 """
 
+import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
     from core.state.state import State
 
 
-def capture_nodes(state: "State") -> NodesView:
-    """Return the nodes as they are now."""
+def capture_nodes(state: "State", before: NodesView | None = None) -> NodesView:
+    """Return the nodes as they are now.
+
+    Args:
+        before: An earlier picture of the same state; what did not change since is shared.
+    """
     nodes = state.nodes
+    version = state.table_index("nodes")
+    if before is not None and before.version == version and len(before) == len(nodes):
+        return dataclasses.replace(before, **_usage(state))
     class_id = nodes.class_id.astype(np.int64)
     records = [nodes.record(ordinal) for ordinal in range(len(nodes))]
     return NodesView(
@@ -34,21 +42,27 @@ def capture_nodes(state: "State") -> NodesView:
         cpu_capacity=nodes.cpu_capacity.copy(),
         memory_capacity=nodes.memory_capacity.copy(),
         disk_capacity=nodes.disk_capacity.copy(),
-        cpu_used=nodes.cpu_used.copy(),
-        memory_used=nodes.memory_used.copy(),
-        disk_used=nodes.disk_used.copy(),
         is_ready=nodes.is_ready.copy(),
         class_id=class_id,
-        ports_used={
-            ordinal: ports for ordinal in range(len(nodes)) if (ports := nodes.ports_used(ordinal))
-        },
-        units_held=_units_by_node(state),
         class_keys={
             number: nodes.class_key(number)
             for number in np.unique(class_id).tolist()
             if number >= 0
         },
+        version=version,
+        **_usage(state),
     )
+
+
+def _usage(state: "State") -> dict[str, Any]:
+    nodes = state.nodes
+    return {
+        "cpu_used": nodes.cpu_used.copy(),
+        "memory_used": nodes.memory_used.copy(),
+        "disk_used": nodes.disk_used.copy(),
+        "ports_used": nodes.ports_by_node(),
+        "units_held": _units_by_node(state),
+    }
 
 
 def capture_config(state: "State") -> SchedulerConfig:

@@ -5,7 +5,8 @@ unique attributes are asked node by node, of those that passed all else. Groups 
 the same share one answer for the whole batch.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from core.scheduler.view import Floats, Mask, NodesView
 
 _ANY_POOL = "all"
 _TRUE = ("1", "true", "True")
+_ANSWERS_MOST = 256  # kept: each is a mask over all nodes
 T = TypeVar("T")
 
 
@@ -46,18 +48,27 @@ class Candidates:
 
 
 class Feasibility:
-    """Answers for one picture of the nodes."""
+    """Answers for one picture of the nodes.
 
-    def __init__(self, nodes: NodesView) -> None:
-        self._nodes = nodes
+    Args:
+        numbers: Of the candidates; one room's have to differ.
+    """
+
+    def __init__(self, nodes: NodesView, numbers: Iterator[int] | None = None) -> None:
+        self.nodes = nodes  # usage apart, the same as long as the answers are kept
         self._known: dict[bytes, Candidates] = {}
-        self._suitable: dict[bytes, Mask] = {}
+        self._numbers = numbers or itertools.count(1)
         self._values: dict[str, PropertyValues] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it knows so much by now that it is better to begin anew."""
+        return len(self._known) + len(self._values) > _ANSWERS_MOST
 
     @property
     def node_count(self) -> int:
         """Ordinals, those of purged nodes included."""
-        return len(self._nodes)
+        return len(self.nodes)
 
     def candidates(self, job: Job, group: TaskGroup) -> Candidates:
         """Return which nodes may run `group`, whatever room they have."""
@@ -66,31 +77,7 @@ class Feasibility:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._find(demands)
-            known.number = len(self._known)
-        return known
-
-    def suitable(self, job: Job, group: TaskGroup) -> Mask:
-        """Return on which nodes an instance of `group` may stay, whether they take new work or not.
-
-        What cores and devices it holds is not looked at: another ask for them is another process.
-        """
-        demands = _Demands(job, group)
-        key = demands.key()
-        known = self._suitable.get(key)
-        if known is None:
-            nodes, classes = self._nodes, self._nodes.classes
-            passes = [
-                node is not None
-                and _is_reachable(node, demands)
-                and not demands.refusal_of_class(node)
-                for node in classes.nodes
-            ]
-            known = self._suitable[key] = np.array(passes, np.bool_)[classes.of_node]
-            for ordinal in np.flatnonzero(known).tolist() if demands.escaping else ():
-                node = nodes.records[ordinal]
-                known[ordinal] = node is not None and all(
-                    is_constraint_met(one, node) for one in demands.escaping
-                )
+            known.number = next(self._numbers)
         return known
 
     def property_values(self, target: str) -> PropertyValues:
@@ -110,14 +97,14 @@ class Feasibility:
         whole = sum(abs(_weight(wish)) for wish in wishes)
         if not whole:
             return None
-        total = np.zeros(len(self._nodes))
+        total = np.zeros(len(self.nodes))
         for wish in wishes:
             met = self._by_node(_met(wish), does_escape(wish), False)
             total += np.where(np.array(met, np.bool_), float(_weight(wish)), 0.0)
         return total / whole
 
     def _find(self, demands: "_Demands") -> Candidates:
-        nodes, classes = self._nodes, self._nodes.classes
+        nodes, classes = self.nodes, self.nodes.classes
         reasons = ["" if node is None else demands.refusal_of_class(node) for node in classes.nodes]
         is_reachable = np.array([_is_reachable(node, demands) for node in classes.nodes], np.bool_)
         in_pool = np.array([_is_in_pool(node, demands) for node in classes.nodes], np.bool_)
@@ -150,7 +137,7 @@ class Feasibility:
     def _apply_escaping(self, demands: "_Demands", result: Candidates) -> None:
         result.has_escaped = True
         for ordinal in np.flatnonzero(result.eligible).tolist():
-            node = self._nodes.records[ordinal]
+            node = self.nodes.records[ordinal]
             assert node is not None
             for constraint in demands.escaping:
                 if not is_constraint_met(constraint, node):
@@ -163,7 +150,7 @@ class Feasibility:
         # A computed class says nothing of cores and devices: each node is asked.
         result.has_escaped = True
         for ordinal in np.flatnonzero(result.eligible).tolist():
-            node = self._nodes.records[ordinal]
+            node = self.nodes.records[ordinal]
             assert node is not None
             reason = refusal(node, asks)
             if reason:
@@ -176,8 +163,8 @@ class Feasibility:
             return absent if node is None else ask(node)
 
         if is_unique:
-            return [answer(node) for node in self._nodes.records]
-        classes = self._nodes.classes
+            return [answer(node) for node in self.nodes.records]
+        classes = self.nodes.classes
         answers = [answer(node) for node in classes.nodes]
         return [answers[number] for number in classes.of_node.tolist()]
 

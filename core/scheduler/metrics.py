@@ -5,7 +5,7 @@ import numpy as np
 from core.model.allocation import AllocMetric, NodeScoreMeta
 from core.scheduler.feasibility import Candidates
 from core.scheduler.place import Wish
-from core.scheduler.room import Room
+from core.scheduler.room import DIMENSIONS, Room
 from core.scheduler.unit_placing import unit_shortages
 from core.scheduler.view import Mask
 
@@ -21,7 +21,10 @@ def placed_metric(room: Room, pool: str, candidates: Candidates, wish: Wish) -> 
             named = {name: score for name, score in parts.items() if name != "normalized"}
             scores.append(NodeScoreMeta(node_id=node.id, scores=named, norm_score=normalised))
     metric.score_meta_data = scores or None
-    _count_exhausted(metric, room, wish, candidates.eligible)
+    if wish.units or wish.ask.has_ports or wish.candidates < 0:
+        _count_exhausted(metric, room, wish, candidates.eligible)
+    else:
+        _count_lacking(metric, room, wish)
     return metric
 
 
@@ -63,6 +66,23 @@ def _count_exhausted(metric: AllocMetric, room: Room, wish: Wish, nodes: Mask) -
     metric.nodes_exhausted = sum(dimensions.values())
     metric.dimension_exhausted = dimensions or None
     metric.class_exhausted = classes or None
+
+
+def _count_lacking(metric: AllocMetric, room: Room, wish: Wish) -> None:
+    """Do as `_count_exhausted` for all candidates, from a column that the room keeps."""
+    lacks = room.lacking(wish.ask, wish.eligible, wish.candidates)
+    short = np.flatnonzero(lacks)
+    if not short.size:
+        return
+    counts = np.bincount(lacks[short]).tolist()[1:]
+    dimensions = {name: count for name, count in zip(DIMENSIONS, counts) if count}
+    classes = room.view.node_classes
+    per_class = np.bincount(classes.of_node[short], minlength=len(classes.names)).tolist()
+    metric.nodes_exhausted = int(short.size)
+    metric.dimension_exhausted = dimensions
+    metric.class_exhausted = {
+        name: count for name, count in zip(classes.names, per_class) if name and count
+    } or None
 
 
 def _base(pool: str, candidates: Candidates) -> AllocMetric:

@@ -24,11 +24,10 @@ from core.scheduler.capture import (
     nameless_view,
     purged_records,
 )
-from core.scheduler.feasibility import Feasibility
+from core.scheduler.picture import Picture
 from core.scheduler.planner import Planned, Planner
 from core.scheduler.preempt import Preemption, Running
 from core.scheduler.rank import NOMAD
-from core.scheduler.room import Room
 from core.scheduler.view import JobView, NodesView, SchedulerConfig
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ class Problem:
     seed: int
     datacenter_id: str
     running: Running | None = None  # what may be displaced
+    picture: Picture | None = None  # lends what is known of the nodes from the batch before
 
     def solve(self) -> Solution:
         """Return the plans. Changes nothing of the problem."""
@@ -83,10 +83,11 @@ class Problem:
     def solve_in_detail(self) -> list[Planned]:
         """Return what `solve` turns into plans, by evaluation."""
         rng = random.Random(self.seed)
-        room = Room(self.nodes, rng, algorithm=self.config.algorithm)
+        picture = self.picture or Picture()
+        room = picture.room(self.nodes, rng, self.config.algorithm)
         planner = Planner(
             room,
-            Feasibility(self.nodes),
+            picture.feasibility(self.nodes),
             self.config,
             now_us=self.now_us,
             snapshot_index=self.snapshot_index,
@@ -98,7 +99,12 @@ class Problem:
 
 
 def prepare(
-    state: "State", evaluations: list[Evaluation], *, now_us: int, rng: random.Random
+    state: "State",
+    evaluations: list[Evaluation],
+    *,
+    now_us: int,
+    rng: random.Random,
+    picture: Picture | None = None,
 ) -> Problem:
     """Copy out of the state what `evaluations` need.
 
@@ -106,8 +112,9 @@ def prepare(
         evaluations: At most one a job (the broker sees to it); earlier ones go first.
         now_us: Wall clock of the log, microseconds.
         rng: Of the machine; one draw.
+        picture: Of this state, kept from batch to batch by who solves one at a time.
     """
-    nodes = capture_nodes(state)
+    nodes = capture_nodes(state) if picture is None else picture.capture(state)
     names = [(one.namespace, one.job_id) for one in evaluations]
     purged = purged_records(state, names)
     work = []
@@ -125,6 +132,7 @@ def prepare(
         snapshot_index=state.index,
         seed=rng.getrandbits(64),
         datacenter_id=state.allocs.datacenter_id,
+        picture=picture,
     )
 
 

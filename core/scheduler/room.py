@@ -18,8 +18,13 @@ from core.scheduler.view import Floats, Ints, Mask, NodesView
 
 PORT_LAST = 65_535
 _HEADS_KEPT = 4
-_STANDINGS_KEPT = 512
+_STANDINGS_BYTES = 16 << 20  # of all kept columns together; at least a few are kept
+_STANDINGS_LEAST = 8
+_CHANGES_KEPT = 1 << 16
 _EVERYWHERE = slice(None)
+DIMENSIONS = ("cpu", "memory", "disk")  # in Nomad's words and order
+
+Lacks = npt.NDArray[np.int8]
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,6 +74,29 @@ class Room:
 
     def __len__(self) -> int:
         return len(self.view)
+
+    def follow(self, view: NodesView, rng: random.Random) -> None:
+        """Become the room of `view`, which differs from the one before in usage alone.
+
+        As if made anew, but for what it costs: only nodes that differ are looked at.
+        """
+        self.view = view
+        self._port_offset = rng.getrandbits(16)
+        self.ports_used = dict(view.ports_used)
+        self._units_taken = dict(view.units_held)
+        self._dynamic_free = None
+        differs = self.cpu_used != view.cpu_used
+        differs |= self.memory_used != view.memory_used
+        differs |= self.disk_used != view.disk_used
+        nodes = np.flatnonzero(differs)
+        if nodes.size:
+            self.cpu_used[nodes] = view.cpu_used[nodes]
+            self.memory_used[nodes] = view.memory_used[nodes]
+            self.disk_used[nodes] = view.disk_used[nodes]
+            self._renew(nodes)
+        if len(self._changed) > _CHANGES_KEPT:
+            self._standings.clear()
+            self._changed.clear()
 
     def fits(self, ask: Ask, eligible: Mask, most: int) -> Ints:
         """Return how many instances each node holds, 0 where not eligible, at most `most`."""
@@ -162,34 +190,49 @@ class Room:
             eligible: The same for all calls with one `number`.
             number: Of the candidates (`Candidates.number`), -1 = keep nothing.
         """
+        return self._standing(ask, eligible, number).column
+
+    def lacking(self, ask: Ask, eligible: Mask, number: int) -> Lacks:
+        """Return by node what it lacks first for one instance more: 0 nothing, else which
+        of `DIMENSIONS`, the first being 1. Ports do not count. Nodes not eligible lack nothing.
+
+        Kept as `standing` is, with the same arguments.
+        """
+        return self._standing(ask, eligible, number).lacks
+
+    def _standing(self, ask: Ask, eligible: Mask, number: int) -> "_Standing":
         key = ask.cpu, ask.memory, ask.disk, number
         kept = self._standings.get(key)
         if kept is None:
-            if len(self._standings) >= _STANDINGS_KEPT:
+            most = max(_STANDINGS_LEAST, _STANDINGS_BYTES // (9 * max(len(self), 1)))
+            if len(self._standings) >= most:
                 del self._standings[next(iter(self._standings))]
             column = self._head_scores(ask, _EVERYWHERE)
-            column[~self._holding(ask, eligible)] = -np.inf
+            lacks = self._lacks(ask, eligible, _EVERYWHERE)
+            column[~eligible | (lacks > 0)] = -np.inf
+            kept = _Standing(column, lacks, len(self._changed))
             if number >= 0:
-                self._standings[key] = _Standing(column, len(self._changed))
-            return column
-        if kept.followed < len(self._changed):
+                self._standings[key] = kept
+        elif kept.followed < len(self._changed):
             nodes = np.array(sorted(set(self._changed[kept.followed :])), np.int64)
             kept.followed = len(self._changed)
-            holds = self._holding(ask, eligible, nodes)
+            kept.lacks[nodes] = lacks = self._lacks(ask, eligible, nodes)
+            holds = eligible[nodes] & (lacks == 0)
             kept.column[nodes] = np.where(holds, self._head_scores(ask, nodes), -np.inf)
-        return kept.column
+        return kept
 
-    def _holding(self, ask: Ask, eligible: Mask, nodes: Ints | slice = _EVERYWHERE) -> Mask:
-        # Which of these nodes hold one instance. Ports do not count.
-        view, holds = self.view, eligible[nodes]
-        for asked, capacity, used in (
-            (ask.cpu, view.cpu_capacity, self.cpu_used),
-            (ask.memory, view.memory_capacity, self.memory_used),
-            (ask.disk, view.disk_capacity, self.disk_used),
+    def _lacks(self, ask: Ask, eligible: Mask, nodes: Ints | slice) -> Lacks:
+        view = self.view
+        lacks = np.zeros(eligible[nodes].size, np.int8)
+        for dimension, asked, capacity, used in (
+            (3, ask.disk, view.disk_capacity, self.disk_used),
+            (2, ask.memory, view.memory_capacity, self.memory_used),
+            (1, ask.cpu, view.cpu_capacity, self.cpu_used),  # last: it is the one that is told
         ):
             if asked > 0:
-                holds = holds & (used[nodes] + asked <= capacity[nodes])
-        return holds
+                lacks[used[nodes] + asked > capacity[nodes]] = dimension
+        lacks[~eligible[nodes]] = 0
+        return lacks
 
     def room_for(self, ask: Ask, node: int, most: int) -> int:
         """Return how many instances one node holds, at most `most`. Ports do not count."""
@@ -265,6 +308,10 @@ class Room:
         self.cpu_used[nodes] += counts * ask.cpu
         self.memory_used[nodes] += counts * ask.memory
         self.disk_used[nodes] += counts * ask.disk
+        self._renew(nodes)
+
+    def _renew(self, nodes: Ints) -> None:
+        # What is derived from the usage of these nodes.
         view = self.view
         self._cpu_factor[nodes] = power10(
             (view.cpu_capacity[nodes] - self.cpu_used[nodes]) / self._cpu_whole[nodes]
@@ -394,6 +441,7 @@ class _Standing:
     """A kept column of `Room.standing`."""
 
     column: Floats
+    lacks: Lacks
     followed: int  # how many of the room's changes are in it
 
 

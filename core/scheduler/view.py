@@ -42,6 +42,19 @@ class NodeClasses:
         return len(self.nodes)
 
 
+class NamedClasses:
+    """The classes that operators gave nodes, in the order of their first node; "" is none."""
+
+    def __init__(self, records: list[Node | None]) -> None:
+        numbers: dict[str, int] = {}
+        of_node = [
+            numbers.setdefault("" if node is None else node.node_class, len(numbers))
+            for node in records
+        ]
+        self.names = list(numbers)
+        self.of_node: Ints = np.array(of_node, np.int64)
+
+
 @dataclass(slots=True)
 class NodesView:
     """Columns over node ordinals.
@@ -66,16 +79,28 @@ class NodesView:
     units_held: dict[int, frozenset[str]] = field(default_factory=dict)
 
     class_keys: dict[int, str] = field(default_factory=dict)  # name by class id
+    version: int = -1  # index of the last change of a node, usage apart; -1 = not known
     _classes: NodeClasses | None = None
+    _node_classes: "NamedClasses | None" = None
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def is_of_same_nodes(self, other: "NodesView") -> bool:
+        """Whether nothing but usage is different (core.scheduler.capture shares the rest)."""
+        return self.records is other.records
 
     @property
     def classes(self) -> NodeClasses:
         if self._classes is None:
             self._classes = NodeClasses(self.class_id, self.records)
         return self._classes
+
+    @property
+    def node_classes(self) -> "NamedClasses":
+        if self._node_classes is None:
+            self._node_classes = NamedClasses(self.records)
+        return self._node_classes
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.host import FOREVER_US
-from core.scheduler import BlockedEvaluations, EvaluationBroker, prepare
+from core.scheduler import BlockedEvaluations, EvaluationBroker, Picture, prepare
 from core.server import evaluations
 from core.server.consensus import Outcome
 from core.server.effects import Compute, Computed
@@ -43,6 +43,7 @@ class Planning:
         self._rng = random.Random(rng.getrandbits(64))
         self.broker = EvaluationBroker()
         self.blocked = BlockedEvaluations()
+        self._picture = Picture()
         self._is_active = False
         self._in_flight: dict[int, tuple[list[Evaluation], int]] = {}  # ticket -> batch, since
         self._timer: Timer | None = None
@@ -54,6 +55,7 @@ class Planning:
         self.broker.clear()
         self.blocked.clear()
         self._in_flight.clear()
+        self._picture = Picture()  # a worker may still have the other in its hands
         self._is_active = is_leader
         if is_leader:
             for evaluation in self._server.state.evals.open():
@@ -160,7 +162,13 @@ class Planning:
         batch = self._next_batch(limits.plan_batch)
         if not batch:
             return False
-        problem = prepare(server.state, batch, now_us=server.now.wall_us, rng=self._rng)
+        problem = prepare(
+            server.state,
+            batch,
+            now_us=server.now.wall_us,
+            rng=self._rng,
+            picture=None if self._in_flight else self._picture,
+        )
         ticket = server.outbox.next_id()
         self._in_flight[ticket] = (batch, server.now.mono_us)
         server.outbox.emit(Compute(ticket, problem))
@@ -194,6 +202,7 @@ class Planning:
         server.measures.planning_time.add(server.now.mono_us - since_us)
         plans = getattr(event.solution, "plans", None)
         if plans is None:  # the host could not solve it
+            self._picture = Picture()  # it may have been left half-changed
             server.outbox.log("error", "planning failed", reason=str(event.solution))
             self._end(event.ticket, None)
         elif not plans:

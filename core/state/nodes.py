@@ -157,6 +157,13 @@ class NodeTable:
         """Return the taken host ports as a bit mask: reserved ones, and the allocations'."""
         return self._reserved_ports.get(ordinal, 0) | self._alloc_ports.get(ordinal, 0)
 
+    def ports_by_node(self) -> dict[int, Ports]:
+        """Return `ports_used` of each node where some are taken."""
+        taken = {ordinal: ports for ordinal, ports in self._alloc_ports.items() if ports}
+        for ordinal, ports in self._reserved_ports.items():
+            taken[ordinal] = taken.get(ordinal, 0) | ports
+        return taken
+
     def ports_shared(self, ordinal: int) -> Ports:
         """Return those of them that more than one allocation holds: one stops, one follows."""
         return self._shared_ports.get(ordinal, 0)

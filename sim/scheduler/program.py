@@ -50,7 +50,6 @@ SITUATIONS: Final = (
     "job changed: count",
     "job changed: words",
     "job changed: group",
-    "job changed: constraints",
     "job reverted",
     "job stopped",
     "job purged",
