@@ -1,9 +1,9 @@
 """Which change of a job its running instances can follow without a restart.
 
 Nomad's rule (`tasksUpdated`): an instance must be replaced when anything changed that its
-processes were started with. What only the servers or the service registry read (count,
-meta of a service, restart and update policy, constraints that its node still meets, kill
-timeout) is followed in place.
+processes were started with, or which nodes it likes. What only the servers or the service
+registry read (count, meta of a service, restart and update policy, constraints that its
+node still meets, kill timeout) is followed in place.
 """
 
 import msgspec
@@ -47,6 +47,8 @@ def is_destructive(old: Job, new: Job, group_name: str) -> bool:
     if old_tasks.keys() != new_tasks.keys():
         return True
     if _combined_meta(old, before) != _combined_meta(new, after):
+        return True
+    if _preferences(old, before) != _preferences(new, after):
         return True
     return any(_is_task_changed(old_tasks[name], task) for name, task in new_tasks.items())
 
@@ -93,6 +95,15 @@ def _networks(networks: list[NetworkResource] | None) -> list[tuple[object, ...]
 
 def _combined_meta(job: Job, group: TaskGroup) -> dict[str, str]:
     return {**(job.meta or {}), **(group.meta or {})}
+
+
+def _preferences(job: Job, group: TaskGroup) -> object:
+    # Nodes that are liked better are reached only by moving there.
+    affinities = [*(job.affinities or []), *(group.affinities or [])]
+    for task in group.tasks or []:
+        affinities += task.affinities or []
+    spreads = [*(job.spreads or []), *(group.spreads or [])]
+    return affinities, spreads
 
 
 def _differs(before: object, after: object) -> bool:

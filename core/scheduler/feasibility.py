@@ -58,12 +58,13 @@ class Feasibility:
         self.nodes = nodes  # usage apart, the same as long as the answers are kept
         self._known: dict[bytes, Candidates] = {}
         self._numbers = numbers or itertools.count(1)
+        self._suitable: dict[bytes, Mask] = {}
         self._values: dict[str, PropertyValues] = {}
 
     @property
     def is_full(self) -> bool:
         """Whether it knows so much by now that it is better to begin anew."""
-        return len(self._known) + len(self._values) > _ANSWERS_MOST
+        return len(self._known) + len(self._suitable) + len(self._values) > _ANSWERS_MOST
 
     @property
     def node_count(self) -> int:
@@ -78,6 +79,30 @@ class Feasibility:
         if known is None:
             known = self._known[key] = self._find(demands)
             known.number = next(self._numbers)
+        return known
+
+    def suitable(self, job: Job, group: TaskGroup) -> Mask:
+        """Return on which nodes an instance of `group` may stay, whether they take new work or not.
+
+        What cores and devices it holds is not looked at: another ask for them is another process.
+        """
+        demands = _Demands(job, group)
+        key = demands.key()
+        known = self._suitable.get(key)
+        if known is None:
+            nodes, classes = self.nodes, self.nodes.classes
+            passes = [
+                node is not None
+                and _is_reachable(node, demands)
+                and not demands.refusal_of_class(node)
+                for node in classes.nodes
+            ]
+            known = self._suitable[key] = np.array(passes, np.bool_)[classes.of_node]
+            for ordinal in np.flatnonzero(known).tolist() if demands.escaping else ():
+                node = nodes.records[ordinal]
+                known[ordinal] = node is not None and all(
+                    is_constraint_met(one, node) for one in demands.escaping
+                )
         return known
 
     def property_values(self, target: str) -> PropertyValues:

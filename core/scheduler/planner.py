@@ -83,7 +83,7 @@ class Planner:
                 job_uid=old.uid,
                 stops=[
                     stop
-                    for one in reconcile(old, evaluation.id, self.now_us)
+                    for one in reconcile(old, self.feasibility, evaluation.id, self.now_us)
                     for _, stop in one.stops
                 ],
             )
@@ -124,7 +124,7 @@ class _JobWork:
         if is_system:
             self.changes = reconcile_system(view, planner.feasibility, planner.now_us)
         else:
-            self.changes = reconcile(view, self._evaluation.id, planner.now_us)
+            self.changes = reconcile(view, planner.feasibility, self._evaluation.id, planner.now_us)
         self.rollout = roll_out(view, self.changes, self._evaluation, planner.new_id)
         self._stop_all()
         if view.job is not None and not view.is_stopped:

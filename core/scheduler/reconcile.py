@@ -10,7 +10,7 @@ newest allocation of each index that is wanted here (the share's, below the coun
     live, its node down                       give up as lost, place
     live, node disconnected, block says wait  mark unknown, place a replacement if it says so
     back from a disconnect, replaced          keep the one that disconnect.py prefers
-    live, other version, same processes       update in place
+    live, other version, same processes       update in place, where its node still suits
     live, other version, other processes      replace, `max_parallel` at a time
     failed                                    place when the reschedule policy lets it, or wait
     complete, batch, this version             keep: the index is done
@@ -43,6 +43,7 @@ from core.scheduler.canary import (
 )
 from core.scheduler.changes import is_destructive
 from core.scheduler.disconnect import DisconnectRule, put_reconnected_first
+from core.scheduler.feasibility import Feasibility
 from core.scheduler.reschedule import WINDOW_US, next_tracker, next_try_us
 from core.scheduler.view import Ints, JobView, Mask
 
@@ -103,12 +104,16 @@ class GroupChanges:
     is_complete: bool = False  # nothing left to do, now or later
 
 
-def reconcile(view: JobView, eval_id: str, now_us: int) -> list[GroupChanges]:
+def reconcile(
+    view: JobView, feasibility: Feasibility, eval_id: str, now_us: int
+) -> list[GroupChanges]:
     """Return the changes per group: the job's groups in order, then those that left it."""
     groups = [] if view.is_stopped or view.job is None else view.job.task_groups or []
     ordinals = {name: ordinal for ordinal, name in view.group_names.items()}
     changes = [
-        _GroupReconciler(view, group, ordinals.get(group.name, -1), eval_id, now_us).run()
+        _GroupReconciler(
+            view, group, ordinals.get(group.name, -1), feasibility, eval_id, now_us
+        ).run()
         for group in groups
     ]
     named = {group.name for group in groups}
@@ -217,9 +222,16 @@ class _GroupReconciler:
     """Sorts one group's rows. Used once."""
 
     def __init__(
-        self, view: JobView, group: TaskGroup, ordinal: int, eval_id: str, now_us: int
+        self,
+        view: JobView,
+        group: TaskGroup,
+        ordinal: int,
+        feasibility: Feasibility,
+        eval_id: str,
+        now_us: int,
     ) -> None:
         self._view, self._group, self._ordinal = view, group, ordinal
+        self._feasibility = feasibility
         self._eval_id, self._now_us = eval_id, now_us
         assert view.job is not None
         self._is_batch = (view.job.type or "service") in _BATCH
@@ -359,7 +371,7 @@ class _GroupReconciler:
             self._replace(row, "migrate", stop, stops_anyway=True)
             return []
         if rows.job_version[row] != self._version:
-            if not self._is_destructive(int(rows.job_version[row])):
+            if not self._is_destructive(int(rows.job_version[row])) and self._may_stay(row):
                 self._changes.in_place.append(row)
                 return [row]
             updates.append(row)
@@ -488,6 +500,11 @@ class _GroupReconciler:
             known = old is None or new is None or is_destructive(old, new, self._group.name)
             self._destructive[version] = known
         return known
+
+    def _may_stay(self, row: int) -> bool:
+        job, node = self._view.job, int(self._view.rows.node[row])
+        assert job is not None
+        return bool(self._feasibility.suitable(job, self._group)[node])
 
     def _update(self, rows: list[int]) -> None:
         changes = self._changes

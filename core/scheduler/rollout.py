@@ -112,8 +112,10 @@ def _is_complete(view: JobView, deployment: Deployment, changes: list[GroupChang
         mine = live & (view.rows.group == ordinals.get(one.name, -1))
         healthy = int((view.rows.health[mine & view.rows.is_deployed] == 1).sum())
         if is_system:
-            # Nodes came and went since; of one that is cut off nobody can tell.
+            # Nodes came and went since; of one that is cut off nobody can tell, and on one
+            # that takes no new work the old version stays.
             mine[[row for row, _ in one.stops]] = False
+            mine &= view.rows.job_version == deployment.job_version
             there = int((view.rows.client_status[mine] != ClientStatus.UNKNOWN).sum())
             is_over = one.is_complete or (_only_lacks_room(one) and healthy >= state.desired_total)
             if not is_over or healthy < there:

@@ -51,6 +51,7 @@ def _system_group(
     rows, job = view.rows, view.job
     version = job.version or 0
     eligible = feasibility.candidates(job, group).eligible
+    suitable = feasibility.suitable(job, group)
     wanted = np.flatnonzero(eligible)
     mine = rows.group == ordinal
     live = is_live(view) & mine
@@ -80,8 +81,10 @@ def _system_group(
                 changes.stops.append((row, stop))
         elif rows.job_version[row] == version:
             kept.append(row)
-        elif not eligible[node]:
+        elif not suitable[node]:
             changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
+        elif not eligible[node]:
+            kept.append(row)  # its node takes no new work: it stays as it is until it does
         else:
             updates.append(row)
     held = mine & rows.is_newest & (live | _is_ended_well(view))

@@ -269,8 +269,11 @@ def _disconnect(rng: random.Random) -> DisconnectStrategy:
 
 
 def changed_job(rng: random.Random, job: Job, version: int) -> tuple[Job, str]:
-    """Return a next version of a job and what is new: processes, count, only words, groups."""
+    """Return a next version of a job and what is new: processes, count, only words, ..."""
     kind = job.type or "service"
+    if rng.random() < 0.08:
+        demands = {"constraints": _constraints(rng, is_job=True, kind=kind), "stop": False}
+        return canonicalize(msgspec.structs.replace(job, **demands), region="r"), "constraints"
     groups = [msgspec.structs.replace(group) for group in job.task_groups or []]
     at = rng.randrange(len(groups))
     what = rng.choice(("processes", "processes", "processes", "count", "count", "words", "group"))

@@ -50,6 +50,7 @@ SITUATIONS: Final = (
     "job changed: count",
     "job changed: words",
     "job changed: group",
+    "job changed: constraints",
     "job reverted",
     "job stopped",
     "job purged",

@@ -14,7 +14,7 @@ from core.model.allocation import Allocation, ClientStatus, Desired, PortMapping
 from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.node import Node
-from core.model.plan import PlacementBatch, Plan
+from core.model.plan import InPlaceUpdate, PlacementBatch, Plan
 from core.state.jobs import JobRecord
 from core.state.state import State
 from sim.scheduler import reference
@@ -136,10 +136,24 @@ class _PlanCheck:
             if is_scored:
                 self._check_score(row)
             self._new.append(self._made(row))
+        for update in self._plan.in_place:
+            self._check_in_place(update)
         if not has_victims and not is_system:
             self._check_missing()
         for alloc in self._new:
             self._verifier._extra.setdefault(alloc.node_id, []).append(alloc)
+
+    def _check_in_place(self, update: InPlaceUpdate) -> None:
+        """What stays where it is may be there by the rules of the version that it follows."""
+        known = self._verifier.ledger.known.get(update.alloc_id)
+        job = self._state.jobs.version(self._record.ordinal, update.job_version)
+        node = self._verifier._nodes.get(known.alloc.node_id) if known is not None else None
+        if known is None or job is None or node is None:
+            return
+        group = next(g for g in job.task_groups or [] if g.name == known.alloc.task_group)
+        if reason := reference.why_not(job, group, node):
+            text = f"{known.alloc.name} follows version {update.job_version} on {node.name}"
+            raise Violation("infeasible in place", f"{text}: {reason}")
 
     def _has_doubles(self) -> bool:
         # With two instances of an index it is for the reconciler to say which one stays.

@@ -8,13 +8,16 @@ import pytest
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger
 from core.model.job import (
+    Affinity,
     Constraint,
     DisconnectStrategy,
     PeriodicConfig,
     ReschedulePolicy,
+    Spread,
     UpdateStrategy,
 )
-from core.model.node import NodeStatus
+from core.model.node import Eligibility, NodeStatus
+from core.state.commands import SetNodeEligibility
 
 
 def _started(world: Any, kit: Any, nodes: int = 3, **fields: Any) -> Any:
@@ -92,6 +95,45 @@ def test_a_change_of_the_environment_replaces_and_keeps_the_indices(world: Any, 
     for index, row in after.items():
         extras = world.state.allocs.extras.get(row)
         assert extras.previous == world.state.allocs.id_of(before[index])
+
+
+def test_where_its_node_no_longer_suits_an_instance_moves(world: Any, kit: Any) -> None:
+    for rack in "ab":
+        world.node(meta={"rack": rack})
+    job = kit.job(count=1)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    (old,) = world.rows(job)
+    words = [Constraint(l_target="${meta.rack}", operand="=", r_target="ab"[world.node_of(old)])]
+    followed = msgspec.structs.replace(job, constraints=words)
+    assert world.run(world.register(followed)).placed == 0
+    assert world.rows(job) == [old] and world.state.allocs.columns.job_version[old] == 1
+    words = [Constraint(l_target="${meta.rack}", operand="!=", r_target=words[0].r_target)]
+    assert world.run(world.register(msgspec.structs.replace(job, constraints=words))).placed == 1
+    (new,) = world.rows(job)
+    assert world.node_of(new) != world.node_of(old)
+
+
+def test_a_node_that_takes_no_new_work_keeps_what_it_has_in_place(world: Any, kit: Any) -> None:
+    node = world.node()
+    job = kit.job(count=1)
+    world.run(world.register(job))
+    rows = world.rows(job)
+    world.do(SetNodeEligibility(node_id=node.id, eligibility=Eligibility.INELIGIBLE))
+    world.run(world.register(kit.changed(job, kill_timeout_ns=9_000_000_000)))
+    assert world.rows(job) == rows and world.state.allocs.columns.job_version[rows[0]] == 1
+
+
+@pytest.mark.parametrize(
+    "liking",
+    [
+        {"affinities": [Affinity("${meta.rack}", "a", "=", weight=50)]},
+        {"spreads": [Spread("${meta.rack}", weight=50)]},
+    ],
+)
+def test_what_likes_other_nodes_is_placed_anew(world: Any, kit: Any, liking: Any) -> None:
+    job = _started(world, kit, count=1)
+    assert world.run(world.register(msgspec.structs.replace(job, **liking))).placed == 1
 
 
 def test_a_full_node_takes_the_replacement_of_what_it_runs(world: Any, kit: Any) -> None:

@@ -7,7 +7,8 @@ import pytest
 from core.model.allocation import ClientStatus
 from core.model.evaluation import DeploymentStatus
 from core.model.job import Job, UpdateStrategy
-from core.model.node import NodeStatus
+from core.model.node import Eligibility, NodeStatus
+from core.state.commands import SetNodeEligibility
 
 MINUTE_NS = 60 * 10**9
 
@@ -118,6 +119,24 @@ def test_a_node_that_comes_in_the_midst_belongs_to_the_rollout(
     _healthy(world, system)
     world.evaluate(system)
     assert _deployment(world, system).status == DeploymentStatus.SUCCESSFUL
+
+
+def test_a_node_that_takes_no_new_work_keeps_its_version_and_holds_nothing_up(
+    world: Any, kit: Any, system: Job
+) -> None:
+    _rolled_out(world, system, nodes=2)
+    closed = world.node()
+    world.evaluate(system)
+    _healthy(world, system)
+    world.do(SetNodeEligibility(node_id=closed.id, eligibility=Eligibility.INELIGIBLE))
+    world.run(world.register(kit.changed(system, env={"A": "2"})))
+    _healthy(world, system)
+    world.evaluate(system)
+    assert _versions(world, system) == [0, 1, 1]
+    assert _deployment(world, system).status == DeploymentStatus.SUCCESSFUL
+    world.do(SetNodeEligibility(node_id=closed.id, eligibility=Eligibility.ELIGIBLE))
+    world.evaluate(system)
+    assert _versions(world, system) == [1, 1, 1]
 
 
 def test_without_an_update_block_all_change_at_once(world: Any, kit: Any) -> None:
