@@ -255,11 +255,12 @@ class _GroupReconciler:
         live = is_live(self._view) & mine
         newest = fronts(self._view, mine, live)
         put_reconnected_first(self._view, self._group, newest, live)
-        is_wanted = newest & np.isin(rows.index, wanted)
+        has_place = np.isin(rows.index, wanted)
+        is_wanted = newest & has_place
         waiting = [
             row
             for row in np.flatnonzero(live & ~is_wanted & ~rows.is_canary).tolist()
-            if not self._stop_unwanted(row, is_front=bool(newest[row]))
+            if not self._stop_unwanted(row, is_twice=bool(has_place[row]))
         ]
         failed = is_wanted & (rows.desired == Desired.RUN)
         failed &= rows.client_status == ClientStatus.FAILED
@@ -339,14 +340,12 @@ class _GroupReconciler:
         result: Mask = live & np.isin(self._view.rows.node, gone)
         return result
 
-    def _stop_unwanted(self, row: int, *, is_front: bool) -> bool:
+    def _stop_unwanted(self, row: int, *, is_twice: bool) -> bool:
         # Returns whether it stops; one that does not still takes its place.
-        if not is_front:
-            if self._is_waited_for(row):
-                return False
-            self._changes.stops.append((row, stop_of(self._view, row, DUPLICATE)))
-            return True
-        self._changes.stops.append((row, stop_of(self._view, row, NOT_NEEDED)))
+        if is_twice and self._is_waited_for(row):
+            return False
+        why = DUPLICATE if is_twice else NOT_NEEDED
+        self._changes.stops.append((row, stop_of(self._view, row, why)))
         return True
 
     def _is_waited_for(self, row: int) -> bool:

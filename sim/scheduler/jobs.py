@@ -20,6 +20,7 @@ from core.model.job import (
     MigrateStrategy,
     NetworkResource,
     Port,
+    RequestedDevice,
     ReschedulePolicy,
     Resources,
     Spread,
@@ -34,6 +35,8 @@ from core.model.node import (
     HostVolumeInfo,
     Node,
     NodeCpuResources,
+    NodeDevice,
+    NodeDeviceInstance,
     NodeDiskResources,
     NodeMemoryResources,
     NodeReservedCpuResources,
@@ -67,6 +70,7 @@ def random_node(rng: random.Random, number: int) -> Node:
     drivers = {"raw_exec": DriverInfo(detected=True, healthy=rng.random() < 0.95)}
     if rng.random() < 0.8:
         drivers["exec"] = DriverInfo(detected=True, healthy=True)
+    cores = rng.choice((0, 2, 4))
     first_port = rng.choice((20_000, 20_000, 30_000))
     reserved = NodeReservedResources(
         cpu=NodeReservedCpuResources(cpu_shares=rng.choice((0, 0, 100))),
@@ -93,11 +97,16 @@ def random_node(rng: random.Random, number: int) -> Node:
         ),
         reserved_resources=reserved,
         node_resources=NodeResources(
-            cpu=NodeCpuResources(cpu_shares=rng.choice((1000, 2000, 4000))),
+            cpu=NodeCpuResources(
+                cpu_shares=rng.choice((1000, 2000, 4000)),
+                total_cpu_cores=cores,
+                reservable_cpu_cores=list(range(cores)),
+            ),
             memory=NodeMemoryResources(memory_mb=rng.choice((1024, 2048, 4096))),
             disk=NodeDiskResources(disk_mb=rng.choice((1000, 5000))),
             min_dynamic_port=first_port,
             max_dynamic_port=first_port + rng.choice((3, 6, 1000)),
+            devices=random_devices(rng),
         ),
     )
 
@@ -163,10 +172,53 @@ def _task(rng: random.Random, kind: str, version: int) -> Task:
         driver=rng.choice(("raw_exec", "raw_exec", "raw_exec", "exec")),
         config=msgspec.to_builtins(does),
         env={"VERSION": str(version)},
-        resources=Resources(
-            cpu=rng.choice((100, 300, 500, 900)), memory_mb=rng.choice((64, 256, 700))
-        ),
+        resources=_resources(rng),
     )
+
+
+def _resources(rng: random.Random) -> Resources:
+    draw = rng.random()
+    cores = rng.choice((1, 1, 2)) if draw < 0.08 else None
+    return Resources(
+        cpu=None if cores else rng.choice((100, 300, 500, 900)),
+        cores=cores,
+        memory_mb=rng.choice((64, 256, 700)),
+        devices=[_device_ask(rng)] if draw > 0.92 else None,
+    )
+
+
+def _device_ask(rng: random.Random) -> RequestedDevice:
+    limits = [
+        Constraint("${device.vendor}", "nvidia", "!="),
+        Constraint("${device.attr.memory}", "16", ">="),
+    ]
+    wishes = [Affinity("${device.model}", "t4", "=", weight=rng.choice((50, -60)))]
+    return RequestedDevice(
+        name=rng.choice(("gpu", "gpu", "nvidia/gpu", "nvidia/gpu/t4")),
+        count=rng.choice((None, 1, 2)),
+        constraints=[rng.choice(limits)] if rng.random() < 0.3 else None,
+        affinities=wishes if rng.random() < 0.5 else None,
+    )
+
+
+def random_devices(rng: random.Random) -> list[NodeDevice] | None:
+    """Return the devices of a node, some of them broken; half of the nodes have none."""
+    if rng.random() < 0.5:
+        return None
+    made = [("nvidia", "t4", 16), ("nvidia", "a100", 80), ("amd", "mi50", 8)]
+    return [
+        NodeDevice(
+            vendor=vendor,
+            type="gpu",
+            name=name,
+            instances=[
+                NodeDeviceInstance(id=f"{name}-{n}", healthy=rng.random() < 0.9)
+                for n in range(rng.choice((1, 2, 3)))
+            ],
+            attributes={"memory": {"Int": memory}} if rng.random() < 0.8 else None,
+        )
+        for vendor, name, memory in rng.sample(made, rng.choice((1, 1, 2)))
+    ]
 
 
 def _networks(rng: random.Random, kind: str) -> list[NetworkResource] | None:

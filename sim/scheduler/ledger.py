@@ -18,7 +18,7 @@ from core.model.plan import Plan
 from core.state.commands import ApplyPlans, UpsertDeployments
 from core.state.result import Applied, PlanResult
 from core.state.state import State
-from sim.scheduler import reference
+from sim.scheduler import named, reference
 from sim.scheduler.reference import Try
 from sim.seeds import Violation
 
@@ -208,6 +208,19 @@ class Ledger:
                     text = f"{node.name}: port {port} of {taken[port]} and {known.alloc.name}"
                     raise Violation("port given twice", text)
                 taken[port] = known.alloc.name
+        self._check_units(node, held, newcomers)
+
+    def _check_units(self, node: Node, held: list[Known], newcomers: set[str]) -> None:
+        # A node may have lost a core since an older one got it; who comes gets what is there.
+        there, owner = named.offered(node), dict[str, str]()
+        for known in sorted(held, key=lambda one: one.alloc.id in newcomers):
+            for name in named.names_of(known.alloc):
+                text = f"{node.name}: {name} of {owner.get(name)} and {known.alloc.name}"
+                if name in owner:
+                    raise Violation("unit given twice", text)
+                if known.alloc.id in newcomers and name not in there:
+                    raise Violation("unit given twice", f"{node.name} has no {name} to give")
+                owner[name] = known.alloc.name
 
     def _node(self, node_id: str) -> Node | None:
         return self.state.nodes.get(node_id)
@@ -289,6 +302,10 @@ class Ledger:
                 )
                 raise Violation("deployment counters", text)
         self._note_deployment(deployment.status, deployment.status_description)
+        record = self.state.jobs.get(deployment.namespace, deployment.job_id)
+        is_done = deployment.status == DeploymentStatus.SUCCESSFUL
+        if is_done and record is not None and record.job.type == "system":
+            self.situations["system deployment successful"] += 1
 
     def _check_failed(self, deployment: Deployment) -> None:
         """Where a group asks for it, the job goes back to a stable version at once."""

@@ -5,7 +5,7 @@ caches. Feasibility is integers and text; scores are the formula of Nomad's pape
 exact fractions wherever they are rational (`10^x` is not). What it answers:
 
     why_not(job, group, node)        why a node may never run a group, "" when it may
-    lacks(node, holders, ask)        what a node has too little of for one instance more
+    lacks(node, holders, group)      what a node has too little of for one instance more
     Scorer(...).score(node)          what a placement there is worth
     next_try_us(policy, ...)         when a failed instance may be tried again
 
@@ -19,8 +19,17 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from core.model.allocation import Allocation
-from core.model.job import Affinity, Constraint, Job, ReschedulePolicy, Spread, TaskGroup
+from core.model.job import (
+    Affinity,
+    Constraint,
+    Job,
+    ReschedulePolicy,
+    Resources,
+    Spread,
+    TaskGroup,
+)
 from core.model.node import Eligibility, Node, NodeStatus
+from sim.scheduler import named
 
 WINDOW_US: Final = 5_000_000  # a try that is due so soon is done at once
 _DISTINCT: Final = ("distinct_hosts", "distinct_property")
@@ -66,7 +75,7 @@ def why_not(job: Job, group: TaskGroup, node: Node) -> str:
         volume = (node.host_volumes or {}).get(request.source)
         if volume is None or (volume.read_only and not request.read_only):
             return f"volume {request.source}"
-    return ""
+    return named.lacking(group, node, ())
 
 
 def constraints_of(job: Job, group: TaskGroup) -> list[Constraint]:
@@ -177,8 +186,8 @@ def _version(
 # --- room -----------------------------------------------------------------------------
 
 
-def ask_of(group: TaskGroup) -> Ask:
-    """Return what one instance of a canonical group takes."""
+def ask_of(group: TaskGroup, node: Node) -> Ask:
+    """Return what one instance of a canonical group takes on `node`."""
     resources = [task.resources for task in group.tasks or []]
     static: list[int] = []
     dynamic = 0
@@ -187,12 +196,17 @@ def ask_of(group: TaskGroup) -> Ask:
         dynamic += len(network.dynamic_ports or [])
     disk = group.ephemeral_disk.size_mb if group.ephemeral_disk is not None else 300
     return Ask(
-        sum((one.cpu or 0) for one in resources if one is not None),
+        sum(_cpu_of(one, node) for one in resources if one is not None),
         sum((one.memory_mb or 0) for one in resources if one is not None),
         300 if disk is None else disk,
         tuple(static),
         dynamic,
     )
+
+
+def _cpu_of(asked: Resources, node: Node) -> int:
+    # Who asks for cores gets what those are worth there, and nothing else.
+    return asked.cores * named.mhz_of_core(node) if asked.cores else asked.cpu or 0
 
 
 def size_of(alloc: Allocation) -> Ask:
@@ -230,9 +244,11 @@ def reserved_ports(node: Node) -> set[int]:
     return taken
 
 
-def lacks(node: Node, holders: Iterable[Allocation], ask: Ask) -> str:
+def lacks(node: Node, holders: Iterable[Allocation], group: TaskGroup) -> str:
     """Return what `node` has too little of for one instance more, "" when it has room."""
-    held = list(holders)
+    held, ask = list(holders), ask_of(group, node)
+    if reason := named.lacking(group, node, held):
+        return reason
     whole = capacity(node)
     for name in ("cpu", "memory", "disk"):
         used = sum(getattr(size_of(alloc), name) for alloc in held)
@@ -309,7 +325,7 @@ class Scorer:
 
     def score(self, node: Node, holders: Sequence[Allocation], penalised: str = "") -> float:
         """Return the mean of the components that apply."""
-        parts = {"fit": fitness(node, holders, ask_of(self.group), self.algorithm)}
+        parts = {"fit": fitness(node, holders, ask_of(self.group, node), self.algorithm)}
         already = self.placed.count(node.id)
         if already:
             parts["crowd"] = -(already + 1) / max(self._count(), 1)
@@ -317,6 +333,8 @@ class Scorer:
             parts["penalty"] = -1.0
         if affinity := self._affinity(node):
             parts["affinity"] = affinity
+        if devices := named.liking(self.group, node, holders):
+            parts["devices"] = devices
         if spread := self._spread(node):
             parts["spread"] = spread
         self.parts = parts

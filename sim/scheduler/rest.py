@@ -206,7 +206,7 @@ class Rest:
         if not reference.is_ready(node) or reference.why_not(job, group, node):
             return False
         held = [k.alloc for k in self._ledger.by_node[node.id].values() if k.holds]
-        return not reference.lacks(node, held, reference.ask_of(group))
+        return not reference.lacks(node, held, group)
 
     def _blocked(self, record: JobRecord) -> bool:
         found = self._open.get((record.namespace, record.id), [])

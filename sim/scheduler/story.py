@@ -28,7 +28,7 @@ from core.state.commands import (
 from core.state.jobs import JobRecord
 from core.state.result import Applied
 from sim.scheduler.clients import Client
-from sim.scheduler.jobs import changed_job, random_job, random_node
+from sim.scheduler.jobs import changed_job, random_devices, random_job, random_node
 from sim.scheduler.leader import Leader, S, Timing
 from sim.scheduler.ledger import Ledger
 from sim.scheduler.rest import Rest
@@ -371,7 +371,7 @@ class Story:
                 return
 
     def node_changes(self) -> None:
-        """A node comes back with less or more, or without its driver."""
+        """A node comes back with less or more of a processor, or with other devices."""
         client = self.rng.choice([*self.clients.values()])
         node = client.node
         if not client.is_heard:
@@ -380,9 +380,12 @@ class Story:
         cpu = msgspec.structs.replace(
             node.node_resources.cpu, cpu_shares=self.rng.choice((500, 1000, 2000, 4000))
         )
+        devices = (
+            random_devices(self.rng) if self.rng.random() < 0.3 else node.node_resources.devices
+        )
         changed = msgspec.structs.replace(
             node,
-            node_resources=msgspec.structs.replace(node.node_resources, cpu=cpu),
+            node_resources=msgspec.structs.replace(node.node_resources, cpu=cpu, devices=devices),
         )
         client.register(changed)
 

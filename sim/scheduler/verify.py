@@ -8,6 +8,7 @@ room for an instance the reference must find none either.
 from collections import Counter
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from core.model.allocation import Allocation, ClientStatus, Desired, PortMapping
@@ -15,9 +16,10 @@ from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.node import Node
 from core.model.plan import InPlaceUpdate, PlacementBatch, Plan
+from core.model.units import Units, allocated_devices
 from core.state.jobs import JobRecord
 from core.state.state import State
-from sim.scheduler import reference
+from sim.scheduler import named, reference
 from sim.scheduler.ledger import Known, Ledger
 from sim.seeds import Violation
 
@@ -38,6 +40,7 @@ class _Row:
     score: float
     previous: Known | None
     is_rescheduled: bool
+    units: Units
 
 
 @dataclass
@@ -118,6 +121,7 @@ class _PlanCheck:
                 _Row(
                     batch, job, group, node, ports[at * width : (at + 1) * width], scores[at],
                     self._verifier.ledger.known.get(previous), at in batch.trackers,
+                    batch.units[at] if batch.units else {},
                 )
             )  # fmt: skip
         return rows
@@ -126,16 +130,20 @@ class _PlanCheck:
         has_victims = any(stop.preempted_by for stop in self._plan.stops)
         is_system = self._record.job.type in _SYSTEM
         is_scored = not (self._failed or has_victims or is_system or self._has_doubles())
+        # Instances with cores are in as many batches as there are kinds of processors.
+        is_scored &= not any(named.cores_asked(row.group) for row in self._rows)
         for row in self._rows:
             if row.previous is not None and row.previous.alloc.id in self._stops:
                 self._freed.add(row.previous.alloc.id)
                 self._leaving.pop(row.previous.alloc.id, None)
             if has_victims:
                 self._freed |= {stop.alloc_id for stop in self._plan.stops if stop.preempted_by}
+            made = self._made(row)
             self._check_room(row)
+            self._check_units(row, made)
             if is_scored:
                 self._check_score(row)
-            self._new.append(self._made(row))
+            self._new.append(made)
         for update in self._plan.in_place:
             self._check_in_place(update)
         if not has_victims and not is_system:
@@ -182,10 +190,9 @@ class _PlanCheck:
         return held + [alloc for alloc in self._new if alloc.node_id == node.id]
 
     def _why_not(self, job: Job, group: TaskGroup, node: Node) -> str:
-        ask = reference.ask_of(group)
         if reason := reference.why_not(job, group, node):
             return reason
-        if reason := reference.lacks(node, self._holders(node), ask):
+        if reason := reference.lacks(node, self._holders(node), group):
             return reason
         others = [*self._staying(), *self._leaving.values()]
         if job.type in _SYSTEM:
@@ -199,7 +206,7 @@ class _PlanCheck:
             raise Violation("infeasible", f"{name} on {row.node.name}, which is not ready")
         if reason := self._why_not(row.job, row.group, row.node):
             raise Violation("infeasible", f"{name} on {row.node.name}: {reason}")
-        ask = reference.ask_of(row.group)
+        ask = reference.ask_of(row.group, row.node)
         static, dynamic = row.ports[: len(ask.static_ports)], row.ports[len(ask.static_ports) :]
         resources = row.node.node_resources
         taken = reference.reserved_ports(row.node)
@@ -213,6 +220,21 @@ class _PlanCheck:
             raise Violation("ports", f"{name} asks for {ask}, was given {row.ports}")
         if not in_range or not is_free:
             raise Violation("ports", f"{name} on {row.node.name} was given {row.ports}")
+
+    def _check_units(self, row: _Row, made: Allocation) -> None:
+        """It gets as many cores and devices as it asks for, that are there and nobody's."""
+        mine = named.names_of(made)
+        ask = named.device_asked(row.group)
+        cores, devices = named.cores_asked(row.group), 0 if ask is None else ask.count or 1
+        seen = self._verifier.situations
+        seen["core given"] += cores > 0
+        seen["device given"] += devices > 0
+        taken = [name for alloc in self._holders(row.node) for name in named.names_of(alloc)]
+        given = sum(name.startswith("core ") for name in mine), len({*mine})
+        is_free = {*mine} <= {*named.offered(row.node)} - {*taken}
+        if not is_free or given != (cores, cores + devices):
+            name = f"{self._record.id}.{row.group.name}"
+            raise Violation("units", f"{name} on {row.node.name} was given {mine}, {ask} {cores}")
 
     def _check_score(self, row: _Row) -> None:
         placed = [a.node_id for a in self._staying() if a.task_group == row.group.name]
@@ -260,10 +282,20 @@ class _PlanCheck:
                     raise Violation("room overlooked", text)
 
     def _made(self, row: _Row) -> Allocation:
+        tasks = {
+            name: msgspec.structs.replace(
+                task,
+                cpu=msgspec.structs.replace(task.cpu, reserved_cores=list(held.cores)),
+                devices=allocated_devices(held),
+            )
+            if (held := row.units.get(name)) is not None
+            else task
+            for name, task in row.batch.resources.tasks.items()
+        }
         shared = row.batch.resources.shared
         ports = [PortMapping(label=str(port), value=port) for port in row.ports]
         whole = type(row.batch.resources)(
-            tasks=row.batch.resources.tasks, shared=type(shared)(shared.disk_mb, None, ports)
+            tasks=tasks, shared=type(shared)(shared.disk_mb, None, ports)
         )
         return Allocation(
             id="new",

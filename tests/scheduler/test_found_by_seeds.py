@@ -240,3 +240,16 @@ def test_a_canary_that_is_away_is_waited_for_as_any_other(world: Any, kit: Any) 
     world.now_us += 61 * kit.S
     world.evaluate(job)
     assert world.state.allocs.columns.client[canary] == ClientStatus.LOST
+
+
+def test_of_an_index_that_nobody_wants_the_one_that_is_away_stops_too(world: Any, kit: Any) -> None:
+    nodes = [world.node(), world.node()]
+    disconnect = DisconnectStrategy(lost_after_ns=MINUTE_NS, replace=True)
+    job = kit.job(count=2, group_disconnect=disconnect)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    away = world.node_of(world.by_index(job)[1])
+    world.set_status(nodes[away], NodeStatus.DISCONNECTED)
+    world.evaluate(job)
+    world.run(world.register(kit.changed(job, count=1)))
+    assert {int(world.state.allocs.columns.index[row]) for row in world.rows(job)} == {0}
