@@ -35,11 +35,14 @@ fuzz: setup
 	$(BIN)/serai sim fuzz -seeds $(SEEDS) tests/sim/fuzz.hcl
 
 # Real servers under kill -9, SIGSTOP, cuts and full disks. Under 30 rounds prove little
-# (exit 3 there means that they were clean).
-SEED   ?= 1
-ROUNDS ?= 100
+# (exit 3 there means that they were clean). REGIONS=3 ROUNDS=15: one job over three regions,
+# its processes counted in /proc.
+SEED    ?= 1
+ROUNDS  ?= 100
+REGIONS ?= 1
 torture: setup
-	$(BIN)/python -m tests.torture --seed $(SEED) --rounds $(ROUNDS) || test $$? = 3
+	$(BIN)/python -m tests.torture --seed $(SEED) --rounds $(ROUNDS) --regions $(REGIONS) \
+	    || test $$? = 3
 
 # Broken packets against gossip's decoders and a live machine. Ten minutes are a full run
 # (exit 3 means that a shorter one found nothing).

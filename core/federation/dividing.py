@@ -16,6 +16,8 @@ job while there are datacenters it does not run in.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from core.federation import ranges, splitting
 from core.federation.causes_of_moves import CausesOfMoves
 from core.federation.held import is_everywhere
@@ -32,11 +34,13 @@ from core.federation.lifecycle import is_draining
 from core.federation.outbox import Key
 from core.federation.reach import Reach
 from core.federation.rhythm import Rhythm
+from core.federation.rolling import failed_at, is_over
 from core.federation.splitting import Division, Site
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.ids import new_id
-from core.model.job import Job
-from core.state.commands import Command
+from core.model.job import Job, UpdateStrategy
+from core.scheduler.reconcile import strategy_of
+from core.state.commands import Command, RegisterJob, SetJobStability
 from core.state.jobs import JobRecord
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ LOOK_US: Final = 1_000_000  # jobs whose time may have come
 ROUND_US: Final = 15_000_000  # every home
 BLOCKED_MOST: Final = 50  # jobs without a home that are looked at in one tick
 ANY_REGION: Final = "*"
+NO_UPDATE: Final = UpdateStrategy()
 
 
 class Dividing:
@@ -100,6 +105,11 @@ class Dividing:
                         self._due[record.uid] = None
                 elif len(table):
                     self._due |= dict.fromkeys(self._purged(change.namespace, change.key))
+            elif change.table == "deployment" and len(table):
+                deployment = state.deployments.get(change.key)
+                record = deployment and state.jobs.get(deployment.namespace, deployment.job_id)
+                if record is not None and record.uid in table:
+                    self._due[record.uid] = None
             elif change.table == "allocs" and change.rows is not None and len(table):
                 for ordinal in dict.fromkeys(state.allocs.job_ordinals(change.rows).tolist()):
                     record = state.jobs.record(ordinal)
@@ -144,7 +154,7 @@ class Dividing:
         """The slow rhythm: what only time brings about."""
         now_us, state = self._host.now.mono_us, self._host.state
         is_round = now_us // ROUND_US != (now_us - LOOK_US) // ROUND_US
-        draining = self._draining()
+        draining = self._draining() if len(homes_of(state)) else frozenset()
         for home in homes_of(state).values():
             is_waiting = bool(home.free) or any(
                 part.blocked or part.copies for part in home.parts.values()
@@ -248,6 +258,8 @@ class Dividing:
         else:
             home = known
         home = current(state, home)
+        if known is not None and record is not None and self._decide_rollout(home, record):
+            return
         job = record.job if record is not None else None
         division = Division()
         if job is not None and self._has_choice(home, job):
@@ -275,6 +287,41 @@ class Dividing:
             ]
             division = splitting.divide(home, job, host.datacenter_id, sites, now_us)
         return division
+
+    def _decide_rollout(self, home: Home, record: JobRecord) -> bool:
+        """Call a version stable once it runs everywhere; go back when it failed somewhere.
+
+        Returns:
+            Whether something was proposed that makes this look idle.
+        """
+        groups = record.job.task_groups or []
+        if not home.wanted or not any(strategy_of(record.job, group) for group in groups):
+            return False
+        name = {"namespace": record.namespace, "job_id": record.id}
+        if failed := failed_at(home):
+            reverts = any((g.update or record.job.update or NO_UPDATE).auto_revert for g in groups)
+            target = next((job for job in record.older if job.stable), None)
+            if not reverts or target is None:
+                return False
+            job = msgspec.structs.replace(target, stop=False, submit_time_ns=None)
+            self._host.log(
+                "warning", "a rollout failed: the job goes back to its stable version",
+                job=record.id, datacenters=" ".join(failed), version=target.version,
+            )  # fmt: skip
+            index = record.job.job_modify_index
+            evaluation = self.evaluation(record.job)
+            command: Command = RegisterJob(job=job, evaluation=evaluation, check_index=index)
+        elif not record.job.stable and len(home.parts) > 1 and is_over(self._host.state, home):
+            command = SetJobStability(**name, version=record.version, stable=True)
+        else:
+            return False
+        self._deciding[home.uid] = None
+
+        def done(_value: Any, _error: str) -> None:
+            self._deciding.pop(home.uid, None)
+
+        self._host.propose([command], done)
+        return True
 
     def _has_choice(self, home: Home, job: Job) -> bool:
         """Whether anything is to be decided; most looks only see that all is well."""

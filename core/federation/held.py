@@ -14,10 +14,11 @@ import numpy.typing as npt
 from core.federation import ranges
 from core.federation.ranges import Indices
 from core.model.allocation import ClientStatus, Desired
-from core.model.evaluation import EvalStatus
+from core.model.evaluation import DeploymentStatus, EvalStatus
 from core.model.job import Job
 from core.state.allocs import FLAG_CANARY, HELD, Rows
 from core.state.jobs import JobRecord
+from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
 if TYPE_CHECKING:
     from core.state.state import State
@@ -34,6 +35,8 @@ class Held(NamedTuple):
     blocked: Indices  # wanted here, and no room
     blocked_since_us: int
     live: int  # wanted here and not done
+    rolled: int = -1  # version of the job that all of them run and are healthy in
+    failed: int = -1  # version whose rollout failed here
 
 
 def is_everywhere(job: Job) -> bool:
@@ -81,7 +84,22 @@ def held(state: "State", uid: str, accepts: Indices, place: int) -> Held:
         live = 0 if record.is_stopped else state.jobs.live(record)
     else:
         live = ranges.size(ranges.without(accepts, done))
-    return Held(busy, running, blocked, since_us if blocked else 0, live)
+    rolled, failed = _rollout(state, record, is_whole=ranges.is_within(accepts, running))
+    return Held(busy, running, blocked, since_us if blocked else 0, live, rolled, failed)
+
+
+def _rollout(state: "State", record: JobRecord, *, is_whole: bool) -> tuple[int, int]:
+    """Return (version that all instances here run, healthy; version that failed), -1 = none."""
+    latest = state.deployments.latest_of_job(record.namespace, record.id)
+    if latest is not None and latest.job_version == record.version:
+        if latest.status is DeploymentStatus.FAILED:
+            return -1, record.version
+        is_whole &= latest.status not in ACTIVE_DEPLOYMENTS
+    if not is_whole:
+        return -1, -1
+    columns, rows = state.allocs.columns, state.allocs.rows_of_job(record.ordinal)
+    is_old = HELD[columns.client[rows]] & (columns.job_version[rows] != record.version)
+    return (-1 if is_old.any() else record.version), -1
 
 
 def _may_run_on(state: "State", rows: Rows) -> npt.NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from core.federation.claims import ExtendClaim, extend_claim
 from core.federation.held import held, is_everywhere
 from core.federation.homes import Home, NotFree, Part, Report
 from core.federation.ranges import Indices
+from core.federation.rolling import told_versions
 from core.federation.share_log import for_record
 from core.model.evaluation import Evaluation
 from core.model.job import Job
@@ -128,6 +129,8 @@ def current(state: "State", home: Home) -> Home:
             blocked=found.blocked,
             blocked_since_us=found.blocked_since_us,
             live=found.live,
+            rolled=found.rolled,
+            failed=found.failed,
         )
     policy = record.job.federation if record is not None else None
     return msgspec.structs.replace(
@@ -164,9 +167,10 @@ def planned_home(state: "State", job: Job) -> Home:
 def is_due(state: "State", home: Home) -> bool:
     """Whether a home has fallen behind its job: somebody must hear of a change."""
     now = current(state, home)
+    told = told_versions(state, now)
     return now.is_done or any(
-        _is_told(now, part) or not ranges.is_within(part.allowed, now.wanted)
-        for part in {**now.parts, **home.parts}.values()
+        _is_told(now, part, told[dc]) or not ranges.is_within(part.allowed, now.wanted)
+        for dc, part in {**now.parts, **home.parts}.items()
     )
 
 
@@ -255,10 +259,11 @@ def divided(state: "State", home: Home, command: PutParts, index: int) -> Home:
     given = {dc: ranges.indices(dict(allowed)) for dc, allowed in command.allowed.items()}
     home = current(state, _with_places(state, home, given))
     own = state.datacenter_id
+    told = told_versions(state, home)
     allowed = {
         dc: ranges.shared(given.get(dc, part.allowed), home.wanted)
         for dc, part in home.parts.items()
-        if dc in given or _is_told(home, part)
+        if dc in given or _is_told(home, part, told[dc])
     }
     for dc, found in given.items():
         allowed.setdefault(dc, ranges.shared(found, home.wanted))
@@ -269,7 +274,7 @@ def divided(state: "State", home: Home, command: PutParts, index: int) -> Home:
         less = msgspec.structs.replace(mine, allowed=kept, holds=ranges.merged(kept, busy))
         home = msgspec.structs.replace(home, parts={**home.parts, own: less})
     moved = any(ranges.without(home.part(dc).allowed, found) for dc, found in allowed.items())
-    home = homes.divide(home, allowed, index)
+    home = homes.divide(home, allowed, index, told)
     for cut_off, to, copied in command.copies:
         home = homes.copy(home, cut_off, to, copied, index)
     if own in home.parts:
@@ -279,9 +284,9 @@ def divided(state: "State", home: Home, command: PutParts, index: int) -> Home:
     return msgspec.structs.replace(home, moved_us=state.log_time_us if moved else home.moved_us)
 
 
-def _is_told(home: Home, part: Part) -> bool:
+def _is_told(home: Home, part: Part, version: int) -> bool:
     """Whether a datacenter that nothing is changed for must hear of a new job version."""
-    return part.version != home.version and bool(part.holds or home.is_purged or not home.wanted)
+    return part.version != version and bool(part.holds or home.is_purged or not home.wanted)
 
 
 def _with_places(state: "State", home: Home, given: dict[str, Indices]) -> Home:

@@ -55,6 +55,8 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     blocked: Indices = {}  # allowed, and no room there
     blocked_since_us: int = 0  # log time of the home, when it first heard; 0 = not blocked
     live: int = -1  # instances that are not done; -1 = it has not said
+    rolled: int = -1  # version that all its instances run and are healthy in; -1 = none
+    failed: int = -1  # version whose rollout failed there
     reason: str = ""  # why it does not run what it was given
 
     @property
@@ -130,6 +132,8 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     running: Indices = {}
     blocked: Indices = {}
     live: int = -1
+    rolled: int = -1  # version of the job that all instances run, healthy
+    failed: int = -1  # version whose rollout failed here
     reason: str = ""
     is_parked: bool = False
     events: list[dict[str, object]] = []  # causes to be copied: core.federation.causes
@@ -138,12 +142,15 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
 # --- giving and releasing -----------------------------------------------------------------
 
 
-def divide(home: Home, allowed: dict[str, Indices], index: int) -> Home:
+def divide(
+    home: Home, allowed: dict[str, Indices], index: int, versions: dict[str, int] | None = None
+) -> Home:
     """Set what these datacenters may run, each its final set; others keep theirs.
 
     Args:
         allowed: By datacenter id. What a part loses it still holds until it says otherwise.
         index: Of the log entry, beyond any before.
+        versions: Of the job, which each datacenter shall have; the newest unless told.
 
     Raises:
         NotFree: Somebody else may hold an index that would be given.
@@ -151,14 +158,15 @@ def divide(home: Home, allowed: dict[str, Indices], index: int) -> Home:
     parts = dict(home.parts)
     for datacenter_id in sorted(allowed):
         part, wanted = home.part(datacenter_id), allowed[datacenter_id]
-        if wanted == part.allowed and part.version == home.version and part.index:
+        version = (versions or {}).get(datacenter_id, home.version)
+        if wanted == part.allowed and part.version == version and part.index:
             continue
         parts[datacenter_id] = msgspec.structs.replace(
             part,
             index=index,
             allowed=wanted,
             holds=ranges.merged(part.holds, wanted),
-            version=home.version,
+            version=version,
             blocked=ranges.shared(part.blocked, wanted),
         )
     _check_given(home, parts)
@@ -235,6 +243,8 @@ def acknowledge(home: Home, report: Report, now_us: int = 0) -> Home:
         blocked=blocked,
         blocked_since_us=(part.blocked_since_us or now_us) if blocked else 0,
         live=report.live,
+        rolled=report.rolled,
+        failed=report.failed,
         reason=report.reason,
         is_parked=report.is_parked,
     )

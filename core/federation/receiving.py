@@ -87,6 +87,11 @@ class Receiving:
                 record = state.jobs.get(evaluation.namespace, evaluation.job_id)
                 if record is not None and record.home:
                     self._tell_soon(record.uid)
+            elif change.table == "deployment":
+                deployment = state.deployments.get(change.key)
+                record = deployment and state.jobs.get(deployment.namespace, deployment.job_id)
+                if record is not None and record.home:
+                    self._tell_soon(record.uid)
             elif change.table == "watermarks":
                 self._tell_soon(change.key)
 

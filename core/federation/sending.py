@@ -19,6 +19,7 @@ from core.federation.home_log import TakeReport, homes_of
 from core.federation.homes import Home, Report, acknowledge
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.outbox import Key, Outbox
+from core.federation.rolling import job_for
 from core.federation.shares import share_of
 from core.model.job import Job
 from core.state.commands import Command
@@ -123,10 +124,11 @@ class Sending:
             self._outbox.settle(key)
             return
         record = state.jobs.by_uid(key.uid)
-        job = record.job if record is not None and not record.is_purged else None
+        part, job = home.parts[key.datacenter_id], None
+        if record is not None and not record.is_purged:
+            job = job_for(state, record, part)
         share = share_of(home, key.datacenter_id, host.datacenter_id, job)
         share = msgspec.structs.replace(share, events=self._told_of(home, key.datacenter_id))
-        part = home.parts[key.datacenter_id]
         room = Room()
         if job is not None and part.acked != part.index:
             room = _room(job, ranges.without(part.allowed, part.running))

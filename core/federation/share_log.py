@@ -89,6 +89,8 @@ def report_of(state: "State", uid: str) -> Report | None:
         running=found.running,
         blocked=found.blocked,
         live=found.live,
+        rolled=found.rolled,
+        failed=found.failed,
     )
 
 

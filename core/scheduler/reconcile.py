@@ -146,7 +146,7 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
     job, update = view.job, strategy_of(view.job, group)
     if job is None or update is None or not update.max_parallel:
         return None
-    most = _parallel_here(view, group, update.max_parallel)
+    most = update.max_parallel
     deployment = view.deployment
     if deployment is None or deployment.job_version != (job.version or 0):
         return most
@@ -159,14 +159,6 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
         return 0
     ours &= is_live(view)
     return max(0, most - int((rows.health[ours] < 0).sum()))
-
-
-def _parallel_here(view: JobView, group: TaskGroup, max_parallel: int) -> int:
-    """Return this datacenter's part of `max_parallel`: as large as its share, at least one."""
-    count = 1 if group.count is None else group.count
-    if not view.indices or not count:
-        return max_parallel
-    return max(1, max_parallel * len(wanted_indices(view, group)) // count)
 
 
 def strategy_of(job: Job | None, group: TaskGroup | None) -> UpdateStrategy | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from core.federation.home_log import find_home
 from core.model.evaluation import (
     Deployment,
     DeploymentState,
@@ -222,6 +223,8 @@ class DeploymentWatch:
         record = self._record_of(deployment)
         if deployment.status is not DeploymentStatus.SUCCESSFUL or record is None:
             return
+        if find_home(self._server.state, record.namespace, record.id) is not None:
+            return  # other datacenters run it as well: core.federation decides
         job = self._server.state.jobs.version(record.ordinal, deployment.job_version)
         if job is not None and not job.stable:
             command = SetJobStability(

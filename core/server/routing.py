@@ -292,11 +292,11 @@ class Router:
         if refused is not None:
             return Answer(status=refused.status, error=refused.error)
         value = kept.results[0].value if kept.results else None
-        modified = value.get("JobModifyIndex", 0) if isinstance(value, dict) else 0
+        told = value if isinstance(value, dict) else {}
         body = {
-            "EvalID": Request(query, self._server).draw_id(),
+            "EvalID": told.get("EvalID", ""),
             "EvalCreateIndex": kept.index,
-            "JobModifyIndex": modified,
+            "JobModifyIndex": told.get("JobModifyIndex", 0),
             "Index": kept.index,
         }
         return Answer(body=body, index=kept.index)

@@ -95,6 +95,10 @@ class RegisterJob(Command):
     submission: dict[str, Any] | None = None
     check_index: int | None = None  # job modify index the caller saw; 0 = must not exist
 
+    @property
+    def eval_id(self) -> str:
+        return self.evaluation.id if self.evaluation is not None else ""
+
 
 class DeregisterJob(Command):
     namespace: str
@@ -102,6 +106,10 @@ class DeregisterJob(Command):
     purge: bool = False
     evaluation: Evaluation | None = None
     uid: str = ""  # of the job that is meant: another one of its name stays; "" = any
+
+    @property
+    def eval_id(self) -> str:
+        return self.evaluation.id if self.evaluation is not None else ""
 
 
 class MarkLaunch(Command):

@@ -109,6 +109,7 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
             "JobModifyIndex": record.job.job_modify_index,
             "Version": record.version,
             "UID": record.uid,
+            "EvalID": command.eval_id,
             "IsNew": is_new,
         }
     )
@@ -343,7 +344,8 @@ def deregister_job(state: "State", command: DeregisterJob, context: "Context") -
         context.touch_job(record.ordinal)
     context.changed("jobs", "JobDeregistered", record.id, record.namespace)
     modified = context.index if command.purge else record.job.job_modify_index
-    return CommandResult(value={"JobModifyIndex": modified, "UID": record.uid})
+    answer = {"JobModifyIndex": modified, "UID": record.uid, "EvalID": command.eval_id}
+    return CommandResult(value=answer)
 
 
 def purge_job(state: "State", record: JobRecord, context: "Context") -> None:

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from core.model.allocation import ClientStatus, Desired, TaskState, TaskStateName
+from core.model.allocation import (
+    AllocDeploymentStatus,
+    ClientStatus,
+    Desired,
+    TaskState,
+    TaskStateName,
+)
 from core.model.ids import AllocKey, alloc_id, new_id
 from core.model.node import (
     DriverInfo,
@@ -24,6 +30,7 @@ from core.model.node import (
 )
 from core.state.allocs import HELD
 from core.state.commands import AllocUpdate, RegisterNode
+from core.state.rollouts import ACTIVE_DEPLOYMENTS
 from sim.federation.world import S
 
 if TYPE_CHECKING:
@@ -249,9 +256,27 @@ class Clients:
 
     def _update_of(self, run: Run) -> AllocUpdate:
         is_over = run.phase is Phase.OVER
+        deployment_id = self._deployment_of(run)
+        health = None
+        if deployment_id and (run.is_failed or not is_over):
+            health = AllocDeploymentStatus(healthy=not run.is_failed)
         state = TaskStateName.DEAD if is_over else TaskStateName.RUNNING
         return AllocUpdate(
             alloc_id=alloc_id(run.key, self.datacenter.id),
             client_status=run.status,
             task_states={"task": TaskState(state=state, failed=run.is_failed)},
+            deployment_status=health,
+            deployment_id=deployment_id if health is not None else "",
         )
+
+    def _deployment_of(self, run: Run) -> str:
+        """Return the rollout that an allocation belongs to, "" for none."""
+        state = self.datacenter.state
+        record = state.jobs.by_uid(run.process.uid)
+        if record is None:
+            return ""
+        latest = state.deployments.latest_of_job(record.namespace, record.id)
+        row = state.allocs.row_of(alloc_id(run.key, self.datacenter.id))
+        if row is None or latest is None or latest.status not in ACTIVE_DEPLOYMENTS:
+            return ""
+        return state.allocs.allocation(row).deployment_id or ""

@@ -11,6 +11,7 @@ claim             a name's claim and its home agree
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from core.model.evaluation import DeploymentStatus
 from core.state.jobs import JobRecord
 from sim.federation.clients import SLOT_CPU, ProcessKey
 from sim.federation.watch import free_slots
@@ -129,6 +130,28 @@ class Ending:
             missing = [key for key in wanted if key.uid == record.uid and key not in running]
             if missing:
                 self._check_room(home, record, missing)
+            else:
+                self._check_versions(record)
+
+    def _check_versions(self, record: JobRecord) -> None:
+        """The newest version runs everywhere, unless its rollout failed somewhere."""
+        behind = []
+        for datacenter in self._world.datacenters.values():
+            state = datacenter.state
+            known = state.jobs.by_uid(record.uid)
+            if known is None:
+                continue
+            latest = state.deployments.latest_of_job(record.namespace, record.id)
+            if latest is not None and latest.status is DeploymentStatus.FAILED:
+                self._world.situations["rollout failed"] += 1
+                return
+            rows = state.allocs.rows_of_job(known.ordinal)
+            rows = rows[state.allocs.is_live(rows)]
+            if (state.allocs.columns.job_version[rows] != record.version).any():
+                behind.append(datacenter.title)
+        if behind:
+            text = f"{record.id}: version {record.version} does not run in {', '.join(behind)}"
+            self._watch.fail("never settled", text)
 
     def _check_room(self, home: "Datacenter", record: JobRecord, missing: list[ProcessKey]) -> None:
         """Whatever does not run has no room where it may go; a single instance stays at home."""

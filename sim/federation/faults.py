@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from core.federation.transfer import PlanTransfer
 from sim.federation.world import S
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ NAMES: Final = (
     "wall clock leaps",
     "lying digest",
     "datacenter drained",
+    "authority given away",
 )
 PACES_US: Final = ((500_000, 6 * S), (1 * S, 12 * S), (3 * S, 25 * S))
 DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
@@ -50,6 +52,7 @@ HOUR_US: Final = 3600 * S
 LEAP_MAX_US: Final = 16 * HOUR_US
 LONG_US: Final = (70 * S, 110 * S)  # beyond what surge waits
 LONG_PART: Final = 0.5  # of the seeds
+TRANSFER_PART: Final = 0.3  # of the seeds
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 
 
@@ -88,6 +91,10 @@ class Faults:
         world.after(rng.randint(200_000, 4 * S), self._next)
         if rng.random() < LONG_PART:
             world.after(rng.randint(15 * S, 70 * S), self._long_partition)
+        operator = random.Random(f"federation/{world.seed}/authority")
+        if operator.random() < TRANSFER_PART:
+            for _ in range(operator.randint(1, 3)):
+                world.after(operator.randint(5 * S, 100 * S), self._transfer, operator)
 
     def stop(self) -> None:
         """No fault comes any more. Those that last are undone by `World.mend`."""
@@ -246,6 +253,20 @@ class Faults:
         if self._rng.random() < 0.5:
             delay_us = self._rng.randint(3 * S, 30 * S)
             self.world.after(delay_us, lambda: one.drain(is_draining=False))
+
+    def _transfer(self, rng: random.Random) -> None:
+        """An operator gives a region's authority to another of its datacenters."""
+        if not self._is_active:
+            return
+        one = rng.choice([*self.world.datacenters.values()])
+        members = [*self.world.region(one.region)]
+        holders = [one for one in members if one.state.is_authority]
+        others = [one for one in members if one not in holders]
+        if len(holders) != 1 or not others or holders[0].leader is None:
+            return
+        leader, to = holders[0].leader, rng.choice(others).id
+        leader.run(lambda: leader.log.propose([PlanTransfer(to=to)], lambda outcome: None))
+        self.world.faults["authority given away"] += 1
 
     def _lie(self) -> None:
         self.world.lying[self._anyone().id] = None

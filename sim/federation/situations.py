@@ -18,6 +18,7 @@ from core.federation.homes import Home
 from core.federation.lifecycle import is_draining
 from core.federation.share_log import ParkShare, PutShare, SyncShares, synced_index, watermarks_of
 from core.federation.shares import Share
+from core.federation.transfer import GiveAuthority, TakeAuthority
 from core.state.commands import RegisterJob
 from core.state.result import Applied
 
@@ -32,6 +33,8 @@ NAMES: Final = (
     "claim closed",
     "claim extended to a region",
     "authority yielded",
+    "authority given",
+    "authority taken",
     "claims handed over",
     "name given away by two authorities",
     "answers moved to the next job of a name",
@@ -46,6 +49,7 @@ NAMES: Final = (
     "refusal raced by a duplicate",
     "tombstone refused a late share",
     "share of a job that is gone removed",
+    "datacenter told of a version before another",
     "index released",
     "index released during a cut",
     "index moved to another datacenter",
@@ -89,6 +93,10 @@ class Situations:
                     seen["claim extended to a region"] += not result.is_error
                 case YieldAuthority():
                     seen["authority yielded"] += 1
+                case GiveAuthority():
+                    seen["authority given"] += 1
+                case TakeAuthority():
+                    seen["authority taken"] += bool(result.value["Taken"])
                 case DropClaims():
                     seen["claims handed over"] += len(command.claims)
                 case PutParts():
@@ -124,6 +132,10 @@ class Situations:
             had = before.part(to) if before is not None else None
             if to == datacenter.id or had is None:
                 continue
+            if part.version == home.version != had.version and any(
+                other.holds and other.version != home.version for other in home.parts.values()
+            ):
+                seen["datacenter told of a version before another"] += 1
             if ranges.without(had.allowed, part.allowed):
                 seen["index released"] += 1
                 is_cut = self._world.is_cut(datacenter.id, to)

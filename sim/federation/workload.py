@@ -83,6 +83,7 @@ class NameRules:
     after_us: int
     datacenters: tuple[str, ...]
     partition: str
+    max_parallel: int = 0  # of a rolling update; 0 = all instances at once
 
 
 @dataclass
@@ -127,6 +128,7 @@ class Workload:
             after_us=rng.choice((2, 10, 30)) * S,
             datacenters=("*",) if rng.random() < 0.8 else ("dc0", "dc1"),
             partition="surge" if rng.random() < 0.5 else "hold",
+            max_parallel=random.Random(f"{self.world.seed}/{name}").choice((0, 0, 1, 2)),
         )
 
     # --- acting -------------------------------------------------------------------------------
@@ -275,7 +277,13 @@ def job_body(operation: Operation, rules: NameRules) -> dict[str, Any]:
                 name=GROUP,
                 count=operation.count,
                 ephemeral_disk=EphemeralDisk(size_mb=300),
-                update=UpdateStrategy(max_parallel=0),
+                update=UpdateStrategy(
+                    max_parallel=rules.max_parallel,
+                    health_check="task_states",
+                    min_healthy_time_ns=0,
+                    healthy_deadline_ns=30 * _NS,
+                    progress_deadline_ns=60 * _NS,
+                ),
                 reschedule_policy=ReschedulePolicy(
                     attempts=0,
                     delay_ns=5 * _NS,

@@ -1,5 +1,8 @@
 """Real servers under real faults: `python -m tests.torture --seed N --rounds N`.
 
+With `--regions 3` a federation of three regions is tortured instead, and what is counted
+are the processes that run (tests/torture/regions.py).
+
 Half of the rounds torture three servers, half five: plain `serai agent` processes with
 their default settings. In every round clients write over HTTP while faults drawn from the
 seed strike (tests/torture/faults.py); then all is mended, and every server must show every
@@ -30,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +41,7 @@ import trio
 
 from core.devcluster.supervisor import StartFailed
 from sim.lastline import last_line
+from tests.torture import regions
 from tests.torture.checks import Findings, check
 from tests.torture.cluster import Cluster, ClusterError, failure_of, open_cluster
 from tests.torture.disks import DiskError, enter_own_namespace
@@ -220,15 +225,47 @@ def _refusal(error: BaseException) -> str:
     return str(error) if isinstance(error, ClusterError | DiskError | StartFailed) else ""
 
 
+def _over_regions(options: argparse.Namespace, folder: Path) -> int:
+    trials: list[regions.Trial] = []
+    failure = ""
+    try:
+        trio.run(_until_told, regions.torture, options.seed, options.rounds, folder, trials)
+    except (ClusterError, StartFailed, BaseExceptionGroup) as error:
+        failure = _refusal(error)
+        if not failure:
+            raise
+        print(f"Error: {failure}", file=sys.stderr)
+        if not trials:
+            return 2
+    finally:
+        if options.keep:
+            print(f"logs are in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return regions.report(options.seed, options.rounds, trials, failure)
+
+
+async def _until_told(program: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """Run a program until it is done, or a signal ends it."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, nursery.cancel_scope)
+        await program(*arguments)
+        nursery.cancel_scope.cancel()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=100, help="default 100; 30 are a full run")
+    parser.add_argument("--regions", type=int, default=1, choices=(1, 3),
+                        help="3: jobs over three regions (tests/torture/regions.py)")  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep the agents' logs")
     options = parser.parse_args()
     run = Run(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="serai-torture-"))
+    if options.regions > 1:
+        return _over_regions(options, folder)
     try:
         enter_own_namespace()
         trio.run(torture_all, run, options.rounds, folder)

@@ -144,8 +144,8 @@ def registered(
     def answer(applied: Applied) -> Answer:
         value = checked(applied).results[0].value
         body = {
-            "EvalID": due.id if due else "",
-            "EvalCreateIndex": applied.index if due else 0,
+            "EvalID": value["EvalID"],
+            "EvalCreateIndex": applied.index if value["EvalID"] else 0,
             "JobModifyIndex": value["JobModifyIndex"],
             "Warnings": _warning_text(warnings or []),
             "Index": applied.index,
@@ -310,9 +310,10 @@ def _evaluated(due: Evaluation) -> Any:
     def answer(applied: Applied) -> Answer:
         checked(applied)
         value = applied.results[0].value
-        modified = value.get("JobModifyIndex") if isinstance(value, dict) else None
+        told = value if isinstance(value, dict) else {}
+        modified = told.get("JobModifyIndex")
         body = {
-            "EvalID": due.id,
+            "EvalID": told.get("EvalID", due.id),
             "EvalCreateIndex": applied.index,
             "JobModifyIndex": modified or due.job_modify_index,
             "Index": applied.index,
