@@ -31,6 +31,7 @@ ROUTES: Final = (
     Route(READ, "job/{job_id...}/evaluations", "Job.Evaluations"),
     Route(READ, "job/{job_id...}/deployments", "Job.Deployments"),
     Route(READ, "job/{job_id...}/deployment", "Job.LatestDeployment"),
+    Route(READ, "job/{job_id...}/multiregion", "Job.Rollout"),
     Route(READ, "job/{job_id...}/summary", "Job.Summary"),
     Route(READ, "job/{job_id...}/shares", "Job.Shares"),
     Route(WRITE, "job/{job_id...}/versions/{name}/tag", "Job.TagVersion"),

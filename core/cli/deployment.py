@@ -1,4 +1,4 @@
-"""`serai deployment list`, `status`, `fail`, `pause`, `resume` and `promote`."""
+"""`serai deployment list`, `status`, `fail`, `pause`, `resume`, `promote` and `unblock`."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.monitor import Monitor
 from core.cli.output import short
+from core.cli.regions import job_of_deployment, regions_table
 from core.cli.resolve import DEPLOYMENT, resolve, resolve_id, resolve_job
 from core.cli.session import Session, api_command
 from core.cli.several import newest_first, places, read_list, several_flags
@@ -83,6 +84,9 @@ def status(
     record = resolve(session, DEPLOYMENT, deployment)
     if not session.out.render(record, as_json=as_json, template=template):
         deployment_pairs(session.out, record, verbose=verbose)
+        if record.get("IsMultiregion"):
+            job = job_of_deployment(session.api, record)
+            regions_table(session.api, session.out, job, verbose=verbose)
         deployed_table(session.out, record)
     return 0
 
@@ -151,11 +155,13 @@ def promote_job(
 
 @api_command()
 @click.argument("deployment")
-def unblock(session: Session, deployment: str) -> int:
-    """Let the blocked deployment that DEPLOYMENT names go on."""
-    full, _ = _act(session, "unblock", deployment, {})
-    session.out.line(f'Deployment "{short(full)}" unblocked')
-    return 0
+@option("-detach", is_flag=True, help="Return at once, without following")
+@option("-verbose", is_flag=True, help="Whole ids")
+def unblock(session: Session, deployment: str, detach: bool, verbose: bool) -> int:
+    """Let the blocked deployment that DEPLOYMENT names be successful, in its region alone."""
+    full, answer = _act(session, "unblock", deployment, {})
+    session.out.line(f'Deployment "{short(full, verbose=verbose)}" unblocked')
+    return _follow(session, answer, detach=detach, verbose=verbose)
 
 
 def _promote(

@@ -54,6 +54,8 @@ def stop(
             "no_shutdown_delay": no_shutdown_delay,
         }
         answer = session.api.delete(ref.route, **params, **ref.query)
+        if text := (answer or {}).get("Warnings"):
+            session.out.warn(text)
         code = max(code, _follow(session, ref, answer, detach=detach, verbose=verbose))
     return code
 

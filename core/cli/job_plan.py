@@ -11,6 +11,7 @@ from core.cli.job_run import file_options
 from core.cli.jobfile import apply_session, read_job, show_warnings
 from core.cli.output import Output, layout, short
 from core.cli.placement import group_failures, show_placements, verdict_rows, verdicts_of
+from core.cli.regions import region_names
 from core.cli.session import Session, api_command
 
 NO_CHANGE = 0
@@ -48,23 +49,30 @@ def plan(
     )
     show_warnings(session.out, file.warnings)
     query = apply_session(session, file.job)
-    job_id = file.job.get("ID") or ""
-    answer = session.api.put(
-        f"/v1/job/{segment(job_id)}/plan", {"Job": file.job, "Diff": wants_diff}, **query
-    )
-    out = session.out
+    out, request = session.out, {"Job": file.job, "Diff": wants_diff}
+    route = f"/v1/job/{segment(file.job.get('ID') or '')}/plan"
+    names = region_names(file.job)
+    # Each region of a job plans its own copy; the index to hold on to is the first one's.
+    answers = [
+        session.api.put(route, request, **(query | ({"region": name} if name else {})))
+        for name in names or [""]
+    ]
     if is_json:
-        out.json(answer)
-        return exit_code(answer)
-    if wants_diff and answer.get("Diff"):
-        for line in diff_lines(out, answer["Diff"], verbose=verbose):
-            out.line(line)
-        out.line()
-    _show_dry_run(out, answer, verbose=verbose)
-    if text := (answer.get("Warnings") or "").strip():
-        show_warnings(out, [text])
-    _show_hint(out, answer.get("JobModifyIndex") or 0, path, variables, var_files)
-    return exit_code(answer)
+        out.json(dict(zip(names, answers, strict=True)) if names else answers[0])
+        return max(map(exit_code, answers))
+    for name, answer in zip(names or [""], answers, strict=True):
+        if name:
+            out.line(out.style(f'Region: "{name}"', "bold"))
+        if wants_diff and answer.get("Diff"):
+            for line in diff_lines(out, answer["Diff"], verbose=verbose):
+                out.line(line)
+            out.line()
+        _show_dry_run(out, answer, verbose=verbose)
+        if text := (answer.get("Warnings") or "").strip():
+            show_warnings(out, [text])
+    where = [f"-region={names[0]}"] if names else []  # whose index it is
+    _show_hint(out, answers[0].get("JobModifyIndex") or 0, where, path, variables, var_files)
+    return max(map(exit_code, answers))
 
 
 def exit_code(answer: dict[str, Any]) -> int:
@@ -123,13 +131,14 @@ def _show_preempted(out: Output, preempted: list[dict[str, Any]], *, verbose: bo
 def _show_hint(
     out: Output,
     index: int,
+    where: list[str],
     path: str,
     variables: tuple[str, ...],
     var_files: tuple[str, ...],
 ) -> None:
     import shlex
 
-    words = ["serai", "job", "run", "-check-index", str(index)]
+    words = ["serai", "job", "run", *where, "-check-index", str(index)]
     words += [f"-var={item}" for item in variables] + [f"-var-file={file}" for file in var_files]
     out.line(out.style(f"Job Modify Index: {index}", "bold"))
     out.line("To run the job only if nobody changed it in between:")

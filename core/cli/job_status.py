@@ -10,6 +10,7 @@ from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.output import Output, clock, duration, short
 from core.cli.placement import group_failures
+from core.cli.regions import regions_table
 from core.cli.resolve import JobRef, resolve_job
 from core.cli.session import Session, api_command
 from core.cli.several import find_parts, places, read_list, several_flags
@@ -144,6 +145,7 @@ def show_job(
                 ("Description", deployment.get("StatusDescription", "")),
             ]
         )
+        regions_table(session.api, out, record, verbose=verbose)
         deployed_table(out, deployment)
     allocs = find_parts(session, f"{ref.route}/allocations", all=all_allocs, **ref.query) or []
     out.heading("Allocations")

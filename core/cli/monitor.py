@@ -109,6 +109,11 @@ class Monitor:
             deployment = self._transcribe_deployment(deployment_id)
         status = deployment["Status"]
         self._head(f'Deployment "{self._short(deployment_id)}" {_ending(deployment)}')
+        if deployment.get("IsMultiregion"):
+            from core.cli.regions import job_of_deployment, regions_table
+
+            job = job_of_deployment(self.api, deployment)
+            regions_table(self.api, self.out, job, verbose=self.verbose)
         return OK if status in {"successful", "cancelled", "blocked"} else FAILED
 
     def _transcribe_deployment(self, deployment_id: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from core.federation.arriving import Arriving
 from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, last_of, plain_events
 from core.federation.choice import ANY_REGION, Candidate, Site, judge_all, within_reach
+from core.federation.coordinating import Coordinating
+from core.federation.copying import Copying
 from core.federation.departing import Departing
 from core.federation.dividing import Dividing
 from core.federation.extending import Extending
@@ -41,6 +43,7 @@ from core.federation.offers import Offers
 from core.federation.placing import Placing
 from core.federation.receiving import Receiving
 from core.federation.sending import Sending
+from core.federation.submitting import Submitting, is_stopped_everywhere
 from core.federation.transfer import Transfer, destination
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
@@ -90,6 +93,9 @@ class Coordinator:
         self.departing = Departing(self)
         self.arriving = Arriving(self)
         self.transfer = Transfer(host)
+        self.coordinating = Coordinating(self)
+        self.copying = Copying(self)
+        self.submitting = Submitting(self)
         self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
@@ -110,6 +116,8 @@ class Coordinator:
             then(who_lists(query, host.state, host.region, known))
         elif query.method in ("Job.Register", "Job.Plan"):
             self._locate_job_file(query, then)
+        elif query.method == "Job.Rollout" and (there := self.submitting.coordinator_of(query)):
+            then(Here() if there == host.datacenter_id else There(there))
         elif query.method.startswith("Job.") and query.params.get("job_id"):
             self._locate_job(query, str(query.params["job_id"]), then)
         elif query.method in ("Authority.Status", "Authority.Transfer"):
@@ -126,7 +134,11 @@ class Coordinator:
             return
         record = self.host.state.jobs.get(query.namespace, job_id)
         if record is not None:
-            then(self._at_known_job(query, record))
+            is_here = self.host.is_serving and not record.home
+            if is_here and is_stopped_everywhere(query, record):
+                self.submitting.stop(query, record, then)
+            else:
+                then(self._at_known_job(query, record))
             return
 
         def found(home: str, origin: str, error: str) -> None:
@@ -176,6 +188,14 @@ class Coordinator:
         if job is None:
             then(Here())  # the endpoint says what is wrong with it
             return
+        if job.multiregion:
+            self.submitting.locate(query, job, then)
+        else:
+            self.locate_one(query, job, then)
+
+    def locate_one(self, query: Query, job: Job, then: Callable[[Where], None]) -> None:
+        """Find who registers or plans a job of one region, or one region's copy."""
+        host = self.host
         namespace, job_id = job.namespace or "default", job.id or ""
         is_plan = query.method == "Job.Plan"
         record = host.state.jobs.get(namespace, job_id)
@@ -295,11 +315,14 @@ class Coordinator:
             "Home.Take": lambda given, done: self.arriving.on_take(given, source, done),
             "Authority.Stage": lambda given, done: self.transfer.on_stage(given, source, done),
             "Authority.Take": lambda given, done: self.transfer.on_take(given, source, done),
+            "Multiregion.Look": lambda given, done: self.copying.on_look(given, source, done),
+            "Multiregion.Steer": lambda given, done: self.copying.on_steer(given, source, done),
             "Home.Settled": self.arriving.on_settled,
             **self.naming.handlers(),
             **self.extending.handlers(),
             **self.sending.handlers(),
             **self.offers.handlers(),
+            **self.coordinating.handlers(),
         }.get(method)
         if handler is None:
             return False
@@ -317,11 +340,13 @@ class Coordinator:
     def on_applied(self, changes: Sequence[Any]) -> None:
         self.dividing.on_applied(changes)
         self.receiving.on_applied(changes)
+        self.copying.on_applied(changes)
+        self.coordinating.on_applied(changes)
 
     def on_leadership(self, is_leader: bool) -> None:
         for part in (
             self.naming, self.sending, self.dividing, self.receiving, self.departing,
-            self.arriving, self.transfer,
+            self.arriving, self.transfer, self.coordinating, self.copying,
         ):  # fmt: skip
             part.on_leadership(is_leader)
         if is_leader and not self._is_looking_around:

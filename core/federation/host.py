@@ -60,6 +60,9 @@ class FederationHost(Protocol):
     ) -> Fit:
         """Return what of a job (of a share of it) fits now on the nodes beside what is held."""
 
+    def refusal(self, query: Query) -> Answer | None:
+        """Return why a query's caller may not do what it asks, None when he may."""
+
     def canonical(self, body: Any) -> Job | None:
         """Return the canonical job of a register or plan body; None when it is not valid."""
 

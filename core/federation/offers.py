@@ -17,7 +17,7 @@ from core.federation.host import Done, FederationHost
 from core.federation.known import OfferCount
 from core.federation.reservations import RESERVED_US, Reservations, misfit_of
 from core.model.job import Job
-from core.model.query import Answer, Query
+from core.model.query import Answer, OwnQuery, Query
 
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
@@ -80,7 +80,7 @@ class Offers:
     def _on_register(self, body: Any, reply: Done) -> None:
         """Become home of a job, or refuse: {"Answer": ...} or {"Refused": reason, ...}."""
         host = self._host
-        query = msgspec.convert(body["Query"], Query)
+        query = msgspec.convert(body["Query"], OwnQuery if body.get("IsOwn") else Query)
         uid = str(body["UID"])
         job = host.canonical(query.body)
         if job is None:

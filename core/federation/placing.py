@@ -21,7 +21,7 @@ from core.federation.host import CALL_TIMEOUT_US
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Here, Refused, Where
 from core.model.job import Job
-from core.model.query import Answer, Query
+from core.model.query import Answer, OwnQuery, Query
 
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
@@ -192,6 +192,7 @@ class Placing:
         )
         body = {
             "Query": query, "UID": self._uid, "MayQueue": may_queue, "Claimant": self._host.region,
+            "IsOwn": isinstance(query, OwnQuery),
         }  # fmt: skip
 
         def settled(body: Any, error: str) -> None:

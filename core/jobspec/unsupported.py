@@ -13,7 +13,6 @@ _VOLUME: Final = "a node with the host volume is chosen; it is not mounted into 
 NOT_CARRIED_OUT: Final[dict[tuple[str, str], str]] = {
     ("job", "all_at_once"): "ignored, as Nomad does",
     ("job", "consul_token"): _CONSUL,
-    ("job", "multiregion"): "the job runs in one region; Serai's own federation block spreads it",
     ("job", "secret"): "secrets are not read yet",
     ("job", "vault"): _VAULT,
     ("job", "vault_token"): _VAULT,

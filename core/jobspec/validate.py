@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from core.jobspec.cron import Cron, CronError, zone_of
+from core.jobspec.regions import check_multiregion
 from core.jobspec.validate_files import check_files
 from core.jobspec.validate_parts import (
     check_affinities,
@@ -52,6 +53,7 @@ def validate(job: Job) -> list[str]:
     errors += check_affinities(job.affinities)
     errors += check_spreads(job.spreads)
     errors += _federation(job)
+    errors += check_multiregion(job)
     groups = job.task_groups or []
     if not groups:
         errors.append("Missing job task groups")

@@ -29,6 +29,13 @@ class Query(msgspec.Struct, kw_only=True, omit_defaults=True):
     is_part: bool = False  # of an answer that several datacenters give together
 
 
+class OwnQuery(Query, kw_only=True, omit_defaults=True):
+    """A query that a server asks itself, about what was allowed where it was submitted.
+
+    Nothing that was decoded is one: over a connection it becomes a plain `Query`.
+    """
+
+
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: int = 200  # HTTP status
     error: str = ""  # plain text, when status >= 400

@@ -17,7 +17,8 @@ newest allocation of each index that is wanted here (the share's, below the coun
     complete, otherwise                       place
 
 While a rollout waits for its canaries (canary.py) nothing follows the new version but
-they; what has to be replaced meanwhile is replaced in its old version.
+they; what has to be replaced meanwhile is replaced in its old version. A job over several
+regions whose turn has not come here is held: nothing follows, is added or stops at all.
 
 Of an index that is not wanted any more every live allocation stops; that is how scaling
 down takes the highest indices first. Older generations that are still live stop too.
@@ -116,11 +117,15 @@ def reconcile(
         ).run()
         for group in groups
     ]
+    return changes + stopped_groups(view)
+
+
+def stopped_groups(view: JobView) -> list[GroupChanges]:
+    """Return the end of the groups that the job has no more; none while it is held."""
+    groups = [] if view.is_stopped or view.job is None else view.job.task_groups or []
     named = {group.name for group in groups}
-    for ordinal in sorted(view.group_names):
-        if view.group_names[ordinal] not in named:
-            changes.append(stop_group(view, ordinal))
-    return changes
+    gone = [n for n in sorted(view.group_names) if view.group_names[n] not in named]
+    return [] if view.is_held else [stop_group(view, ordinal) for ordinal in gone]
 
 
 def wanted_indices(view: JobView, group: TaskGroup) -> Ints:
@@ -150,7 +155,7 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
     deployment = view.deployment
     if deployment is None or deployment.job_version != (job.version or 0):
         return most
-    if deployment.status in (DeploymentStatus.FAILED, DeploymentStatus.PAUSED):
+    if view.is_held or deployment.status in (DeploymentStatus.FAILED, DeploymentStatus.PAUSED):
         return 0
     rows = view.rows
     ordinal = next((n for n, name in view.group_names.items() if name == group.name), -1)
@@ -232,6 +237,7 @@ class _GroupReconciler:
         self._destructive: dict[int, bool] = {}  # by older version
         self._canaries = 0  # that the rollout waits for
         self._is_tried = False  # nobody has promoted the newest version's canaries (yet)
+        self._is_held = view.is_held
         none = np.zeros(0, np.int64)
         self._changes = GroupChanges(group.name, group, none, none)
 
@@ -266,6 +272,7 @@ class _GroupReconciler:
             ),
         )
         self._is_tried = self._canaries > 0 or is_unpromoted(self._view, self._group.name)
+        self._is_tried |= self._is_held
         plain = is_wanted & (self._is_done(newest) | (live & (rows.job_version == self._version)))
         for row in [*self._view.details, *np.flatnonzero(self._on_gone_nodes(live))]:
             plain[row] = False
@@ -334,7 +341,7 @@ class _GroupReconciler:
 
     def _stop_unwanted(self, row: int, *, is_twice: bool) -> bool:
         # Returns whether it stops; one that does not still takes its place.
-        if is_twice and self._is_waited_for(row):
+        if self._is_held if not is_twice else self._is_waited_for(row):
             return False
         why = DUPLICATE if is_twice else NOT_NEEDED
         self._changes.stops.append((row, stop_of(self._view, row, why)))
@@ -361,7 +368,7 @@ class _GroupReconciler:
             stop = stop_of(view, row, MIGRATING)
             self._replace(row, "migrate", stop, stops_anyway=True)
             return []
-        if rows.job_version[row] != self._version:
+        if rows.job_version[row] != self._version and not self._is_held:
             if not self._is_destructive(int(rows.job_version[row])) and self._may_stay(row):
                 self._changes.in_place.append(row)
                 return [row]
@@ -436,6 +443,12 @@ class _GroupReconciler:
         is_failed: bool = False,
         stops_anyway: bool = False,
     ) -> None:
+        version = self._version_of_next(row)
+        if self._is_held and version < 0 and self._view.rows.job_version[row] != self._version:
+            # Its version is not kept any more, and the newest has to wait.
+            if stop is not None and stops_anyway:
+                self._changes.stops.append((row, stop))
+            return
         self._changes.replacements.append(
             Replacement(
                 int(self._view.rows.index[row]),
@@ -445,7 +458,7 @@ class _GroupReconciler:
                 tracker,
                 is_failed,
                 stops_anyway,
-                self._version_of_next(row),
+                version,
                 bool(self._view.rows.is_canary[row]),
             )
         )
@@ -454,7 +467,8 @@ class _GroupReconciler:
         # Until the canaries are promoted, what is lost comes back as it was; so it does when they
         # were given up.
         version = int(self._view.rows.job_version[row])
-        if not self._is_tried or version == self._version or not self._is_destructive(version):
+        is_followed = not self._is_tried or not self._is_destructive(version)
+        if version == self._version or (is_followed and not self._is_held):
             return -1
         old = self._view.versions.get(version)
         groups = (old.task_groups if old is not None else None) or []
@@ -477,7 +491,7 @@ class _GroupReconciler:
     def _may_grow(self) -> bool:
         # A failed or paused rollout of this version gets no instances beyond what it had.
         deployment = self._view.deployment
-        return (
+        return not self._is_held and (
             deployment is None
             or deployment.job_version != self._version
             or deployment.status not in (DeploymentStatus.FAILED, DeploymentStatus.PAUSED)

@@ -6,6 +6,10 @@ has all its instances healthy and nothing is left to change, and is *cancelled* 
 job moves on or stops. That it fails (an unhealthy instance, a deadline) is decided by
 whoever watches the reports; here a failed or paused one only holds the rollout
 (reconcile.py, `update_limit`); a paused one does not end before it is resumed.
+
+A job over several regions comes with its deployment, *pending* until its turn has come
+(core.federation.multiregion). When it is let begin its groups are counted here, and when it
+is complete it does not end but is *blocked*, until all regions are.
 """
 
 from collections.abc import Callable
@@ -32,6 +36,15 @@ AUTO_PROMOTION = "Deployment is running pending automatic promotion"
 SUPERSEDED = "Cancelled due to newer version of job"
 STOPPED = "Cancelled because job is stopped"
 SUCCESSFUL = "Deployment completed successfully"
+PENDING = "Deployment is pending, waiting for peer region"
+BEGINNING = "Deployment is beginning"  # its turn has come; what it has to do is not counted yet
+BLOCKED = "Deployment is complete but waiting for peer region"
+_WAITS = (
+    DeploymentStatus.PAUSED,
+    DeploymentStatus.PENDING,
+    DeploymentStatus.BLOCKED,
+    DeploymentStatus.UNBLOCKING,
+)
 
 
 @dataclass(slots=True)
@@ -55,8 +68,11 @@ def roll_out(
             rollout.ended = _end(current, DeploymentStatus.CANCELLED, STOPPED)
         elif not is_ours:
             rollout.ended = _end(current, DeploymentStatus.CANCELLED, SUPERSEDED)
-        elif current.status != DeploymentStatus.PAUSED and _is_complete(view, current, changes):
-            rollout.ended = _end(current, DeploymentStatus.SUCCESSFUL, SUCCESSFUL)
+        elif (begun := _begun(view, current, changes)) is not None:
+            rollout.created, rollout.deployment_id = begun, current.id
+            return rollout
+        elif current.status not in _WAITS and _is_complete(view, current, changes):
+            rollout.ended = _complete(current)
         else:
             rollout.deployment_id = current.id
             return rollout
@@ -66,11 +82,24 @@ def roll_out(
         return rollout
     if is_ours and current is not None and current.status == DeploymentStatus.FAILED:
         return rollout  # the same version again would fail again
+    if view.is_held:
+        return rollout
     groups = _group_states(view, changes)
     if groups:
         rollout.created = _created(view, job, evaluation, groups, new_id())
         rollout.deployment_id = rollout.created.id
     return rollout
+
+
+def _begun(view: JobView, deployment: Deployment, changes: list[GroupChanges]) -> Deployment | None:
+    """Return the deployment of one of several regions with its groups, if it was just let run."""
+    is_new = deployment.status_description == BEGINNING
+    groups = _group_states(view, changes) if is_new else {}
+    if not groups or deployment.status != DeploymentStatus.RUNNING:
+        return None  # nothing to roll out: it is complete
+    return msgspec.structs.replace(
+        deployment, task_groups=groups, status_description=_described(groups)
+    )
 
 
 def _is_of_version(deployment: Deployment, job: Job) -> bool:
@@ -173,6 +202,12 @@ def _described(groups: dict[str, DeploymentState]) -> str:
     if not waiting:
         return RUNNING
     return AUTO_PROMOTION if all(state.auto_promote for state in waiting) else PROMOTION
+
+
+def _complete(deployment: Deployment) -> Deployment:
+    if deployment.is_multiregion:
+        return _end(deployment, DeploymentStatus.BLOCKED, BLOCKED)
+    return _end(deployment, DeploymentStatus.SUCCESSFUL, SUCCESSFUL)
 
 
 def _end(deployment: Deployment, status: DeploymentStatus, description: str) -> Deployment:

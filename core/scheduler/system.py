@@ -19,8 +19,8 @@ from core.scheduler.reconcile import (
     Later,
     Replacement,
     is_live,
-    stop_group,
     stop_of,
+    stopped_groups,
     unknown_of,
     update_limit,
 )
@@ -37,11 +37,7 @@ def reconcile_system(view: JobView, feasibility: Feasibility, now_us: int) -> li
         _system_group(view, group, ordinals.get(group.name, -1), feasibility, now_us)
         for group in groups
     ]
-    named = {group.name for group in groups}
-    for ordinal in sorted(view.group_names):
-        if view.group_names[ordinal] not in named:
-            changes.append(stop_group(view, ordinal))
-    return changes
+    return changes + stopped_groups(view)
 
 
 def _system_group(
@@ -79,7 +75,7 @@ def _system_group(
                 changes.replacements.append(Replacement(node, row, "migrate", stop))
             else:
                 changes.stops.append((row, stop))
-        elif rows.job_version[row] == version:
+        elif rows.job_version[row] == version or view.is_held:
             kept.append(row)
         elif not suitable[node]:
             changes.stops.append((row, stop_of(view, row, NOT_NEEDED)))
@@ -88,7 +84,7 @@ def _system_group(
         else:
             updates.append(row)
     held = mine & rows.is_newest & (live | _is_ended_well(view))
-    changes.fresh = np.setdiff1d(wanted, rows.index[held])
+    changes.fresh = none if view.is_held else np.setdiff1d(wanted, rows.index[held])
     _update(view, group, changes, updates, kept)
     changes.kept = np.array(kept, np.int64)
     changes.is_complete = not (

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import Allocation
-from core.model.evaluation import Deployment, Evaluation
+from core.model.evaluation import Deployment, DeploymentStatus, Evaluation
 from core.model.ids import GENERATION_BITS, AllocKey, alloc_id
 from core.model.job import Job, TaskGroup
 from core.model.node import Node
@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 GENERATIONS = 1 << GENERATION_BITS  # then they begin anew
+# A rollout over several regions that has not begun here, or was given up.
+_HOLDS = (DeploymentStatus.PENDING, DeploymentStatus.FAILED, DeploymentStatus.CANCELLED)
 
 
 class NodeClasses:
@@ -177,6 +179,23 @@ class JobView:
         """Return the group of the newest version, None when it has none of that name."""
         groups = self.job.task_groups if self.job is not None else None
         return next((group for group in groups or [] if group.name == name), None)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing may follow the newest version here: other regions go first.
+
+        Of a job over several regions: its turn has not come, or never will. What runs stays in
+        its version, and is replaced in it.
+        """
+        deployment, job = self.deployment, self.job
+        return (
+            deployment is not None
+            and job is not None
+            and deployment.is_multiregion
+            and deployment.status in _HOLDS
+            and deployment.job_version == (job.version or 0)
+            and deployment.job_create_index == (job.create_index or 0)
+        )
 
     @property
     def is_stopped(self) -> bool:

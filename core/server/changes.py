@@ -22,6 +22,7 @@ _TABLES_OF = {
     "node-allocs": ("allocs", "nodes"),
     "deployments": ("deployment",),
     "homes": ("homes",),
+    "multiregion": ("multiregion",),
     **{
         name: (name,)
         for name in ("jobs", "allocs", "evals", "nodes", "services", "acl_token", "node_pools")

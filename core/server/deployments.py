@@ -22,7 +22,6 @@ from core.model.evaluation import (
     Evaluation,
 )
 from core.model.instant import ZERO_TIME, ns_of_rfc3339
-from core.model.job import Job
 from core.server import evaluations, promotion
 from core.server.outbox import Timer
 from core.state.commands import (
@@ -33,6 +32,7 @@ from core.state.commands import (
 )
 from core.state.jobs import JobRecord
 from core.state.result import Change
+from core.state.rollouts import revert_target
 
 if TYPE_CHECKING:
     from core.server.context import Server
@@ -66,7 +66,7 @@ def failing(
     Args:
         eval_id: The evaluation's id; "" draws a new one.
     """
-    target = _revert_target(deployment, record)
+    target = revert_target(deployment, record)
     if target is not None:
         description += _REVERTED.format(target.version or 0)
     failed = msgspec.structs.replace(
@@ -82,16 +82,6 @@ def failing(
     job = msgspec.structs.replace(target, stop=False, submit_time_ns=None)
     register = RegisterJob(job=job, indices=record.indices, evaluation=due)
     return Failing([command, register], due, target.version or 0)
-
-
-def _revert_target(deployment: Deployment, record: JobRecord) -> Job | None:
-    """Return the newest older stable version; None = no group asks for it, or none is left."""
-    groups = (deployment.task_groups or {}).values()
-    if deployment.job_version != (record.job.version or 0):
-        return None  # somebody registered another version meanwhile
-    if not any(group.auto_revert for group in groups):
-        return None
-    return next((job for job in record.older if job.stable), None)
 
 
 def _hopeless(deployment: Deployment) -> str:

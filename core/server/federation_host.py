@@ -17,19 +17,22 @@ from core.jobspec.canonical import canonicalize
 from core.jobspec.validate import validate
 from core.model.host import CallDone, Now, Peer
 from core.model.job import Job
-from core.model.query import Query
+from core.model.query import Answer, Query
 from core.scheduler import Fit, Held, fits
+from core.server import acl
 from core.server.consensus import Outcome
 from core.server.digesting import Digesting
+from core.server.endpoints.shared import check_registrations
+from core.server.endpoints.table import ENDPOINTS
 from core.server.measures import count
-from core.server.request import Respond
+from core.server.request import QueryError, Request, Respond
 from core.server.trails import Trails
 
 if TYPE_CHECKING:
     from core.server.context import Server
     from core.state.state import State
 
-CALL_PREFIXES: Final = ("Authority.", "Claim.", "Home.", "Share.")
+CALL_PREFIXES: Final = ("Authority.", "Claim.", "Home.", "Multiregion.", "Share.")
 HYBRID_TIME: Final = "HybridTime"  # in the bodies of calls between datacenters, and of replies
 NO_LEADER: Final = "the datacenter has no leader just now"
 _TRIES: Final = 3
@@ -142,6 +145,15 @@ class FederationHost:
         self, job: Job, indices: dict[str, list[tuple[int, int]]] | None, held: Sequence[Held]
     ) -> Fit:
         return fits(self.state, job, now_us=self.now.wall_us, indices=indices, held=held)
+
+    def refusal(self, query: Query) -> Answer | None:
+        try:
+            if self._server.config.acl_enabled:
+                acl.check(self.state, query, ENDPOINTS[query.method])
+            check_registrations(Request(query, self._server))
+        except QueryError as error:
+            return error.answer()
+        return None
 
     def canonical(self, body: Any) -> Job | None:
         job = body.get("Job") if isinstance(body, dict) else None

@@ -21,6 +21,7 @@ from core.federation.causes import (
     plain_events,
 )
 from core.federation.chains import versions_of
+from core.federation.copies import RegisterCopy
 from core.model.query import Query
 from core.server.endpoints.table import ENDPOINTS
 from core.server.request import Kind as EndpointKind
@@ -58,7 +59,8 @@ class Trails:
 
     def recorded(self, query: Query, commands: list[Any]) -> list[Any]:
         """Return the commands of a write with the record of what led to it, if anything did."""
-        for command in commands:
+        for one in commands:
+            command = one.register if isinstance(one, RegisterCopy) else one
             if isinstance(command, RegisterJob):
                 job = command.job
                 names = job.namespace or "default", job.id or "", job.uid or ""

@@ -16,7 +16,7 @@ from core.state.jobs import JobRecord
 from core.state.plan_check import BatchRows, check_plan, port_mask
 from core.state.resources import ask_of
 from core.state.result import CommandResult, PlanResult
-from core.state.rollouts import put_deployment, put_evaluation
+from core.state.rollouts import may_plan_write, put_deployment, put_evaluation
 
 if TYPE_CHECKING:
     from core.state.context import Context
@@ -47,7 +47,7 @@ def _apply_plan(state: "State", plan: Plan, number: int, context: "Context") -> 
         checked = check_plan(state, record, plan)
     except ValueError as error:
         return PlanResult(eval_id=plan.eval_id, error=str(error))
-    if plan.deployment is not None:
+    if plan.deployment is not None and may_plan_write(state, plan.deployment):
         put_deployment(state, plan.deployment, context)
     for row, stop in checked.stops:
         _stop(state, row, stop, context)

@@ -7,8 +7,10 @@ import msgspec
 import numpy as np
 
 from core.model.evaluation import Deployment, DeploymentStatus, EvalStatus, Evaluation
+from core.model.job import Job
 from core.state.allocs import FLAG_CANARY
 from core.state.commands import DeleteEvaluations, UpsertDeployments, UpsertEvaluations
+from core.state.jobs import JobRecord
 from core.state.result import CommandResult
 from core.state.table import Table
 
@@ -179,6 +181,30 @@ def put_deployment(state: "State", deployment: Deployment, context: "Context") -
     )
     state.deployments.put(new.id, new)
     context.changed("deployment", "DeploymentUpdate", new.id, new.namespace)
+
+
+def may_plan_write(state: "State", planned: Deployment) -> bool:
+    """Whether a plan's word on a deployment still counts: it was made from an older picture.
+
+    What ended meanwhile stays so, and what is to go on or be complete must still be running.
+    """
+    old = state.deployments.get(planned.id)
+    if old is None or planned.status == old.status:
+        return True
+    if old.status not in ACTIVE_DEPLOYMENTS:
+        return False
+    is_over = planned.status not in ACTIVE_DEPLOYMENTS
+    return is_over or old.status is DeploymentStatus.RUNNING
+
+
+def revert_target(deployment: Deployment, record: JobRecord) -> Job | None:
+    """Return the newest older stable version; None = no group asks for it, or none is left."""
+    groups = (deployment.task_groups or {}).values()
+    if deployment.job_version != (record.job.version or 0):
+        return None  # somebody registered another version meanwhile
+    if not any(group.auto_revert for group in groups):
+        return None
+    return next((job for job in record.older if job.stable), None)
 
 
 def _promote(state: "State", canaries: list[str], context: "Context") -> None:

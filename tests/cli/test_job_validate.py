@@ -26,7 +26,7 @@ job "a" {
 }
 """
 WITHOUT = RUNS.replace('job "a"', 'job "b"').replace(
-    "  group", '  multiregion {\n    region "x" {}\n  }\n  group'
+    "  group", '  vault {\n    role = "x"\n  }\n  group'
 )
 REFUSED = RUNS.replace("driver", "drivr")
 WITH_VARIABLE = 'variable "image" {\n  type = string\n}\n' + RUNS
@@ -59,7 +59,7 @@ def test_a_folder_is_judged_file_by_file_and_in_sum(serai: Serai, folder: Path) 
     assert result.code == 1 and "Traceback" not in result.err
     verdicts = dict(line.split(None, 1) for line in result.lines[:5])
     assert verdicts["a.nomad"] == "runs"
-    assert verdicts["b.hcl"] == "runs without multiregion (line 2)"
+    assert verdicts["b.hcl"] == "runs without vault (line 2)"
     assert verdicts["binary.hcl"].startswith("refused: ") and "UTF-8" in verdicts["binary.hcl"]
     assert verdicts["d.json"] == "refused: Missing job task groups"
     assert verdicts["deep/er/c.nomad.hcl"].startswith("refused: 4:7: there is no attribute")
@@ -85,14 +85,14 @@ def test_the_verdicts_as_json(serai: Serai, folder: Path) -> None:
     assert report["Sum"] == {
         "Files": 2, "Runs": 1, "RunsWithout": 1, "Refused": 0, "NoJob": 0,
     }  # fmt: skip
-    assert report["Files"][1]["Without"] == [{"Feature": "multiregion", "Lines": [2]}]
+    assert report["Files"][1]["Without"] == [{"Feature": "vault", "Lines": [2]}]
     assert serai("job", "validate", "-json", "-offline", ".").code == 1
 
 
 def test_one_file_is_told_with_carets(serai: Serai, folder: Path) -> None:
     result = serai("job", "validate", "-offline", "b.hcl")
     assert result.code == 0 and result.lines[-1] == "Job validation successful"
-    assert "b.hcl:2:3: warning: multiregion" in result.err and "^^^" in result.err
+    assert "b.hcl:2:3: warning: vault" in result.err and "^^^" in result.err
     result = serai("job", "validate", "-offline", "deep/er/c.nomad.hcl")
     assert result.code == 1 and "successful" not in result.out
     assert "c.nomad.hcl:4:7" in result.err and 'did you mean "driver"' in result.err
@@ -103,7 +103,7 @@ def test_json_of_the_api_is_asked_for_what_is_missing_too(serai: Serai, folder: 
     assert json.loads(made.out)["Job"]["ID"] == "b"
     (folder / "b.json").write_text(made.out)
     result = serai("job", "validate", "-offline", "b.json")
-    assert result.code == 0 and result.lines[0] == "b.json  runs without multiregion"
+    assert result.code == 0 and result.lines[0] == "b.json  runs without vault"
 
 
 def test_variables_reach_the_files_that_have_them(
@@ -168,7 +168,7 @@ def test_inspect_writes_a_job_file(serai: Serai, api: Start, folder: Path) -> No
     api({"GET /v1/job/b": _job()})
     result = serai("job", "inspect", "-hcl", "b")
     assert result.code == 0 and result.out.startswith('job "b" {\n')
-    assert "restart" not in result.out and 'region "x"' in result.out
+    assert "restart {" not in result.out and '= "x"' in result.out
     (folder / "again.nomad").write_text(result.out)
     assert serai("fmt", "-check", "again.nomad").code == 0
     assert serai("job", "validate", "-offline", "again.nomad").code == 0

@@ -52,6 +52,7 @@ class FakeClient:
         self.datacenter = "dc1"
         self.is_deaf = False  # answers no call
         self.exit_status = ClientStatus.RUNNING  # what new allocations become
+        self.health: bool | None = True  # what is said of those that run; None = nothing yet
         self._calls: dict[int, str] = {}
         self._wanted: list[str] = []
         self._effects: list[Any] = []
@@ -151,11 +152,12 @@ class FakeClient:
 
     def _report(self, changed: list[str] | None = None) -> None:
         """Report some allocations; all of them when a report was not taken."""
-        health = AllocDeploymentStatus(healthy=True)
+        health = AllocDeploymentStatus(healthy=bool(self.health))
+        is_said = self.health is not None
         updates = [
             AllocUpdate(
                 alloc_id=alloc_id, client_status=status,
-                deployment_status=health if status == ClientStatus.RUNNING else None,
+                deployment_status=health if status == ClientStatus.RUNNING and is_said else None,
             )
             for alloc_id, status in self.statuses.items()
             if changed is None or alloc_id in changed

@@ -8,6 +8,7 @@ from core.model.allocation import AllocDeploymentStatus
 from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger, Evaluation
 from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
+from core.scheduler.rollout import SUCCESSFUL
 from core.server import evaluations, lookups, promotion
 from core.server.consensus import Applied
 from core.server.deployments import failing
@@ -19,6 +20,9 @@ from core.state.commands import AllocUpdate, UpdateAllocations, UpsertDeployment
 
 ENDED = frozenset(
     {DeploymentStatus.FAILED, DeploymentStatus.SUCCESSFUL, DeploymentStatus.CANCELLED}
+)
+WAITING = frozenset(
+    {DeploymentStatus.PENDING, DeploymentStatus.BLOCKED, DeploymentStatus.UNBLOCKING}
 )
 _MARKED = "Deployment marked as failed"
 
@@ -84,12 +88,12 @@ def deployment_promote(request: Request) -> Proposal:
     )
 
 
-def deployment_unblock(request: Request) -> Answer:
-    """Let a rollout of one region go on. Only those of several regions are ever blocked."""
+def deployment_unblock(request: Request) -> Proposal:
+    """Let one region's rollout be successful, whatever becomes of the others."""
     found = _deployment(request)
     if found.status != DeploymentStatus.BLOCKED:
         raise QueryError(400, f"can't unblock a deployment that is {found.status.value}")
-    raise QueryError(501, "deployments over several regions are not carried out yet")
+    return _changed(request, found, DeploymentStatus.SUCCESSFUL, SUCCESSFUL, is_evaluated=True)
 
 
 def deployment_alloc_health(request: Request) -> Proposal:
@@ -135,6 +139,9 @@ def deployment_pause(request: Request) -> Proposal:
     if found.status in ENDED:
         verb = "pause" if is_paused else "resume"
         raise QueryError(500, f"can't {verb} terminal deployment")
+    if found.status in WAITING:
+        verb, text = "pause" if is_paused else "resume", "it waits for other regions"
+        raise QueryError(400, f"can't {verb} a deployment that is {found.status.value}: {text}")
     if is_paused:
         return _changed(request, found, DeploymentStatus.PAUSED, "Deployment is paused")
     return _changed(

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from core.federation.rollout_log import find_rollout
+from core.federation.submitting import described
 from core.jobspec import diff_jobs
 from core.model.allocation import AllocDeploymentStatus
 from core.model.job import Job
@@ -76,6 +78,15 @@ def job_latest_deployment(request: Request) -> Answer:
     )
     index = latest.modify_index if latest else request.state.table_index("deployment")
     return Answer(body=latest, index=index)
+
+
+def job_rollout(request: Request) -> Answer:
+    """Return the rollout of a job over several regions, as its coordinator has it."""
+    namespace, job_id = request.query.namespace, request.required("job_id")
+    found = find_rollout(request.state, namespace, job_id)
+    if found is None:
+        raise QueryError(404, f"job {job_id!r} has no rollout over several regions")
+    return Answer(body=described(found), index=request.state.table_index("multiregion"))
 
 
 def job_summary(request: Request) -> Answer:
@@ -231,6 +242,7 @@ ENDPOINTS = {
     "Job.Evaluations": Endpoint(Kind.READ, job_evaluations, watches=watch_job),
     "Job.Deployments": Endpoint(Kind.READ, job_deployments, watches=watch_job),
     "Job.LatestDeployment": Endpoint(Kind.READ, job_latest_deployment, watches=watch_job),
+    "Job.Rollout": Endpoint(Kind.READ, job_rollout, watches=lambda request: ("multiregion",)),
     "Job.Summary": Endpoint(Kind.READ, job_summary, watches=watch_job),
     "Job.Versions": Endpoint(Kind.READ, job_versions, watches=watch_job),
     "Job.Submission": Endpoint(Kind.READ, job_submission, watches=watch_job),

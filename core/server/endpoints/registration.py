@@ -4,12 +4,14 @@ from typing import Any, Final
 
 import msgspec
 
+from core.federation.copies import RegisterCopy, has_deployment, pending_deployment
 from core.jobspec import canonicalize, diff_jobs, error_text, validate, warnings_of
+from core.jobspec.regions import coordinator_of, generation_of
 from core.model.allocation import DesiredTransition
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.instant import ZERO_TIME, rfc3339_of_ns
 from core.model.job import Job, TaskGroup
-from core.model.query import Answer
+from core.model.query import Answer, OwnQuery
 from core.scheduler import dry_run
 from core.server import children, evaluations
 from core.server.consensus import Applied
@@ -35,6 +37,7 @@ from core.state.commands import (
     UpsertEvaluations,
 )
 from core.state.jobs import JobRecord
+from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
 _SUBMISSION_FIELDS: Final = ("Source", "Format", "VariableFlags", "Variables")
 _MAX_SUBMISSION_BYTES: Final = 1 << 20
@@ -99,6 +102,9 @@ def _uid_of(request: Request, job: Job) -> str:
 def job_register(request: Request) -> Proposal:
     job = read_job(request)
     _check_namespace(job)
+    if job.multiregion and not isinstance(request.query, OwnQuery):
+        # core.federation.submitting brings each region its copy.
+        raise QueryError(503, f"job {job.id!r} runs in several regions: try again shortly")
     known = request.state.jobs.get(job.namespace or "default", job.id or "")
     if request.field("PreserveCounts", bool, False) and known is not None:
         job = _with_counts_of(known.job, job)
@@ -130,6 +136,8 @@ def registered(
     check_registrations(request)
     known = request.state.jobs.get(job.namespace or "default", job.id or "")
     due = _evaluation(request, job, trigger, priority)
+    is_copy = isinstance(request.query, OwnQuery) and generation_of(job) > 0
+    has_rollout = is_copy and has_deployment(job)
     command = RegisterJob(
         job=msgspec.structs.replace(
             job,
@@ -139,6 +147,7 @@ def registered(
         evaluation=due,
         submission=submission,
         check_index=check_index,
+        deployment=pending_deployment(job, request.draw_id()) if has_rollout else None,
     )
 
     def answer(applied: Applied) -> Answer:
@@ -153,6 +162,10 @@ def registered(
         return Answer(body=body, index=applied.index)
 
     parts = request.server.federation.division(command.job) if known is None else []
+    if is_copy:
+        generation, coordinator = generation_of(job), coordinator_of(job)
+        copy = RegisterCopy(generation=generation, coordinator=coordinator, register=command)
+        return Proposal([copy], answer)
     return Proposal([command, *parts], answer)
 
 
@@ -380,7 +393,7 @@ def job_scale(request: Request) -> Proposal:
     if record.is_stopped:
         raise QueryError(400, "cannot scale a stopped job")
     deployment = request.state.deployments.latest_of_job(record.namespace, record.id)
-    if deployment is not None and deployment.status in ("running", "paused"):
+    if deployment is not None and deployment.status in ACTIVE_DEPLOYMENTS:
         if not request.field("PolicyOverride", bool, False):
             raise QueryError(400, "job scaling blocked due to active deployment")
     expected = request.field("JobModifyIndex", int, 0)
