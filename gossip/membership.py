@@ -23,11 +23,13 @@ from gossip.local import Local
 from gossip.messages import (
     ALIVE,
     DEAD,
+    GOSSIP,
     LEFT,
     STATUS_BITS,
     STATUS_MASK,
     SUSPECT,
     Identity,
+    Packet,
     Update,
     make_update,
 )
@@ -307,6 +309,10 @@ class Membership:
         status = key & STATUS_MASK
         if status == ALIVE:
             self._set(ordinal, key | SUSPECT, local.name, now_us)
+            if local.settings.buddy:
+                # the suspect before all others: who is slow needs all the time there is
+                told = Packet(GOSSIP, 0, local.name, "", (local.accusation(ordinal),))
+                local.send(local.table.identity(ordinal).address, told)
         elif status == SUSPECT:
             self._confirm(ordinal, make_update(name, key, local.name), now_us)
 
@@ -321,11 +327,11 @@ class Membership:
         overdue_us = now_us - suspicion.armed_us
         if overdue_us >= local.settings.probe_interval_us:
             pass  # we slept, and the timer will say so
-        elif suspicion.deadline_us <= now_us:
+        elif (end_us := self._end_us(suspicion)) <= now_us:
             self._declare_dead(ordinal, now_us)
             return
-        elif suspicion.deadline_us < suspicion.armed_us:
-            self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
+        elif end_us < suspicion.armed_us:
+            self._arm_suspicion(ordinal, suspicion, end_us)
         # the others need it too: their clocks of this suspicion run as ours does
         local.spread(update, now_us)
 
@@ -333,15 +339,24 @@ class Membership:
         suspicion = self.suspicions.get(ordinal)
         if suspicion is None or suspicion.armed_us != due_us:
             return
-        late_us = now_us - due_us
-        if late_us >= self._local.settings.probe_interval_us:
+        interval_us = self._local.settings.probe_interval_us
+        if now_us - due_us >= interval_us:
             # we slept: a refutation may lie unread in a queue
-            suspicion.defer(now_us + late_us)
-            self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
-        elif suspicion.deadline_us > now_us:
-            self._arm_suspicion(ordinal, suspicion, suspicion.deadline_us)
+            suspicion.defer(now_us + interval_us)
+        end_us = self._end_us(suspicion)
+        if end_us > now_us:
+            self._arm_suspicion(ordinal, suspicion, end_us)
         else:
             self._declare_dead(ordinal, now_us)
+
+    def _end_us(self, suspicion: Suspicion) -> int:
+        """Return when a suspicion ends here: later by an interval for each point of our health.
+
+        Whoever misses answers misses refutations too. Lifeguard stretches the probe alone, and
+        leaves it to the others to outlive the verdicts of the slow.
+        """
+        local = self._local
+        return suspicion.deadline_us + local.awareness.score * local.settings.probe_interval_us
 
     def _arm_suspicion(self, ordinal: int, suspicion: Suspicion, due_us: int) -> None:
         suspicion.armed_us = due_us

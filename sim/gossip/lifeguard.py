@@ -124,12 +124,14 @@ class Trial:
         return drawn
 
 
-def slow(share: float) -> Trouble:
+def slow(share: float, late_s: tuple[float, float] = (2, 6)) -> Trouble:
     """A share reads and writes seconds late, at times, for half a minute or so.
 
     Its timers run on time: so it misses answers that are on their way, and has itself to
     blame. (Whoever is late with everything notices it by its timers, and accuses nobody,
-    with Lifeguard's parts or without.)
+    with Lifeguard's parts or without.) Who is `late_s` late needs twice that to refute: once
+    to hear of the suspicion, once to be heard. A hundred members give it 8 s, so one that is
+    more than 4 s late is out of reach, and no part of Lifeguard could keep it.
     """
 
     def begin(trial: Trial) -> None:
@@ -137,7 +139,7 @@ def slow(share: float) -> Trouble:
 
         def hinder(host: str) -> None:
             if host in world.members:
-                late_us = int(rng.uniform(2, 6) * S)
+                late_us = int(rng.uniform(*late_s) * S)
                 token = world.network.slow(world.address(host), REGION, late_us)
                 world.wheel.after(int(rng.uniform(10, 40) * S), recover, (host, token))
 
@@ -212,8 +214,9 @@ def nothing(trial: Trial) -> None:
 
 SCENARIOS: Final[dict[str, tuple[Trouble, float]]] = {
     **{f"slow {percent}%": (slow(percent / 100), 0.0) for percent in (1, 5, 10)},
+    "slow 5%, up to 3 s": (slow(0.05, (0.5, 3)), 0.0),
     **{f"paused {percent}%": (paused(percent / 100), 0.0) for percent in (1, 5, 10)},
-    **{f"loss {percent}%": (nothing, percent / 100) for percent in (1, 10, 30)},
+    **{f"loss {percent}%": (nothing, percent / 100) for percent in (1, 5, 10, 30)},
     "slow 5%, loss 10%": (slow(0.05), 0.1),
     "flapping 5%": (flapping(0.05), 0.0),
     "a tenth parted": (parted, 0.0),

@@ -183,10 +183,11 @@ def isolation(story: Story) -> None:
         if not pool.machine(name).health_score:
             watch.fail("health", f"{name} reached nobody, and trusts its own timing")
     refuted = watch.refutations()
+    was_alone = pool.machine(name).member_count == 1
     plight.end()
     watch.agree(90)
     # what it held of the others while it was alone is withdrawn, not refuted one by one
-    if watch.refutations() - refuted > 2 and not pool.network.lan.loss:
+    if was_alone and watch.refutations() - refuted > 2 and not pool.network.lan.loss:
         watch.fail("storm", f"{watch.refutations() - refuted} had to refute what {name} told")
     story.situations["isolated and back"] += 1
 

@@ -28,6 +28,7 @@ from sim.gossip_world import S
 from sim.network import Station
 from sim.seeds import Violation
 
+NO_PING: Final = (-1, 0, 0, 0, -S)
 SETTLED_US: Final = 1 * S  # what is believed for so long has been acted on
 
 
@@ -53,7 +54,7 @@ class Traffic:
         self._accusers: dict[tuple[str, int], set[str]] = {}  # of (member, incarnation)
         self._dead: set[tuple[str, int]] = set()
         self._talked_us: dict[str, int] = {}  # address -> its latest stream but for probes
-        # asker -> its latest ping: (sequence, arrived, health, refutations then and before)
+        # asker -> its latest ping: (sequence, arrived, health, refutations, seen to rise when)
         self._pings: dict[str, tuple[int, int, int, int, int]] = {}
         self._answered: set[tuple[str, str, int]] = set()  # (helper, asker, sequence)
         self._asked_us: dict[tuple[str, str], int] = {}  # (helper, whom it shall probe)
@@ -162,11 +163,12 @@ class Traffic:
         if now_us - self._asked_us.get((sender, target), -S) <= self._jitter_us:
             return  # for another, who may know better
         machine = pool.machine(sender)
-        before = self._pings.get(sender, (-1, 0, 0, 0, 0))
+        before = self._pings.get(sender, NO_PING)
         if before[0] == packet.sequence:
             return  # a double
         refuted = machine.counters.refutations
-        self._pings[sender] = (packet.sequence, now_us, machine.health_score, refuted, before[3])
+        risen_us = now_us if refuted != before[3] else before[4]
+        self._pings[sender] = (packet.sequence, now_us, machine.health_score, refuted, risen_us)
         if pool.calm_for_us() < SETTLED_US or pool.faults["packet repeated"]:
             return  # a request of long ago may make anybody probe
         if now_us - self._gone_since_us.get((sender, target), now_us) > SETTLED_US:
@@ -198,9 +200,9 @@ class Traffic:
 
     def _check_patience(self, sender: str, packet: Packet) -> None:
         pool = self.pool
-        sequence, pinged_us, score, refuted, before = self._pings.get(sender, (-1, 0, 0, 0, 0))
-        if packet.sequence != sequence or refuted != before:
-            return  # the ping was lost, or the health may have changed since
+        sequence, pinged_us, score, _, risen_us = self._pings.get(sender, NO_PING)
+        if packet.sequence != sequence or pinged_us - risen_us <= self._jitter_us:
+            return  # the ping was lost, or the health may have changed on its way
         due_us = pool.settings.probe_timeout_us * (score + 1)
         took_us = pool.now_us - pinged_us
         if abs(took_us - due_us) > self._jitter_us:

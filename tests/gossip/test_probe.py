@@ -2,7 +2,7 @@
 
 from gossip_lone import Lone, S, alive, claim
 
-from gossip.messages import ACK, ALIVE, DEAD, NACK, PING, PING_REQUEST, SUSPECT, Packet
+from gossip.messages import ACK, ALIVE, DEAD, GOSSIP, NACK, PING, PING_REQUEST, SUSPECT, Packet
 from gossip.settings import Settings
 
 
@@ -136,6 +136,18 @@ def test_the_suspect_hears_it_first_from_its_prober():
                 assert packet.updates[0].name == "b" and packet.updates[0].status == SUSPECT
                 return
     raise AssertionError("b was not probed")
+
+
+def test_the_suspect_hears_it_at_once_from_its_first_accuser():
+    lone = Lone("b", "c", "d", "e", "f")
+    ping, _ = failing_probe(lone)
+    packets = []
+    while lone.belief(ping.target)[0] == "alive":
+        packets = lone.tick().packets
+    told = [packet for address, packet in packets if address == f"{ping.target}:1"]
+    assert [(p.kind, [(u.name, u.status) for u in p.updates]) for p in told] == [
+        (GOSSIP, [(ping.target, SUSPECT)])
+    ]
 
 
 def test_who_slept_through_an_interval_accuses_nobody():

@@ -73,6 +73,22 @@ def test_a_lone_accuser_waits_long_and_company_hastens():
     assert time_to_death(settings=Settings(dynamic_suspicion=False)) == pytest.approx(4, abs=0.1)
 
 
+def test_who_doubts_its_own_timing_gives_a_suspect_longer():
+    """An interval for each point of health: who misses answers misses refutations too."""
+    lone = Lone(*PEERS)
+    lone.machine.local.awareness.add(3)
+    for by in ("b", "c", "d"):
+        lone.hear(claim("f", SUSPECT, by=by))
+    # answered by nobody, it stays at odds with its timing
+    lone.run(4, is_answered=False)
+    score = lone.machine.health_score
+    assert score >= 3 and lone.belief("f") == ("suspect", 1)
+    lone.run(2.5, is_answered=False)
+    assert lone.belief("f") == ("suspect", 1)
+    lone.run(5.5, is_answered=False)
+    assert lone.belief("f") == ("dead", 1)
+
+
 def test_a_refutation_ends_it():
     lone = Lone(*PEERS)
     lone.hear(claim("f", SUSPECT, by="b"))
