@@ -43,6 +43,7 @@ NAMES: Final = (
     "flipped bit in a snapshot read",
     "restart while another misses the leader",
     "process stopped",
+    "apply held back by a restore",
     "clock rates apart by 1%",
     "wall clocks leap",
     "membership: learner added",
@@ -89,6 +90,7 @@ class Faults:
             (self._fail_sync, 1),
             (self._flip_bit, 2),
             (self._stop_process, 2),
+            (self._hold_apply, 2),
             (self._membership, 6),
             (self._leader_leaves, 2),
             (self._hand_over, 3),
@@ -267,6 +269,11 @@ class Faults:
     def _stop_process(self) -> None:
         self.world.faults["process stopped"] += 1
         self._anyone().stop(self._rng.randint(50_000, 2_500_000))
+
+    def _hold_apply(self) -> None:
+        """What is committed is applied later: answers wait for it, and so must reads."""
+        duration_us = self._rng.choice((20_000, 200_000, 1_500_000))
+        self.world.faults["apply held back by a restore"] += self._anyone().hold_apply(duration_us)
 
     def _break_transfer(self) -> None:
         """Whoever sends a snapshot just now stops doing so; another leader may go on."""

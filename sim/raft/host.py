@@ -5,6 +5,7 @@ that write to its disk are in sim.raft.storing.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +53,8 @@ class Host:
         self._tick_us = 0
         self._storing: Storing | None = None
         self._waiting: Waiting[Attempt, Attempt] = Waiting()
+        self._committed: deque[Entry] = deque()  # not yet applied
+        self._held_until_us = 0  # nothing is applied before
 
     # --- clock ------------------------------------------------------------------------
 
@@ -70,7 +73,15 @@ class Host:
         self.was_stopped = True
 
     def go_on(self) -> None:
-        self._stopped_until_us = 0
+        self._stopped_until_us = self._held_until_us = 0
+
+    def hold_apply(self, duration_us: int) -> bool:
+        """Apply nothing for so long, as while a restore is decoded (core.server.restoring)."""
+        if self.engine is None:
+            return False
+        self._held_until_us = self.world.now_us + duration_us
+        self.after(duration_us, lambda: None)  # an event like any other: the output is taken
+        return True
 
     def after(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do something in this life of the process; if it is stopped then, once it goes on."""
@@ -114,6 +125,8 @@ class Host:
         """Start the process on what its disk holds; say whether it runs."""
         self._life += 1
         self._waiting = Waiting()
+        self._committed.clear()
+        self._held_until_us = 0
         self._is_pumping, self._tick_us = False, 0
         self.disk.is_flipping = False  # a bit that is wrong at a start stops the server
         watch = self.world.watch
@@ -238,8 +251,9 @@ class Host:
             self.world.send(self.name, to, message)
         if output.installed is not None:
             self._install(storing, output.installed)
-        for entry in output.committed:
-            self._apply(engine, entry)
+        self._committed += output.committed
+        while self._committed and self.world.now_us >= self._held_until_us:
+            self._apply(engine, self._committed.popleft())
         if output.role_changed and engine.role is not Role.LEADER:
             for attempt in self._waiting.lose():
                 attempt.lost(engine.leader_id)
@@ -284,6 +298,7 @@ class Host:
     def _install(self, storing: Storing, meta: SnapshotMeta) -> None:
         self.state = storing.state_arrived(meta)
         self.applied_index = meta.index
+        self._committed.clear()
         self.world.on_members(meta.configuration_index, meta.configuration)
         self.world.situations["snapshot installed"] += 1
         self.world.watch.on_installed(self)
