@@ -12,7 +12,8 @@ one datacenter that has all the nodes: it knows everything and is never refused.
     heal_to_converged_s_p99      after the cut of a region, until all parts are settled
     digest_ms_*, digest_bytes    making a digest of 10,000 nodes, few and many allocations
 
-The figures without an age are those at 30 s. Times are virtual but for `digest_ms_*`, which is
+The figures without an age are those at 30 s, all are over all seeds (`--seeds`, each three to four
+minutes of a processor). Times are virtual but for `digest_ms_*`, which is
 processor time. The last line is one JSON object; a reduced run says so and exits 3.
 """
 
@@ -60,13 +61,10 @@ class Outcome:
     ages_s: list[float] = field(default_factory=list)  # of what a choice was based on
     load: list[float] = field(default_factory=list)
     moves: dict[str, int] = field(default_factory=dict)  # instances of services, by why
+    undone: int = 0  # moves of these that went back, and those that they undid
     divided: int = 0  # services that run in more than one
+    healed_s: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
-
-    @property
-    def undone(self) -> int:
-        """How many moves brought back what others had taken away, both counted."""
-        return 2 * min(self.moves.get("spilled", 0), self.moves.get("reclaimed", 0))
 
 
 class Trial:
@@ -93,6 +91,7 @@ class Trial:
         self.outcome.load.clear()
         start_us = wheel.now_us
         before, moves = self._bounces(), self.services.moves()
+        self.services.forget()
         end_us = self._seconds * S
         for one in arrivals(
             federation.size.capacity, LOAD, self._life_us, end_us + PATIENCE_US,
@@ -104,6 +103,7 @@ class Trial:
         self.outcome.bounces = self._bounces() - before
         after = self.services.moves()
         self.outcome.moves = {why: after[why] - moves.get(why, 0) for why in sorted(after)}
+        self.outcome.undone = self.services.undone
         self.outcome.divided = self.services.divided()
         self.outcome.cpu_s = time.process_time() - began
         return self.outcome
@@ -128,18 +128,20 @@ class Trial:
         while wheel.now_us < end_us:
             self.federation.run_until(min(end_us, wheel.now_us + REPORT_US))
             self.outcome.load.append(self.federation.used())
-            for datacenter in self.federation.datacenters if self._is_open else ():
-                datacenter.report(wheel.now_us, self._life_of)
+            if self._is_open:
+                self.services.look()
+                for datacenter in self.federation.datacenters:
+                    datacenter.report(wheel.now_us, self._life_of)
 
     def _life_of(self, job_id: str) -> int:
         known = self._job_lives.get(job_id)
         # What is in stock has run for a while: its remaining life is as long as any other's.
         return int(self._lives.expovariate(1 / self._life_us)) + S if known is None else known
 
-    def heal(self) -> list[float]:
-        """Return how long each healing of a cut region took, seconds."""
+    def heal(self) -> None:
+        """Cut off each region in turn, and note how long each healing took."""
         regions = sorted({one.region for one in self.federation.datacenters})
-        return self.services.heal_times_s(regions, self._settle)
+        self.outcome.healed_s = self.services.heal_times_s(regions, self._settle)
 
     def _bounces(self) -> int:
         servers = [server for one in self.federation.datacenters for server in one.servers]
@@ -213,55 +215,105 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+@dataclass
+class Seeds:
+    """What all seeds made, by age of the digests."""
+
+    seconds: int
+    oracles: list[Outcome] = field(default_factory=list)
+    found: dict[int, list[Outcome]] = field(default_factory=lambda: {age: [] for age in AGES_S})
+
+    def told(self, age_s: int) -> dict[str, Any]:
+        """Return the figures of one age, over all seeds that were run."""
+        outcomes = self.found[age_s]
+        jobs = sum(one.jobs for one in outcomes)
+        watched_s = len(outcomes) * (self.seconds + PATIENCE_US // S)
+        forward_ms = [ms for one in outcomes for ms in one.forward_ms]
+        return {
+            "bounces_per_job": round(sum(one.bounces for one in outcomes) / jobs, 4),
+            "placed_ratio": round(
+                sum(one.placed for one in outcomes) / sum(one.placed for one in self.oracles), 4
+            ),
+            "forward_p99_ms": round(percentile(forward_ms, 0.99), 1),
+            "digest_age_p50_s": round(
+                percentile([age for one in outcomes for age in one.ages_s], 0.5), 1
+            ),
+            "oscillation_moves_per_hour": round(
+                sum(one.undone for one in outcomes) * 3600 / watched_s, 1
+            ),
+            "moves": {
+                why: sum(one.moves.get(why, 0) for one in outcomes)
+                for why in sorted({why for one in outcomes for why in one.moves})
+            },
+            "divided_services": sum(one.divided for one in outcomes),
+            "refused": sum(one.refused for one in outcomes),
+            "load": round(statistics.mean(x for one in outcomes for x in one.load), 3),
+            "cpu_s": round(sum(one.cpu_s for one in outcomes), 1),
+            "bounces_by_seed": [round(one.bounces / one.jobs, 4) for one in outcomes],
+            "placed_by_seed": [
+                round(one.placed / oracle.placed, 4)
+                for one, oracle in zip(outcomes, self.oracles, strict=True)
+            ],
+        }
+
+    def healed_s(self) -> list[float]:
+        return sorted(took for one in self.found[AGES_S[-1]] for took in one.healed_s)
+
+
+def run_seed(seeds: Seeds, size: Size, plan: dict[str, int]) -> None:
+    """Play one plan at every age, and before a datacenter that knows all."""
+    whole = Size(1, 1, size.servers, size.nodes * size.datacenters)
+    oracle = Trial(whole, age_s=1, **plan).run()
+    seeds.oracles.append(oracle)
+    print(f"seed {plan['seed']}: oracle placed {oracle.placed} of {oracle.jobs}, "
+          f"load {statistics.mean(oracle.load):.3f}", flush=True)  # fmt: skip
+    for age_s in AGES_S:
+        trial = Trial(size, age_s=age_s, **plan)
+        found = trial.run()
+        seeds.found[age_s].append(found)
+        print(f"  {age_s:3} s  bounces {found.bounces / found.jobs:.4f} a job, placed "
+              f"{found.placed / oracle.placed:.4f}, undone moves {found.undone}, "
+              f"{found.cpu_s:.0f} CPU-s", flush=True)  # fmt: skip
+        if age_s == AGES_S[-1]:
+            trial.heal()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--seeds", type=int, default=3, help="how many; one if reduced")
     parser.add_argument("--servers", type=int, default=1, help="of each datacenter: 1, 3 or 5")
     arguments = parser.parse_args()
     sizes = REDUCED if arguments.reduced else FULL
     size: Size = sizes["size"]._replace(servers=arguments.servers)
-    plan = {"life_s": sizes["life_s"], "seconds": sizes["seconds"], "seed": arguments.seed}
-    whole = Size(1, 1, size.servers, size.nodes * size.datacenters)
-    oracle = Trial(whole, age_s=1, **plan).run()
-    load = statistics.mean(oracle.load)
-    print(f"oracle   placed {oracle.placed} of {oracle.jobs}, load {load:.3f}")
+    plan = {"life_s": sizes["life_s"], "seconds": sizes["seconds"]}
+    count = 1 if arguments.reduced else max(1, arguments.seeds)
+    seeds = Seeds(plan["seconds"])
+    for seed in range(arguments.seed, arguments.seed + count):
+        run_seed(seeds, size, {**plan, "seed": seed})
     figures: dict[str, Any] = {}
     for age_s in AGES_S:
-        trial = Trial(size, age_s=age_s, **plan)
-        found = trial.run()
-        told = {
-            "bounces_per_job": round(found.bounces / found.jobs, 4),
-            "placed_ratio": round(found.placed / oracle.placed, 4),
-            "forward_p99_ms": round(percentile(found.forward_ms, 0.99), 1),
-            "digest_age_p50_s": round(percentile(found.ages_s, 0.5), 1),
-            "oscillation_moves_per_hour": round(
-                found.undone * 3600 * S / (plan["seconds"] * S + PATIENCE_US), 1
-            ),
-            "moves": found.moves,
-            "divided_services": found.divided,
-            "refused": found.refused,
-            "load": round(statistics.mean(found.load), 3),
-            "cpu_s": round(found.cpu_s, 1),
-        }
+        told = seeds.told(age_s)
         print(f"{age_s:3} s    " + "  ".join(f"{name} {value}" for name, value in told.items()))
         figures |= {f"{name}_{age_s}s": value for name, value in told.items()}
     for name in (
         "bounces_per_job", "placed_ratio", "forward_p99_ms", "oscillation_moves_per_hour",
     ):  # fmt: skip
         figures[name] = figures[f"{name}_{AGES_S[-1]}s"]
-    healed_s = trial.heal()
-    print(f"healed   {', '.join(f'{one:.1f}' for one in sorted(healed_s))} s")
+    healed_s = seeds.healed_s()
+    print(f"healed   {', '.join(f'{one:.1f}' for one in healed_s)} s")
     figures["heal_to_converged_s_p99"] = round(percentile(healed_s, 0.99), 1)
     figures |= digest_figures(is_reduced=arguments.reduced)
     print(
         last_line(
             figures,
-            sizes={**size._asdict(), **plan, "load": LOAD, "oracle_placed": oracle.placed},
-            samples=oracle.jobs * len(AGES_S),
+            sizes={**size._asdict(), **plan, "seed": arguments.seed, "seeds": count, "load": LOAD,
+                   "oracle_placed": sum(one.placed for one in seeds.oracles)},
+            samples=sum(one.jobs for one in seeds.oracles) * len(AGES_S),
             is_reduced=arguments.reduced,
         )
-    )
+    )  # fmt: skip
     return 3 if arguments.reduced else 0
 
 

@@ -1,7 +1,8 @@
 """Jobs over several datacenters: do they keep still, and how fast are they well after a cut?
 
-oscillation_moves_per_hour   moves of instances that undid others, out and back again, while
-                             work came and went around them at steady load
+oscillation_moves_per_hour   moves of instances that undid others: an instance left a datacenter
+                             and came back, both counted, while work came and went around them
+                             at steady load
 heal_to_converged_s_p99      from the end of a cut of one region until every datacenter has
                              answered for its newest part and holds nothing beyond it; the
                              jobs' counts were changed during the cut
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bench.federated import SERVICE, Datacenter, Federation, S, job
-from core.federation.home_log import homes_of
+from core.federation import ranges
+from core.federation.home_log import current, homes_of
+from core.federation.ranges import Indices
 from core.model.query import Answer, Query
 
 COUNTS: Final = (12, 9)  # of each service, in turn: changed in each cut
@@ -29,6 +32,8 @@ class Services:
     federation: Federation
     number: int
     refused: list[str] = field(default_factory=list)
+    undone: int = 0  # moves out and back again, both counted
+    _places: dict[tuple[str, str, int], list[str]] = field(default_factory=dict)
 
     @property
     def demand(self) -> int:
@@ -67,6 +72,27 @@ class Services:
                 for reason, count in told.items():
                     found[reason] = found.get(reason, 0) + count
         return found
+
+    def look(self) -> None:
+        """Follow every instance: count those that come back to where they were."""
+        for one in self.federation.datacenters:
+            for home in _homes(one):
+                for datacenter_id, part in home.parts.items():
+                    self._follow(home.uid, datacenter_id, part.allowed)
+
+    def _follow(self, uid: str, datacenter_id: str, allowed: Indices) -> None:
+        for group, found in allowed.items():
+            for index in ranges.each(found):
+                been = self._places.setdefault((uid, group, index), [])
+                if been and been[-1] == datacenter_id:
+                    continue
+                self.undone += 2 * (datacenter_id in been)
+                been.append(datacenter_id)
+
+    def forget(self) -> None:
+        """Begin anew: what moved so far was no steady load."""
+        self.undone = 0
+        self._places.clear()
 
     def divided(self) -> int:
         """Return how many of them run in more than one datacenter."""
@@ -110,4 +136,5 @@ def _homes(datacenter: Datacenter) -> list[Any]:
         state = datacenter.state
     except LookupError:
         return []
-    return list(homes_of(state).values())
+    # What the home's own datacenter holds is read off its allocations, not kept in the record.
+    return [current(state, home) for home in homes_of(state).values()]

@@ -149,7 +149,12 @@ class AuthorityWatch:
             authority=to.datacenter,
             id=to.datacenter_id,
         )
-        host.propose([YieldAuthority(to=to.datacenter_id)], lambda _body, _error: None)
+
+        def yielded(_: object, error: str) -> None:
+            if not error and host.is_serving:
+                self._hand_over(to)
+
+        host.propose([YieldAuthority(to=to.datacenter_id)], yielded)
 
     def _hand_over(self, to: Digest) -> None:
         """Have the authority take our claims, then drop those that it has."""

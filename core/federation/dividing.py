@@ -338,12 +338,8 @@ class Dividing:
         ) or not self._draining().isdisjoint(home.parts)
 
     def _may_leave(self, job: Job) -> bool:
-        """Whether a single instance may go elsewhere: by the job's word, or because all must."""
-        if job.is_template:
-            return False
-        if is_draining(self._host.state):
-            return True
-        return job.federation is not None and bool(job.federation.spillover)
+        """Whether a single instance that waits here may go elsewhere, where its job allows it."""
+        return not job.is_template and (not job.multiregion or is_draining(self._host.state))
 
     def _draining(self) -> frozenset[str]:
         """Return the datacenters that are being emptied, as their digests say."""

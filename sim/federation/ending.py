@@ -154,12 +154,10 @@ class Ending:
             self._watch.fail("never settled", text)
 
     def _check_room(self, home: "Datacenter", record: JobRecord, missing: list[ProcessKey]) -> None:
-        """Whatever does not run has no room where it may go; a single instance stays at home."""
-        is_single = sum(group.count or 0 for group in record.job.task_groups or []) <= 1
+        """Whatever does not run has no room where it may go."""
         name = record.id
-        is_staying = is_single and not self._workload.names[name].spillover
         # Two jobs of one name: only the one that has the claim may leave its home.
-        is_staying |= (NAMESPACE, name) in self._watch.excused
+        is_staying = (NAMESPACE, name) in self._watch.excused
         for datacenter in self._places(name, home):
             if is_staying and datacenter is not home:
                 continue

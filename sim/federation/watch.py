@@ -10,6 +10,8 @@ its nodes.
     share went back   a datacenter never follows an older share than it did
     token twice       a caller's write takes effect once
     token forgotten   its repetition never hears that there is no such job
+    two rollouts      a version that replaces instances a few at a time reaches no datacenter
+                      while another one that has it still runs older ones
     over-committed    no node holds more than it has
     snapshot          a restored state equals the one it was taken of
 """
@@ -19,9 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from core.federation.claims import authority_of, open_claims
 from core.federation.handing import departures_of
 from core.federation.share_log import watermarks_of
 from core.state.commands import DeregisterJob, RecordCall, RegisterJob
+from core.state.jobs import JobRecord
 from core.state.result import Applied
 from core.state.state import State
 from sim.federation.clients import ProcessKey
@@ -63,6 +67,7 @@ class Watch:
         self.allowed: dict[tuple[str, Name], Allowed] = {}  # by datacenter id
         self.effects: dict[str, Effect] = {}  # by call id
         self.uids: dict[str, Name] = {}
+        self._versions: dict[tuple[str, str], int] = {}  # of a job, by (datacenter, uid)
         self._by_index: dict[ProcessKey, dict[str, None]] = {}  # -> datacenters
         self._processes: dict[ProcessKey, Counter[str]] = {}
         self._most: dict[str, int] = {}  # by uid
@@ -129,6 +134,12 @@ class Watch:
                 self.fail("index twice", f"{name[1]} {group}[{index}] of {now.uid[:8]}: {titles}")
         if now.is_home:
             self._check_homes(datacenter, name, now)
+        record = datacenter.state.jobs.get(*name)
+        assert record is not None
+        known = self._versions.get((datacenter.id, now.uid))
+        self._versions[datacenter.id, now.uid] = record.version
+        if known is not None and known != record.version and record.home:
+            self._check_rollout(datacenter, record)
 
     def _allowed_by(self, state: State, name: Name) -> Allowed | None:
         record = state.jobs.get(*name)
@@ -155,7 +166,7 @@ class Watch:
             known = self.allowed.get((other.id, name))
             if other is datacenter or known is None or not known.is_home:
                 continue
-            if sum(one.state.is_authority for one in self.world.region(datacenter.region)) > 1:
+            if sum(_gives_names(one.state) for one in self.world.region(datacenter.region)) > 1:
                 self.excused[name] = None
                 self.world.situations["name given away by two authorities"] += 1
                 return
@@ -164,6 +175,22 @@ class Watch:
                 f"{name[1]}: {datacenter.title} has {now.uid[:8]}, {other.title} has "
                 f"{known.uid[:8]}",
             )
+
+    def _check_rollout(self, datacenter: "Datacenter", record: JobRecord) -> None:
+        """A datacenter has just heard of a version: whoever did before runs nothing older."""
+        update = next((group.update for group in record.job.task_groups or []), None)
+        if update is None or not update.max_parallel or not _is_behind(datacenter.state, record):
+            return
+        for other in self.world.datacenters.values():
+            known = other.state.jobs.by_uid(record.uid)
+            if other is datacenter or known is None or known.version != record.version:
+                continue
+            if _is_behind(other.state, known):
+                self.fail(
+                    "two rollouts",
+                    f"{datacenter.title} is to replace instances of {record.id} by version "
+                    f"{record.version} while {other.title} still does",
+                )
 
     def _check_shares(self, datacenter: "Datacenter") -> None:
         """The version of a share only grows, over leaders, restores and tombstones."""
@@ -246,6 +273,25 @@ class Watch:
             for process, places in self._processes.items()
             if any(places.values())
         }
+
+
+def _gives_names(state: State) -> bool:
+    """Whether a datacenter is an authority, or was one and has not handed over its claims."""
+    is_yielding = not authority_of(state).to and any(True for _ in open_claims(state))
+    return state.is_authority or is_yielding
+
+
+def _is_behind(state: State, record: JobRecord) -> bool:
+    """Whether instances run here that the newest version replaces: users mark what they write."""
+    if record.is_stopped:
+        return False
+    rows = state.allocs.rows_of_job(record.ordinal)
+    rows = rows[state.allocs.is_live(rows)]
+    for version in np.unique(state.allocs.columns.job_version[rows]).tolist():
+        old = state.jobs.version(record.ordinal, version)
+        if old is not None and old.meta != record.job.meta:
+            return True
+    return False
 
 
 def free_slots(datacenter: "Datacenter", slot_cpu: int) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 S: Final = 1_000_000
 BEGIN_US: Final = 1_800_000_000 * S  # the wall clock at time zero
 SILENT_US: Final = 25 * S  # gossip counts whom it has not heard for so long as dead
+RARE: Final = 5  # calls about claims are few: so many times as often they are late and doubled
 EVENTS_MAX: Final = 600_000  # of a seed; many times what one needs
 
 Reply = Callable[[Any, str], None]
@@ -109,21 +110,24 @@ class World:
             packed = msgspec.msgpack.encode(body)
             self._transmit(to, source, lambda: done(msgspec.msgpack.decode(packed), error))
 
+        rarity = RARE if effect.method.startswith("Claim.") else 1
         peer = Peer(
             name=f"{source.name}.{source.region}", role="server",
             datacenter_id=source.id, address=caller.address, is_proven=True,
         )  # fmt: skip
         self.after(effect.timeout_us, lambda: done(None, "timeout"))
-        self._transmit(source, to, arrive)
+        self._transmit(source, to, arrive, rarity)
 
-    def _transmit(self, sender: "Datacenter", to: "Datacenter", arrive: Callable[[], None]) -> None:
+    def _transmit(
+        self, sender: "Datacenter", to: "Datacenter", arrive: Callable[[], None], rarity: int = 1
+    ) -> None:
         """Bring one message over: late, twice, out of order, or not at all."""
         rng = self.rng
         if sender is to:
             self.after(rng.randint(200, 2_000), arrive)
             return
         copies = 1
-        if self.duplication and rng.random() < self.duplication:
+        if self.duplication and rng.random() < min(0.5, self.duplication * rarity):
             copies = 2
             self.faults["message duplicated"] += 1
         for _ in range(copies):
@@ -135,7 +139,7 @@ class World:
             if extra_us:
                 delay_us += rng.randrange(extra_us)
                 self.faults["message delayed"] += 1
-            if self.straggling and rng.random() < self.straggling:
+            if self.straggling and rng.random() < min(0.5, self.straggling * rarity):
                 delay_us += rng.randrange(40 * S)
                 self.faults["message held up for long"] += 1
             self._sent += 1
