@@ -105,7 +105,9 @@ def join(session: Session, *, addresses: tuple[str, ...]) -> int:
 @option("-prune", is_flag=True, help="Remove it from the member list at once")
 def force_leave(session: Session, *, node: str, prune: bool) -> int:
     """Make the dead server NODE (its name in `server members`) leave."""
-    session.api.put("/v1/agent/force-leave", node=node, prune=prune)
+    answer = session.api.put("/v1/agent/force-leave", node=node, prune=prune) or {}
+    if answer.get("error"):
+        raise CliError(f"could not make it leave: {answer['error']}")
     return 0
 
 

@@ -395,13 +395,26 @@ class Membership:
         for action in self.on_change:
             action()
 
-    def force_leave(self, name: str, *, is_pruned: bool) -> None:
+    def force_leave(self, name: str, *, is_pruned: bool) -> str:
         """Declare a failed member left in both pools; forget it, here and at every server.
 
         Args:
             name: As the WAN pool shows it, or without its region if that is ours.
             is_pruned: Forget it, too: as gossip has no word for that, each is told by a call.
+
+        Returns:
+            Why nothing was done, or "".
         """
+        views = [
+            view
+            for pool, machine in self._pools.items()
+            for known in _known_as(pool, name, self._server.config.region)
+            if (view := machine.member(known)) is not None
+        ]
+        if not views:
+            return f"no member is called {name}: serai server members lists the servers"
+        if all(view.status in (Status.ALIVE, Status.SUSPECT) for view in views):
+            return f"{name} is {views[0].status}: only a failed member can be made to leave"
         self.forget(name, is_pruned=is_pruned)
         if is_pruned:
             body = {"name": name, "region": self._server.config.region}
@@ -410,16 +423,17 @@ class Membership:
                     self._server.outbox.ask(
                         site.rpc, FORCE_LEAVE, body, _PRUNE_TIMEOUT_US, lambda done: None
                     )
+        return ""
 
     def forget(self, name: str, *, is_pruned: bool, region: str = "") -> None:
         """Do it in our own tables; `region` is the asker's, "" = our own."""
         now_us = self._server.now.mono_us
-        suffix = f".{region or self._server.config.region}"
-        bare = name.removesuffix(suffix)
+        own = self._server.config.region
+        region = region or own
         for pool, machine in self._pools.items():
-            if pool == "lan" and suffix != f".{self._server.config.region}":
+            if pool == "lan" and region != own:
                 continue
-            for known in (name, bare if pool == "lan" else bare + suffix):
+            for known in _known_as(pool, name, region):
                 machine.force_leave(known, now_us)
                 if is_pruned and machine.prune(known):
                     self._sites = None
@@ -501,3 +515,9 @@ def _site(member: MemberView) -> ServerSite:
         has_left=member.status is Status.LEFT,
         origin=meta.get("origin", ""),
     )
+
+
+def _known_as(pool: str, name: str, region: str) -> tuple[str, str]:
+    """Return under which names a pool may know a member of a region: the WAN's bear it."""
+    bare = name.removesuffix(f".{region}")
+    return name, bare if pool == "lan" else f"{bare}.{region}"

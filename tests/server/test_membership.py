@@ -75,8 +75,10 @@ def test_a_living_server_is_not_made_to_leave() -> None:
     other = next(one for one in world.servers() if one is not asked)
     name = other.server.membership.wan_name
     params = {"node": name, "prune": "true"}
-    assert not world.ask(asked, "Agent.ForceLeave", params=params).is_error
-    assert not world.ask(asked, "Agent.ForceLeave", params={"node": "nobody"}).is_error
+    answer = world.ask(asked, "Agent.ForceLeave", params=params)
+    assert not answer.is_error and f"{name} is alive" in answer.body["error"]
+    answer = world.ask(asked, "Agent.ForceLeave", params={"node": "nobody"})
+    assert not answer.is_error and "no member is called nobody" in answer.body["error"]
     assert status(asked, name) == Status.ALIVE
 
 

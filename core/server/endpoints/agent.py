@@ -149,8 +149,10 @@ def agent_join(request: Request) -> Deferred:
 
 
 def agent_force_leave(request: Request) -> Answer:
-    request.server.membership.force_leave(request.required("node"), is_pruned=request.flag("prune"))
-    return Answer(body={})
+    membership = request.server.membership
+    error = membership.force_leave(request.required("node"), is_pruned=request.flag("prune"))
+    # not a failure to callers of the API, who may say it twice
+    return Answer(body={"error": error} if error else {})
 
 
 def keyring_list(request: Request) -> Deferred:
