@@ -65,12 +65,12 @@ class Digests:
         if known is not None and (digest.term, digest.sequence) <= (known.term, known.sequence):
             return
         if digest.age_us > local.settings.digest_keep_us:
-            local.counters.drop("digest_outdated")
+            local.tally.drop("digest_outdated")
             return
         if known is None and len(self._entries) >= local.settings.digest_origins_max:
             self._expire(now_us)
             if len(self._entries) >= local.settings.digest_origins_max:
-                local.counters.drop("too_many_origins")
+                local.tally.drop("too_many_origins")
                 return
         self._entries[digest.origin] = _Entry(
             digest.term, digest.sequence, digest.data, now_us - digest.age_us
@@ -82,7 +82,7 @@ class Digests:
             self._is_armed = True
             # a fresh record's first step is quick; the budget counts from the second on
             phase_us = int(local.rng.random() * local.settings.gossip_interval_us)
-            local.timers.arm(now_us + phase_us, timers.DIGEST)
+            local.arm(now_us + phase_us, timers.DIGEST)
 
     def on_interval(self, now_us: int) -> None:
         """Send the least told records to a few members; sleep when all are told."""
@@ -91,7 +91,7 @@ class Digests:
         self._is_armed = bool(self._queue)
         if not self._queue:
             return
-        local.timers.arm(now_us + settings.digest_interval_us, timers.DIGEST)
+        local.arm(now_us + settings.digest_interval_us, timers.DIGEST)
         targets = local.table.sample(
             local.rng, settings.gossip_fanout, skip=(local.me,), status_max=SUSPECT
         )

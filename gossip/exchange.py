@@ -86,7 +86,7 @@ class Exchanger:
         self._reconnect_due_us = now_us + local.settings.reconnect_interval_us
         if self._remembered:
             self._reconnect_due_us = now_us
-        local.timers.arm(self._reconnect_due_us, timers.RECONNECT)
+        local.arm(self._reconnect_due_us, timers.RECONNECT)
 
     def spread_round(self, now_us: int) -> None:
         """Arm the regular round at random, for members that began together."""
@@ -125,7 +125,7 @@ class Exchanger:
         interval_us = settings.isolated_interval_us if is_alone else settings.reconnect_interval_us
         # between 0.8 and 1.2 intervals: those who failed together must not return together
         self._reconnect_due_us = now_us + int(interval_us * (0.8 + 0.4 * local.rng.random()))
-        local.timers.arm(self._reconnect_due_us, timers.RECONNECT)
+        local.arm(self._reconnect_due_us, timers.RECONNECT)
         lost = self._lost_addresses(is_alone)
         if not lost:
             return
@@ -154,7 +154,7 @@ class Exchanger:
         soon_us = now_us + self._local.settings.isolated_interval_us
         if soon_us < self._reconnect_due_us and not self._local.is_leaving:
             self._reconnect_due_us = soon_us
-            self._local.timers.arm(soon_us, timers.RECONNECT)
+            self._local.arm(soon_us, timers.RECONNECT)
 
     def _interval_us(self) -> int:
         """Slower as the pool grows: each doubling beyond 32 adds one interval."""
@@ -213,7 +213,7 @@ class Exchanger:
             return Packet(NACK, sender=local.name, updates=(self.own_row(),), data=text)
         if kind == SYNC_SUMMARY:
             if len(packet.summary) != SUMMARY_BYTES:
-                local.counters.drop("bad_summary")
+                local.tally.drop("bad_summary")
                 return Packet(NACK, sender=local.name)
             self._absorb(packet, now_us)
             buckets = differing_buckets(local.table.summary(), packet.summary)
@@ -232,7 +232,7 @@ class Exchanger:
         if kind == SYNC_ROWS:
             self._absorb(packet, now_us)
             return Packet(SYNC_DONE, sender=local.name)
-        local.counters.drop("unknown_kind")
+        local.tally.drop("unknown_kind")
         return Packet(NACK, sender=local.name)
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
@@ -240,7 +240,7 @@ class Exchanger:
         if address is None:
             return
         if packet is None:
-            self._local.counters.exchanges_failed += 1
+            self._local.tally.exchanges_failed += 1
             if exchange_id == self._round_id:
                 # made up for soon, with somebody else
                 soon_us = self._shaken_us(self._local.settings.exchange_interval_us // 8)
@@ -255,7 +255,7 @@ class Exchanger:
             self._membership.on_refused(packet.updates[0], packet.data.decode(errors="replace"))
             return
         if packet.kind not in (SYNC_TABLE, SYNC_DIFFERENCE, SYNC_DONE):
-            self._local.counters.drop("unexpected_reply")
+            self._local.tally.drop("unexpected_reply")
             return
         if address in self._remembered and packet.sender:
             self._remembered[address] = packet.sender
@@ -282,7 +282,7 @@ class Exchanger:
 
     def _arm_round(self, now_us: int, wait_us: int) -> None:
         self._due_us = now_us + wait_us
-        self._local.timers.arm(self._due_us, timers.EXCHANGE)
+        self._local.arm(self._due_us, timers.EXCHANGE)
 
     # -- rows -----------------------------------------------------------------------
 

@@ -37,10 +37,9 @@ class Formation:
 
     def enter(self, machine: GossipMachine, now_us: int) -> None:
         """A machine was built that knows nobody yet; later ones join as any member does."""
-        local = machine.local
-        if self.is_complete or local.table.key(local.me) != FIRST_KEY:
+        if self.is_complete or machine.table.key(machine.me) != FIRST_KEY:
             return
-        identity = local.table.identity(local.me)
+        identity = machine.table.identity(machine.me)
         if identity.name in self.directory.ordinals and self._pool.find(identity.name) >= 0:
             return  # another life of one that entered
         self._pool.add(identity, FIRST_KEY, now_us)
@@ -69,13 +68,12 @@ class Formation:
         self.is_complete = True
 
     def _teach(self, machine: GossipMachine) -> None:
-        machine.local.table.adopt(self._pool)
+        machine.table.adopt(self._pool)
         self.directory.share(self._pool.ordinals(), 1)
         hush(machine)
 
 
 def hush(machine: GossipMachine) -> None:
     """Let a machine forget what it was about to tell."""
-    local = machine.local
-    local.rumours = Rumours(local.settings.retransmit_multiplier)
-    local.rumours.resize(local.table.active)
+    machine.rumours = Rumours(machine.settings.retransmit_multiplier)
+    machine.rumours.resize(machine.table.active)

@@ -1,10 +1,17 @@
-"""What the parts of one machine share: who we are, what we know, what goes out."""
+"""What the parts of one machine share: who we are, what we know, what goes out.
+
+What each packet of each second touches lies in one object, of which every part of the probe
+cycle is a layer: `Timers`, `Local`, `Walk`, `Prober`, `GossipMachine`, each a subclass of the
+one before. To have it in twenty objects, one a concern, is the obvious design, and was ours: a
+process of a thousand members or more then waits for memory, object by object, for longer than
+it computes. What is needed now and then, `Membership` or `Exchanger`, is an object of its own
+and gets the machine as the `Local` that it is.
+"""
 
 import random
 from collections.abc import Callable
 from typing import Final
 
-from gossip import timers
 from gossip.awareness import Awareness
 from gossip.dissemination import Rumours
 from gossip.messages import (
@@ -16,7 +23,7 @@ from gossip.messages import (
 )
 from gossip.settings import Settings
 from gossip.table import Table
-from gossip.timers import Timers
+from gossip.timers import GOSSIP, Timers
 from gossip.views import NOTHING, Counters, EventKind, MemberEvent, Output
 
 # Header, label, nonce, tag, checksum and the fixed fields of a packet, at their largest.
@@ -25,14 +32,16 @@ ENVELOPE_BYTES: Final = 160
 Post = Callable[[str, Packet], None]  # sends a packet to an address
 
 
-class Local:
+class Local(Timers):
+    """Invariant: `stretch` is the score of `awareness` plus one."""
+
     __slots__ = (
         "_exchange_id",
         "_gossip_phase_us",
         "_room_bytes",
         "awareness",
-        "counters",
         "gossip_is_armed",
+        "has_doubts",
         "is_leaving",
         "is_silent",
         "me",
@@ -45,8 +54,9 @@ class Local:
         "rumours",
         "sequence",
         "settings",
+        "stretch",
         "table",
-        "timers",
+        "tally",
         "updates_received",
     )
 
@@ -59,16 +69,18 @@ class Local:
         post: Post | None,
         now_us: int,
     ) -> None:
+        super().__init__()
         self.name = identity.name
         self.settings = settings
         self.rng = rng
         self.table = table
-        self.timers = Timers()
         self.output = NOTHING  # exchanged for a new one by the first that has something to say
         # sends a packet; who calls it counts it in `packets_sent`
         self.post = post or self._lay_out
-        self.counters = Counters()
+        self.tally = Counters()  # but for what is counted at each packet, further below
         self.awareness = Awareness(settings.health_max)
+        self.stretch = 1  # how many times as long as usual our own probes take
+        self.has_doubts = False  # whether a name that another address claimed is to be probed
         self.rumours = Rumours(settings.retransmit_multiplier)
         # our own ordinal; incarnations begin at 1
         self.me = table.add(identity, 1 << 2, now_us)
@@ -86,6 +98,11 @@ class Local:
         self._gossip_phase_us = now_us + int(rng.random() * settings.gossip_interval_us)
         self._exchange_id = 0
         self._room_bytes = settings.packet_bytes_max - ENVELOPE_BYTES - utf8_bytes(self.name)
+
+    def doubt_timing(self, delta: int) -> None:
+        """Trust our own timing less, or more again by a negative `delta`."""
+        self.awareness.add(delta)
+        self.stretch = self.awareness.score + 1
 
     def next_sequence(self) -> int:
         self.sequence += 1
@@ -107,7 +124,7 @@ class Local:
     def exchange(self, address: str, packet: Packet, timeout_us: int) -> int:
         """Ask for a stream; return the id that its end will carry."""
         self._exchange_id += 1
-        self.counters.exchanges += 1
+        self.tally.exchanges += 1
         self.opened().exchanges.append((self._exchange_id, address, packet, timeout_us))
         return self._exchange_id
 
@@ -120,7 +137,7 @@ class Local:
             self.gossip_is_armed = True
             interval_us = self.settings.gossip_interval_us
             rounds = (now_us - self._gossip_phase_us) // interval_us + 1
-            self.timers.arm(self._gossip_phase_us + rounds * interval_us, timers.GOSSIP)
+            self.arm(self._gossip_phase_us + rounds * interval_us, GOSSIP)
 
     def rumours_for(self, packets: int) -> list[tuple[Update, ...]]:
         """Return the rumours of each of some packets that carry nothing else."""

@@ -3,8 +3,8 @@
 The host's contract
 -------------------
 * Call one verb at a time with the monotonic time in microseconds. After each call take
-  `take_output()` and carry it out in order. Call `tick` when `deadline_us` is reached;
-  an early or second tick is harmless.
+  `take_output()` and carry it out in order, unless `output` is NOTHING. Call `tick` when
+  `deadline_us` is reached; an early or second tick is harmless.
 * `output.packets`: send as datagrams; they may be lost.
 * `output.exchanges`: open a stream, send the packet, and answer with exactly one
   `on_exchanged(exchange_id, reply or None)`, None on any failure or after `timeout_us`.
@@ -24,8 +24,8 @@ from gossip import timers
 from gossip.digests import Digests
 from gossip.directory import Directory
 from gossip.exchange import Exchanger
-from gossip.local import Local, Post
-from gossip.membership import Admit, Membership
+from gossip.local import Post
+from gossip.membership import Admit
 from gossip.messages import (
     ACK,
     ADDRESS_BYTES_MAX,
@@ -54,8 +54,8 @@ REAP_INTERVAL_US: Final = 60_000_000
 SNAPSHOT_MEMBERS_MAX: Final = 64
 
 
-class GossipMachine:
-    """One member of a pool.
+class GossipMachine(Prober):
+    """One member of a pool. What it inherits is for its own parts; gossip.local says why.
 
     Args:
         name: Unique in the pool, at most 128 bytes.
@@ -75,7 +75,7 @@ class GossipMachine:
         ValueError: name, address or meta is too long or the name is empty.
     """
 
-    __slots__ = ("_digests", "_exchanger", "_is_started", "_local", "_membership", "_prober")
+    __slots__ = ("_digests", "_exchanger")
 
     def __init__(
         self,
@@ -93,26 +93,11 @@ class GossipMachine:
     ) -> None:
         identity = _checked_identity(name, address, meta)
         table = Table(Directory() if directory is None else directory)
-        self._local = Local(identity, settings, rng, table, post, now_us)
-        self._membership = Membership(self._local, admit, now_us)
-        self._digests = Digests(self._local)
-        self._prober = Prober(self._local, self._membership)
-        self._exchanger = Exchanger(self._local, self._membership, self._digests, known)
-        self._prober.start(now_us)
+        super().__init__(identity, settings, rng, table, post, admit, now_us)
+        self._digests = Digests(self)
+        self._exchanger = Exchanger(self, self._membership, self._digests, known)
         self._exchanger.start(now_us)
-        self._local.timers.arm(now_us + REAP_INTERVAL_US, timers.REAP)
-
-    @property
-    def deadline_us(self) -> int:
-        """When `tick` is due next."""
-        return self._local.timers.deadline_us
-
-    @property
-    def local(self) -> Local:
-        """For hosts of thousands of machines, which look all the time whether `output` is
-        NOTHING and when `timers.deadline_us` is.
-        """
-        return self._local
+        self.arm(now_us + REAP_INTERVAL_US, timers.REAP)
 
     # -- what the owner asks for ----------------------------------------------------
 
@@ -122,7 +107,7 @@ class GossipMachine:
 
     def leave(self, now_us: int) -> None:
         """Say farewell. Go on ticking until `is_left`, then stop."""
-        if not self._local.is_leaving:
+        if not self.is_leaving:
             self._membership.refutation.leave(now_us)
 
     def set_meta(self, meta: dict[str, str], now_us: int) -> None:
@@ -131,8 +116,8 @@ class GossipMachine:
         Raises:
             ValueError: it is too long; nothing was changed.
         """
-        mine = self._local.table.identity(self._local.me)
-        if meta != mine.meta and not self._local.is_leaving:
+        mine = self.table.identity(self.me)
+        if meta != mine.meta and not self.is_leaving:
             identity = _checked_identity(mine.name, mine.address, meta)
             self._membership.refutation.change_identity(identity, now_us)
 
@@ -166,84 +151,81 @@ class GossipMachine:
 
     def on_packet(self, source: str, packet: Packet, now_us: int) -> None:
         """A datagram came from `source`, an address that an answer would reach."""
-        local = self._local
-        local.packets_received += 1
+        self.packets_received += 1
         if packet.updates:
             self._membership.absorb(packet.updates, now_us)
         kind = packet.kind
         if kind == PING:
             self._on_ping(source, packet)
         elif kind == ACK:
-            self._prober.on_ack(packet.sequence)
+            self.on_ack(packet.sequence)
         elif kind == GOSSIP:
             if packet.digests:
                 self._digests.absorb(packet.digests, now_us)
         elif kind == PING_REQUEST:
-            if not local.is_leaving:
-                self._prober.on_request(source, packet, now_us)
+            if not self.is_leaving:
+                self.on_ping_request(source, packet, now_us)
         elif kind == NACK:
-            self._prober.on_nack(packet.sequence)
+            self.on_nack(packet.sequence)
         else:
-            local.counters.drop("unknown_kind")
+            self.tally.drop("unknown_kind")
 
     def _on_ping(self, source: str, packet: Packet) -> None:
-        local = self._local
-        if packet.target != local.name:
+        name = self.name
+        if packet.target != name:
             # meant for somebody who had this address before us
-            local.counters.drop("wrong_target")
+            self.tally.drop("wrong_target")
             return
-        updates = local.rumours_beside(packet.sender) if local.gossip_is_armed else ()
-        table = local.table
+        updates = self.rumours_beside(packet.sender) if self.gossip_is_armed else ()
+        table = self.table
         if table.accused:
             sender = table.find(packet.sender)
             if sender >= 0 and table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
                 # evidently it lives: let it hear what we hold against it, and refute
-                updates = (local.accusation(sender), *updates)
-        local.packets_sent += 1
-        local.post(source, Packet(ACK, packet.sequence, local.name, "", updates))
+                updates = (self.accusation(sender), *updates)
+        self.packets_sent += 1
+        self.post(source, Packet(ACK, packet.sequence, name, "", updates))
 
     def on_exchange_request(
         self, exchange_id: int, source: str, packet: Packet, now_us: int
     ) -> None:
         """A request came on a stream; the output carries the reply."""
-        local = self._local
         if packet.kind != PING:
             reply = self._exchanger.answer(packet, now_us)
-        elif packet.target == local.name:
-            reply = Packet(ACK, packet.sequence, local.name)
+        elif packet.target == self.name:
+            reply = Packet(ACK, packet.sequence, self.name)
         else:
-            local.counters.drop("wrong_target")
-            reply = Packet(NACK, packet.sequence, local.name)
-        local.opened().replies.append((exchange_id, reply))
+            self.tally.drop("wrong_target")
+            reply = Packet(NACK, packet.sequence, self.name)
+        self.opened().replies.append((exchange_id, reply))
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
         """Our own exchange ended, with the reply or None."""
-        if not self._prober.on_exchanged(exchange_id, packet):
+        if not self.on_probe_exchanged(exchange_id, packet):
             self._exchanger.on_exchanged(exchange_id, packet, now_us)
 
     def tick(self, now_us: int) -> None:
         """Do all that is due."""
-        armed = self._local.timers
-        while armed.deadline_us <= now_us:
-            if armed.probe_us == armed.deadline_us:
-                self._prober.on_interval(armed.probe_us, now_us)
+        while self.deadline_us <= now_us:
+            if self.probe_us == self.deadline_us:
+                self.on_probe_due(self.probe_us, now_us)
                 continue
-            due_us, timer, argument = armed.pop()
-            if timer == timers.PROBE_TIMEOUT:
-                self._prober.on_timeout(argument, now_us)
-            elif timer == timers.GOSSIP:
+            due_us, timer, argument = self.pop_timer()
+            if timer == timers.GOSSIP:
                 self._gossip(now_us)
+            elif timer == timers.PROBE_TIMEOUT:
+                self.on_probe_timeout(argument, now_us)
             elif timer == timers.SUSPICION:
                 self._membership.on_suspicion_due(argument, due_us, now_us)
             elif timer == timers.RELAY:
-                self._prober.on_relay_timeout(argument)
+                self.on_relay_timeout(argument)
             elif timer == timers.DIGEST:
                 self._digests.on_interval(now_us)
             else:
                 self._on_slow_timer(timer, due_us, now_us)
 
     def _on_slow_timer(self, timer: int, due_us: int, now_us: int) -> None:
-        if self._local.is_leaving:
+        if self.is_leaving:
             return
         if timer == timers.EXCHANGE:
             self._exchanger.on_interval(due_us, now_us)
@@ -252,50 +234,49 @@ class GossipMachine:
         elif timer == timers.REAP:
             self._exchanger.remember(self._membership.reap(now_us))
             self._digests.on_reap(now_us)
-            self._local.timers.arm(now_us + REAP_INTERVAL_US, timers.REAP)
+            self.arm(now_us + REAP_INTERVAL_US, timers.REAP)
 
     def _gossip(self, now_us: int) -> None:
         """Tell rumours to a few members, the recently dead among them."""
-        local = self._local
-        rumours, settings, table = local.rumours, local.settings, local.table
-        local.gossip_is_armed = bool(rumours.current)
+        rumours, settings, table = self.rumours, self.settings, self.table
+        self.gossip_is_armed = bool(rumours.current)
         if not rumours.current:
             self._membership.rest()
             return
         targets = table.sample(
-            local.rng,
+            self.rng,
             settings.gossip_fanout,
-            skip=(local.me,),
+            skip=(self.me,),
             status_max=DEAD,
             gone_after_us=now_us - settings.gossip_to_dead_us,
         )
         packet: Packet | None = None
-        for target, updates in zip(targets, local.rumours_for(len(targets)), strict=True):
+        for target, updates in zip(targets, self.rumours_for(len(targets)), strict=True):
             carried = updates
             if table.dead and table.key(target) & STATUS_MASK == DEAD:
-                carried = (local.accusation(target), *updates)
+                carried = (self.accusation(target), *updates)
             if packet is None or carried is not packet.updates:
-                packet = Packet(GOSSIP, 0, local.name, "", carried)
+                packet = Packet(GOSSIP, 0, self.name, "", carried)
             if carried:
-                local.send(table.identity(target).address, packet)
-        local.timers.arm(now_us + settings.gossip_interval_us, timers.GOSSIP)
+                self.send(table.identity(target).address, packet)
+        self.arm(now_us + settings.gossip_interval_us, timers.GOSSIP)
 
     # -- reading --------------------------------------------------------------------
 
     def members(self) -> list[MemberView]:
         """Return all known members, this one included, ordered by name."""
-        table = self._local.table
+        table = self.table
         return sorted((table.view(o) for o in table.ordinals()), key=lambda m: m.name)
 
     @property
     def member_count(self) -> int:
         """How many members are believed alive or suspect, this one included."""
-        return self._local.table.active
+        return self.table.active
 
     def member(self, name: str) -> MemberView | None:
         """Return one member, or None if it was never heard of or is forgotten."""
-        ordinal = self._local.table.find(name)
-        return None if ordinal < 0 else self._local.table.view(ordinal)
+        ordinal = self.table.find(name)
+        return None if ordinal < 0 else self.table.view(ordinal)
 
     def answered_by(self, address: str) -> str:
         """Return the name of who answered at an address given to `join`, "" while nobody did.
@@ -315,12 +296,12 @@ class GossipMachine:
         otherwise. To a member cut off from everybody all the others are dead, and if it
         restarts then, they are all it has.
         """
-        table = self._local.table
+        table = self.table
         alive = (o for o in table.ordinals() if table.key(o) & STATUS_MASK == ALIVE)
         dead = (o for o in reversed(table.gone_us) if table.key(o) & STATUS_MASK == DEAD)
         found: dict[str, str] = {}
         for ordinal in itertools.islice(itertools.chain(alive, dead), SNAPSHOT_MEMBERS_MAX + 1):
-            if ordinal != self._local.me:
+            if ordinal != self.me:
                 identity = table.identity(ordinal)
                 found[identity.address] = identity.name
         for address, name in self._exchanger.remembered():
@@ -329,34 +310,32 @@ class GossipMachine:
 
     def take_output(self) -> Output:
         """Return what the host shall do since the last call; the host does not change it."""
-        local = self._local
-        output, local.output = local.output, NOTHING
+        output, self.output = self.output, NOTHING
         return output
 
     @property
     def counters(self) -> Counters:
-        local = self._local
-        local.counters.probes = self._prober.probes
-        local.counters.packets_sent = local.packets_sent
-        local.counters.packets_received = local.packets_received
-        local.counters.updates_received = local.updates_received
-        return local.counters
+        tally = self.tally
+        tally.probes = self.probes
+        tally.packets_sent = self.packets_sent
+        tally.packets_received = self.packets_received
+        tally.updates_received = self.updates_received
+        return tally
 
     @property
     def health_score(self) -> int:
         """0 is healthy; each point stretches our own probes by one more interval."""
-        return self._local.awareness.score
+        return self.stretch - 1
 
     @property
     def rumours_queued(self) -> int:
-        return len(self._local.rumours.current)
+        return len(self.rumours.current)
 
     @property
     def is_left(self) -> bool:
         """Whether `leave` was called and the farewell was told often enough."""
-        local = self._local
-        is_told = local.name not in local.rumours.current
-        return local.is_leaving and (is_told or local.table.active == 0)
+        is_told = self.name not in self.rumours.current
+        return self.is_leaving and (is_told or self.table.active == 0)
 
 
 def settle(machines: Sequence[GossipMachine], now_us: int) -> None:
@@ -368,10 +347,10 @@ def settle(machines: Sequence[GossipMachine], now_us: int) -> None:
     first, *others = machines
     rows = tuple(machine._exchanger.own_row() for machine in machines)
     first._exchanger.answer(Packet(SYNC_TABLE, updates=rows), now_us)
-    table = first._local.table
+    table = first.table
     for machine in others:
-        machine._local.table.adopt(table)
-        machine._local.rumours.resize(table.active)
+        machine.table.adopt(table)
+        machine.rumours.resize(table.active)
     table.directory.share(table.ordinals(), len(others))
     for machine in machines:
         machine._exchanger.spread_round(now_us)

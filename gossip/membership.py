@@ -171,9 +171,9 @@ class Membership:
         local = self._local
         identity = update.identity
         if update.status != ALIVE or identity is None:
-            local.counters.drop("unknown_subject")
+            local.tally.drop("unknown_subject")
         elif local.table.size >= local.settings.members_max:
-            local.counters.drop("table_full")
+            local.tally.drop("table_full")
         elif self._is_admitted(identity):
             ordinal = local.table.add(identity, update.key, now_us)
             self._on_active_changed(now_us)
@@ -186,7 +186,7 @@ class Membership:
         table = local.table
         leap = update.incarnation - (known >> STATUS_BITS)
         if leap > local.settings.incarnation_leap_max:
-            local.counters.drop("incarnation_leap")
+            local.tally.drop("incarnation_leap")
             return
         if update.status == ALIVE:
             if self._accepts_identity(ordinal, known, update, now_us):
@@ -196,7 +196,7 @@ class Membership:
                 self._set(ordinal, update.key, update.by, now_us, update, is_new=is_new)
             return
         if update.by != update.name and table.find(update.by) < 0:
-            local.counters.drop("unknown_accuser")
+            local.tally.drop("unknown_accuser")
             return
         if update.status == LEFT and update.by != update.name and known & STATUS_MASK < DEAD:
             # only a member itself says that it leaves; of another it is an accusation
@@ -209,7 +209,7 @@ class Membership:
     def _accepts_identity(self, ordinal: int, known: int, update: Update, now_us: int) -> bool:
         local, identity = self._local, update.identity
         if identity is None:
-            local.counters.drop("no_identity")
+            local.tally.drop("no_identity")
             return False
         believed = local.table.identity(ordinal)
         if identity is believed or identity == believed:
@@ -234,10 +234,11 @@ class Membership:
     def _on_conflict(self, claim: Update, now_us: int) -> None:
         """Keep the member we know, but look soon whether it still lives."""
         name = claim.name
-        self._local.counters.name_conflicts += 1
-        self._local.counters.drop("name_conflict")
+        self._local.tally.name_conflicts += 1
+        self._local.tally.drop("name_conflict")
         if name not in self.doubts and len(self.doubts) < DOUBTFUL_MAX:
             self.doubts.append(name)
+            self._local.has_doubts = True
         best, _ = self._claims.pop(name, (claim, 0))
         while len(self._claims) >= DOUBTFUL_MAX:
             del self._claims[next(iter(self._claims))]
@@ -255,9 +256,10 @@ class Membership:
 
     def doubtful(self) -> int:
         """Return the ordinal of a member whose name another one claimed, or -1."""
-        table = self._local.table
-        while self.doubts:
+        local, table = self._local, self._local.table
+        while local.has_doubts:
             ordinal = table.find(self.doubts.pop(0))
+            local.has_doubts = bool(self.doubts)
             if ordinal >= 0 and table.key(ordinal) & STATUS_MASK < DEAD:
                 return ordinal
         return -1
@@ -269,7 +271,7 @@ class Membership:
         """Ask the owner; a refusal is counted and told."""
         reason = "" if self._admit is None else self._admit(identity)
         if reason:
-            self._local.counters.drop("not_admitted")
+            self._local.tally.drop("not_admitted")
             self._local.opened().refusals.append((identity, reason))
         return reason
 
@@ -289,7 +291,7 @@ class Membership:
 
     def on_refused(self, row: Update, reason: str) -> None:
         """A peer does not admit us; so we don't know it either."""
-        self._local.counters.drop("refused_by_peer")
+        self._local.tally.drop("refused_by_peer")
         if row.identity is not None:
             self._local.opened().refusals.append((row.identity, f"it refuses us: {reason}"))
 
@@ -320,7 +322,7 @@ class Membership:
         local = self._local
         suspicion = self.suspicions[ordinal]
         if local.table.find(update.by) < 0:
-            local.counters.drop("unknown_accuser")
+            local.tally.drop("unknown_accuser")
             return
         if not suspicion.confirm(update.by):
             return
@@ -360,7 +362,7 @@ class Membership:
 
     def _arm_suspicion(self, ordinal: int, suspicion: Suspicion, due_us: int) -> None:
         suspicion.armed_us = due_us
-        self._local.timers.arm(due_us, timers.SUSPICION, ordinal)
+        self._local.arm(due_us, timers.SUSPICION, ordinal)
 
     def _declare_dead(self, ordinal: int, now_us: int) -> None:
         local = self._local
@@ -437,7 +439,7 @@ class Membership:
         table.put(ordinal, key, now_us)
         self.suspicions.pop(ordinal, None)
         if status == SUSPECT:
-            local.counters.suspicions += 1
+            local.tally.suspicions += 1
             suspicion = Suspicion(by, now_us, local.settings, table.active)
             self.suspicions[ordinal] = suspicion
             self._arm_suspicion(ordinal, suspicion, suspicion.armed_us)

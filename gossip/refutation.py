@@ -35,15 +35,15 @@ class Refutation:
             return
         if update.incarnation - (mine >> STATUS_BITS) > local.settings.incarnation_leap_max:
             # to outbid it would make our own keys unbelievable to everybody else
-            local.counters.drop("incarnation_leap")
+            local.tally.drop("incarnation_leap")
             return
         if update.status == ALIVE:
             self._on_alive(update, mine, now_us)
         elif update.key > mine:
-            local.counters.refutations += 1
+            local.tally.refutations += 1
             if update.status != LEFT:
                 # somebody waited for us in vain (Lifeguard, "LHA-Probe")
-                local.awareness.add(1)
+                local.doubt_timing(1)
             self._raise_incarnation(update.incarnation, now_us)
             self._tell(now_us)
         elif now_us - self._retold_us >= RETELL_INTERVAL_US:
@@ -58,7 +58,7 @@ class Refutation:
         if update.identity.address != identity.address:
             # An earlier life of ours, or an impostor. We can't know: so be ready to be
             # believed when the other is dead, but tell nobody and start no war.
-            local.counters.name_conflicts += 1
+            local.tally.name_conflicts += 1
             self._raise_incarnation(update.incarnation, now_us)
         elif update.key > mine or update.identity != identity:
             # an earlier life at this address: what it said last must not outlive it

@@ -27,25 +27,33 @@ class Timers:
     Invariant: `deadline_us` is the due time of the oldest timer, or FOREVER_US.
     """
 
-    __slots__ = ("_heap", "_others_us", "_sequence", "deadline_us", "probe_us", "timeout_us")
+    __slots__ = (
+        "_heap",
+        "_others_us",
+        "_timeout_sequence",
+        "deadline_us",
+        "probe_us",
+        "timeout_us",
+    )
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int]] = []
         self._others_us = FOREVER_US  # when the oldest of the heap is due
         self.probe_us = FOREVER_US  # the end of the probe period; whoever sees to it arms it anew
         self.timeout_us = FOREVER_US
-        self._sequence = 0
+        self._timeout_sequence = 0
         self.deadline_us = FOREVER_US
 
-    def __len__(self) -> int:
+    @property
+    def timers_armed(self) -> int:
         """How many are armed."""
         probes = (self.probe_us < FOREVER_US) + (self.timeout_us < FOREVER_US)
         return len(self._heap) + probes
 
-    @property
     def after_timeout_us(self) -> int:
-        """When `tick` is due if the open probe is answered in time."""
-        return min(self.probe_us, self._others_us)
+        """Return when `tick` is due if the open probe is answered in time."""
+        probe_us, others_us = self.probe_us, self._others_us
+        return probe_us if probe_us < others_us else others_us
 
     def arm(self, due_us: int, timer: int, argument: int = 0) -> None:
         heappush(self._heap, (due_us, timer, argument))
@@ -58,7 +66,7 @@ class Timers:
         """Arm the end of the probe period, and with a probe open PROBE_TIMEOUT before it, in place
         of earlier ones.
         """
-        self.probe_us, self.timeout_us, self._sequence = due_us, timeout_us, sequence
+        self.probe_us, self.timeout_us, self._timeout_sequence = due_us, timeout_us, sequence
         first_us = timeout_us if timeout_us < due_us else due_us
         others_us = self._others_us
         self.deadline_us = first_us if first_us < others_us else others_us
@@ -69,14 +77,14 @@ class Timers:
         probe_us, others_us = self.probe_us, self._others_us
         self.deadline_us = probe_us if probe_us < others_us else others_us
 
-    def pop(self) -> tuple[int, int, int]:
+    def pop_timer(self) -> tuple[int, int, int]:
         """Return the oldest (due_us, timer, argument); there must be one, and not the end of
         a probe period.
         """
         due_us = self.deadline_us
         if self.timeout_us == due_us:
             self.drop_timeout()
-            return due_us, PROBE_TIMEOUT, self._sequence
+            return due_us, PROBE_TIMEOUT, self._timeout_sequence
         heap = self._heap
         due = heappop(heap)
         self._others_us = others_us = heap[0][0] if heap else FOREVER_US

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from gossip.inbound import Inbound
-from gossip.local import Local, Post
+from gossip.local import Post
 from gossip.machine import GossipMachine
 from gossip.messages import Packet
 from gossip.settings import Settings
-from gossip.timers import FOREVER_US, Timers
+from gossip.timers import FOREVER_US
 from gossip.views import NOTHING, MemberEvent, Output
 from gossip.wire import decode, encode
 from sim.network import Network, Place, Station
@@ -35,8 +35,9 @@ def arrive(flight: Flight) -> None:
     if not there.is_plain or there.network.is_broken:
         there.around.hand_over(flight)
         return
-    there.machine.on_packet(here.name, packet, there.wheel.now_us)
-    if there.local.output is not NOTHING or there.timers.deadline_us < there.armed_us:
+    machine = there.machine
+    machine.on_packet(here.name, packet, there.wheel.now_us)
+    if machine.output is not NOTHING or machine.deadline_us < there.armed_us:
         there.carry_out()
 
 
@@ -112,7 +113,7 @@ class Surroundings:
         timeouts, now_us = self._timeouts, self.wheel.now_us
         while timeouts:
             timeout_us, member = timeouts[0]
-            if member.timers.timeout_us == timeout_us and member.armed_us != NEVER_US:
+            if member.machine.timeout_us == timeout_us and member.armed_us != NEVER_US:
                 if timeout_us > now_us:
                     self.wheel.at(timeout_us, self._look_at_timeouts)
                     return
@@ -137,12 +138,10 @@ class Member(Station):
         "host",
         "is_plain",
         "is_running",
-        "local",
         "machine",
         "member_name",
         "pool",
         "settings",
-        "timers",
         "wheel",
     )
 
@@ -160,9 +159,7 @@ class Member(Station):
         self.member_name = name
         self.pool = pool
         self.settings = settings
-        self.machine: GossipMachine  # these three are set by `begin`
-        self.local: Local
-        self.timers: Timers
+        self.machine: GossipMachine  # set by `begin`
         self.armed_us = FOREVER_US
         self.is_running = True
         self.around = around
@@ -177,7 +174,6 @@ class Member(Station):
     def begin(self, machine: GossipMachine) -> None:
         """Run a machine that sends by `poster()`."""
         self.machine = machine
-        self.local, self.timers = machine.local, machine.local.timers
         self.around.network.connect(self)
         self.around.by_address[self.address] = self
         self.carry_out()
@@ -238,10 +234,11 @@ class Member(Station):
 
     def carry_out(self) -> None:
         """Do what the machine wants, and arm its next tick."""
-        if self.local.output is not NOTHING:
-            self._carry_out(self.machine.take_output())
-        if self.timers.deadline_us < self.armed_us:
-            self._arm(self.timers.deadline_us)
+        machine = self.machine
+        if machine.output is not NOTHING:
+            self._carry_out(machine.take_output())
+        if machine.deadline_us < self.armed_us:
+            self._arm(machine.deadline_us)
 
     def _arm(self, due_us: int) -> None:
         at_us = due_us + self._lag_us
@@ -253,20 +250,20 @@ class Member(Station):
         """Do what is due, unless this tick is of a life that ended, or of a time that was
         armed before an earlier one.
         """
-        wheel, timers, lag_us = self.wheel, self.timers, self._lag_us
+        wheel, machine, lag_us = self.wheel, self.machine, self._lag_us
         now_us = wheel.now_us
         if self.armed_us != now_us:
             return
-        if timers.deadline_us + lag_us <= now_us:
+        if machine.deadline_us + lag_us <= now_us:
             self.armed_us = FOREVER_US
-            self.machine.tick(now_us)
-            if self.local.output is not NOTHING:
-                self._carry_out(self.machine.take_output())
+            machine.tick(now_us)
+            if machine.output is not NOTHING:
+                self._carry_out(machine.take_output())
         # else the timer was dropped since; the next one
-        due_us = timers.deadline_us + lag_us
-        if due_us == timers.timeout_us and due_us - now_us == self.settings.probe_timeout_us:
+        due_us = machine.deadline_us + lag_us
+        if due_us == machine.timeout_us and due_us - now_us == self.settings.probe_timeout_us:
             self.around.expect(due_us, self)
-            due_us = timers.after_timeout_us
+            due_us = machine.after_timeout_us()
         if due_us < self.armed_us or self.armed_us == now_us:
             self.armed_us = due_us
             wheel.at(due_us, _tick, self)

@@ -20,7 +20,6 @@ from core.model.host import (
 )
 from gossip.directory import Directory
 from gossip.forming import Formation
-from gossip.local import Local
 from gossip.machine import GossipMachine
 from gossip.messages import Packet
 from gossip.settings import Settings
@@ -47,12 +46,11 @@ class LanMembership:
         self._directory = directory
         self._formation = formation
         self._machine: GossipMachine | None = None
-        self._local: Local | None = None  # the machine's, to see whether there is anything to do
         self.server_addresses: list[Address] = []  # RPC, learnt since last taken
 
     @property
     def deadline_us(self) -> int:
-        return FOREVER_US if self._local is None else self._local.timers.deadline_us
+        return FOREVER_US if self._machine is None else self._machine.deadline_us
 
     @property
     def pools(self) -> dict[str, GossipMachine]:
@@ -84,7 +82,6 @@ class LanMembership:
                 directory=self._directory,
                 post=self._send,
             )
-            self._local = self._machine.local
             if self._formation is not None:
                 self._formation.enter(self._machine, now_us)
             self._box.after(SAVE_INTERVAL_US, self._save)
@@ -122,11 +119,11 @@ class LanMembership:
             self._carry_out()
 
     def on_packet(self, event: GossipReceived) -> None:
-        machine, local = self._machine, self._local
-        if machine is None or local is None or event.pool != POOL:
+        machine = self._machine
+        if machine is None or event.pool != POOL:
             return
         machine.on_packet(event.source, event.packet, self._box.now.mono_us)
-        if local.output is not NOTHING:
+        if machine.output is not NOTHING:
             self._carry_out()
 
     def on_exchange(self, event: GossipExchangeRequested | GossipExchanged) -> None:

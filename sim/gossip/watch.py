@@ -210,7 +210,7 @@ class Watch:
         known = len(machine.members())
         if machine.rumours_queued > known + 1:
             self.fail("memory", f"{host} queues {machine.rumours_queued} rumours of {known}")
-        timers = len(machine.local.timers)
+        timers = machine.timers_armed
         if timers > 64 + 16 * self._largest:
             self.fail("memory", f"{host} has {timers} timers for {known} members")
 

@@ -182,7 +182,7 @@ def test_numbers_of_the_forgotten_are_used_again():
         lone.hear(*(claim(f"m{life}-{i}", LEFT, by=f"m{life}-{i}") for i in range(10)))
         lone.run(200)
     assert len(lone.machine.members()) == 2
-    assert len(lone.machine._local.table.keys) <= 12
+    assert len(lone.machine.table.keys) <= 12
 
 
 def test_a_restart_with_known_members_asks_them_at_once():

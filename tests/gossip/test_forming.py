@@ -34,7 +34,7 @@ def test_each_knows_who_entered_before_and_at_the_end_all_know_all():
     assert [names(machine) for machine in machines] == [["a"], ["a", "b"], ["a", "b", "c"]]
     server = build(None, "s")
     own = next(view for view in server.members())
-    rows = server.local.table.identity(server.local.me)
+    rows = server.table.identity(server.me)
     assert own.name == rows.name
     formation.complete(machines, [make_update("s", 4, "s", rows)], 1)
     assert [names(machine) for machine in machines] == [["a", "b", "c", "s"]] * 3

@@ -363,9 +363,9 @@ def test_the_first_k_independent_suspicions_are_told_further():
     lone.hear(claim("c", SUSPECT, by="b"))
     told = []
     for by in ("b", "d", "d", "e", "f"):
-        before = lone.machine._local.rumours.current.get("c")
+        before = lone.machine.rumours.current.get("c")
         lone.hear(claim("c", SUSPECT, by=by))
-        told.append(lone.machine._local.rumours.current.get("c") is not before)
+        told.append(lone.machine.rumours.current.get("c") is not before)
     assert told == [False, True, False, True, False]  # K = 2 of them
 
 
@@ -374,7 +374,7 @@ def test_the_suspect_is_told_first():
     lone = Lone("b", "c")
     lone.hear(claim("c", SUSPECT, 1))
     for _ in range(40):  # long after the rumour was told as often as rumours are
-        lone.machine._local.rumours.take(1_000, 9)
+        lone.machine.rumours.take(1_000, 9)
     for _ in range(4):
         address, ping = pinged(lone)
         if ping.target == "c":

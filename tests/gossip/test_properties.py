@@ -32,7 +32,7 @@ def test_order_and_duplication_do_not_matter(both):
     for update in (*other_order, *given_order):
         two.hear(update)
     assert [one.belief(p) for p in PEERS] == [two.belief(p) for p in PEERS]
-    assert one.machine._local.table.summary() == two.machine._local.table.summary()
+    assert one.machine.table.summary() == two.machine.table.summary()
 
 
 @settings(max_examples=150)
@@ -54,15 +54,15 @@ def test_what_was_heard_before_is_skipped_only_where_it_would_change_nothing(ste
                 lone.hear(step if lone is one else msgspec.structs.replace(step))
     assert one.machine.members() == two.machine.members()
     assert one.machine.counters == two.machine.counters
-    queued = [(u.name, u.key, u.by) for u in one.machine._local.rumours.current.values()]
-    assert queued == [(u.name, u.key, u.by) for u in two.machine._local.rumours.current.values()]
+    queued = [(u.name, u.key, u.by) for u in one.machine.rumours.current.values()]
+    assert queued == [(u.name, u.key, u.by) for u in two.machine.rumours.current.values()]
 
 
 @settings(max_examples=150)
 @given(st.lists(claims(), max_size=20))
 def test_keys_never_go_back_and_counts_stay_true(sequence):
     lone = Lone(*PEERS)
-    table = lone.machine._local.table
+    table = lone.machine.table
     for update in sequence:
         before = {p: table.key(table.find(p)) for p in PEERS}
         lone.hear(update)

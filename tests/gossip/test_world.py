@@ -35,7 +35,7 @@ def test_a_pool_formed_at_once_is_one_that_has_joined():
     world = GossipWorld(seed=1)
     names = world.form_at_once(70)
     assert world.is_agreed() and not world.events
-    summaries = {m.machine._local.table.summary() for m in world.members.values()}
+    summaries = {m.machine.table.summary() for m in world.members.values()}
     assert len(summaries) == 1
     # every number of the directory is in use by all, and free once all forgot it
     assert set(world.directories[POOL]._uses) == {70}

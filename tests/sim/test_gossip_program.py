@@ -72,7 +72,7 @@ def test_the_checkers_notice_what_they_are_there_for():
     entry.born_us -= 60 * S
     watch.look()
     # a view goes back
-    table = pool.machine("b")._local.table
+    table = pool.machine("b").table
     watch._seen[watch._lives["b"], "c"] = 9
     assert caught(watch.look) == "incarnation"
     watch._seen.clear()
