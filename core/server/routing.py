@@ -47,6 +47,7 @@ from core.server.request import (
 )
 from core.server.scatter import Scatter
 from core.server.virtual_index import is_virtual
+from core.state.commands import RefuseCall
 
 if TYPE_CHECKING:
     from core.server.context import Server
@@ -55,6 +56,7 @@ AT_LEADER = "Query.AtLeader"
 NOT_LEADER = "not the leader"
 NO_PATH = "No path to region"
 UNKNOWN_INDEX_US = 1_000_000  # longest wait of a query whose index means nothing here
+_FINAL = frozenset({400, 404, 409})  # refusals that stand, whatever changes afterwards
 _RETRY_US = 100_000
 _LONGEST_READ_US = 60_000_000
 
@@ -271,8 +273,26 @@ class Router:
                 )
             case Deferred(start):
                 start(respond)
+            case Answer() if outcome.status in _FINAL and query.hops and self._is_first(query):
+                self._refuse(outcome, query, respond)
             case Answer():
                 respond(self._finished(outcome, query))
+
+    def _is_first(self, query: Query) -> bool:
+        return bool(query.call_id) and query.call_id not in self._server.state.calls
+
+    def _refuse(self, refusal: Answer, query: Query, respond: Respond) -> None:
+        """Commit the refusal of a write that came from elsewhere, then answer.
+
+        A copy of it may be on its way still, and arrive when nothing speaks against it any
+        more; whoever was refused has gone on by then.
+        """
+        command = RefuseCall(status=refusal.status, error=refusal.error)
+        finished = self._finished(refusal, query)
+        self._server.consensus.propose_call(
+            [command], query, lambda _: finished, respond,
+            lambda: self._to_leader_later(query, respond),
+        )  # fmt: skip
 
     def _outcome(self, endpoint: Endpoint, request: Request) -> Answer | Proposal | Deferred:
         try:

@@ -9,6 +9,7 @@ from core.state.commands import (
     DeleteToken,
     PutToken,
     RecordCall,
+    RefuseCall,
     SetSchedulerConfig,
 )
 from core.state.result import CommandResult
@@ -106,6 +107,11 @@ def refuse_call(call: RecordCall, now_us: int) -> str:
     return (
         f"call {call.call_id} was issued {hours:.1f} h ago; only 24 h are accepted: issue it anew"
     )
+
+
+def refuse_it(state: "State", command: RefuseCall, context: "Context") -> CommandResult:
+    """Have the refusal kept as the answer to the call that this entry carries."""
+    return CommandResult(error=command.error, status=command.status)
 
 
 def bootstrap_acl(state: "State", command: BootstrapACL, context: "Context") -> CommandResult:

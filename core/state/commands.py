@@ -100,6 +100,13 @@ class RegisterJob(Command):
         return self.evaluation.id if self.evaluation is not None else ""
 
 
+class RefuseCall(Command):
+    """A write from another datacenter was refused: a copy of it that is late is refused too."""
+
+    status: int
+    error: str
+
+
 class DeregisterJob(Command):
     namespace: str
     job_id: str

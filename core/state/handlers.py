@@ -3,7 +3,13 @@
 from typing import TYPE_CHECKING
 
 from core.state import commands
-from core.state.access import bootstrap_acl, delete_token, put_token, set_scheduler_config
+from core.state.access import (
+    bootstrap_acl,
+    delete_token,
+    put_token,
+    refuse_it,
+    set_scheduler_config,
+)
 from core.state.collecting import collect_garbage
 from core.state.commands import Barrier, Bootstrap, RaiseSchema, SettleOrigin
 from core.state.entry import UnknownCommand, register_handler
@@ -110,6 +116,7 @@ def register_all() -> None:
     register_handler(commands.BootstrapACL, bootstrap_acl)
     register_handler(commands.PutToken, put_token)
     register_handler(commands.DeleteToken, delete_token)
+    register_handler(commands.RefuseCall, refuse_it)
     register_handler(commands.SetSchedulerConfig, set_scheduler_config)
     register_handler(commands.SetAutopilotConfig, set_autopilot_config)
     register_handler(commands.RemoveServer, remove_server)
