@@ -66,7 +66,13 @@ class SimServer(SimAgent):
             lan_members=tuple(self.members.get("lan", ())),
             wan_members=tuple(self.members.get("wan", ())),
         )
-        return ServerMachine(config=self.config, boot=boot, rng=self.rng("machine"), now=self.now())
+        return ServerMachine(
+            config=self.config,
+            boot=boot,
+            rng=self.rng("machine"),
+            now=self.now(),
+            decode=self.world.decoder(self.place),
+        )
 
     def crash(self) -> None:
         for batch in self._writing[:1]:
@@ -94,6 +100,7 @@ class SimServer(SimAgent):
     def _save_snapshot(self, effect: sx.SaveSnapshot) -> None:
         image = b"".join(effect.image.chunks())
         meta = finished_meta(effect.meta, image)
+        image = self.world.images.shared(image, meta.digest)
 
         def done(_: Any) -> None:
             self.disk.save_snapshot(meta, image)
@@ -117,7 +124,8 @@ class SimServer(SimAgent):
         self._staged = self._staged[: effect.offset] + effect.data
         image = None
         if effect.is_last:
-            image = self._staged
+            image = self.world.images.shared(self._staged)
+            self._staged = b""
             self.disk.save_snapshot(effect.meta, image)
         event = sx.SnapshotStaged(effect.ticket, effect.offset, image)
         self.when_alive(1_000, self.deliver, event)

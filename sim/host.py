@@ -20,6 +20,8 @@ from core.model import host as h
 from core.model.host import FOREVER_US, LOCAL, Effect, Event, Machine, Now, Peer
 from core.model.query import Answer, Query
 from core.server import effects as sx
+from core.server.consensus import Decode
+from core.state.entry import decode_entry
 from gossip.directory import Directory
 from gossip.key_messages import MemberKeys, apply_question
 from sim import wire
@@ -28,6 +30,7 @@ from sim.forming import Forming
 from sim.network import Network, Place, Station
 from sim.node_disk import REST_US, Dictionary
 from sim.raft.clock import Clock
+from sim.sharing import Decoded, Images, trim
 from sim.trace import Trace
 from sim.wheel import Wheel
 
@@ -61,8 +64,10 @@ class World:
         self.logs: list[tuple[int, str, h.Log]] = []
         self.halts: list[tuple[int, str, str]] = []
         self.dictionary = Dictionary()  # of all nodes' disks
+        self.images = Images()  # of all servers' disks
         self.forming: Forming | None = None  # where LAN pools begin formed
         self._directories: dict[tuple[str, str], Directory] = {}
+        self._decoded: dict[tuple[str, str], Decoded] = {}
         self._rests_at_us = REST_US
         self.arms_at_us = 0  # when those that wait for it are armed next
         self._unarmed: list[SimAgent] = []
@@ -74,6 +79,7 @@ class World:
             self._rests_at_us = self.wheel.now_us + REST_US
             for client in self.clients:
                 client.disk.rest()
+            trim()
 
     def arm_later(self, agent: "SimAgent") -> None:
         """Arm an agent whose deadline lies beyond `arms_at_us`, then."""
@@ -94,6 +100,12 @@ class World:
         if self.forming is not None:
             return self.forming.of(place).directory
         return self._directories.setdefault((place.region, place.datacenter), Directory())
+
+    def decoder(self, place: Place) -> Decode:
+        """Return how a datacenter's replicas decode their log: once for all of them."""
+        if self.is_wire:
+            return decode_entry
+        return self._decoded.setdefault((place.region, place.datacenter), Decoded()).decode
 
 
 class SimAgent(Station):

@@ -1,8 +1,9 @@
 """The simulated disk of a client: the records of `SaveState`, by their keys.
 
 Ten thousand nodes hold millions of records that differ in little, and hardly any is read
-again. So what has rested for a while is packed: the records of one allocation together,
-deflated against a dictionary that all nodes of a world share.
+again. So what has rested for a while is packed: many records together in a block, deflated
+against a dictionary that all nodes of a world share. A block is never searched: what is
+saved anew goes over it, and now and then all blocks become one.
 """
 
 import zlib
@@ -11,12 +12,13 @@ from typing import Final
 import msgspec
 
 FRESH_MAX: Final = 512  # records that may lie unpacked; beyond that the older half is packed
+BLOCKS_MAX: Final = 8  # more become one
 REST_US: Final = 5_000_000  # what was not written to for so long is packed as a whole
 DICTIONARY_MAX: Final = 8_192
 _RAW_DEFLATE: Final = -15
 
-_Group = dict[str, bytes]  # key -> value
-_decoder: Final = msgspec.msgpack.Decoder(_Group)
+_Block = dict[str, bytes | None]  # key -> value; None: deleted
+_decoder: Final = msgspec.msgpack.Decoder(_Block)
 
 
 class Dictionary:
@@ -25,34 +27,38 @@ class Dictionary:
     def __init__(self) -> None:
         self.data = b""
 
-    def pack(self, group: _Group) -> bytes:
-        data = msgspec.msgpack.encode(group)
+    def pack(self, block: _Block) -> bytes:
+        data = msgspec.msgpack.encode(block)
         if not self.data:
             self.data = data[:DICTIONARY_MAX]
         deflate = zlib.compressobj(1, zlib.DEFLATED, _RAW_DEFLATE, 8, 0, self.data)
         return deflate.compress(data) + deflate.flush()
 
-    def unpack(self, packed: bytes) -> _Group:
+    def unpack(self, packed: bytes) -> _Block:
         return _decoder.decode(zlib.decompressobj(_RAW_DEFLATE, self.data).decompress(packed))
 
 
 class NodeDisk:
-    """Invariant: a key is fresh or in a packed group; a fresh value wins over a packed one."""
+    """Invariant: of one key, what is fresh wins over any block, and a later block over others."""
 
-    __slots__ = ("_dictionary", "_fresh", "_is_stirred", "_packed")
+    __slots__ = ("_blocks", "_dictionary", "_fresh", "_is_stirred")
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
-        self._fresh: dict[str, bytes | None] = {}  # the longest unchanged first; None: deleted
-        self._packed: dict[str, bytes] = {}  # by allocation
+        self._fresh: _Block = {}  # the longest unchanged first
+        self._blocks: list[bytes] = []
         self._is_stirred = False  # written to since `rest` was called
+
+    @property
+    def packed_bytes(self) -> int:
+        return sum(map(len, self._blocks))
 
     def save(self, key: str, value: bytes | None) -> None:
         """Keep a record; None deletes it."""
         fresh = self._fresh
         fresh.pop(key, None)
         self._is_stirred = True
-        if value is not None or _group_of(key) in self._packed:
+        if value is not None or self._blocks:
             fresh[key] = value
             if len(fresh) > FRESH_MAX:
                 self._pack(FRESH_MAX // 2)
@@ -66,30 +72,21 @@ class NodeDisk:
 
     def records(self) -> dict[str, bytes]:
         """Return all records: what an agent that starts finds."""
-        found: dict[str, bytes | None] = {}
-        for packed in self._packed.values():
-            found.update(self._dictionary.unpack(packed))
+        found: _Block = {}
+        for block in self._blocks:
+            found.update(self._dictionary.unpack(block))
         found.update(self._fresh)
         return {key: value for key, value in found.items() if value is not None}
 
     def _pack(self, count: int) -> None:
-        """Pack the oldest of what is fresh, if it is of allocations."""
-        groups: dict[str, dict[str, bytes | None]] = {}
-        for key in [*self._fresh][:count]:
-            name = _group_of(key)
-            if name:
-                groups.setdefault(name, {})[key] = self._fresh.pop(key)
-            else:
-                self._fresh[key] = self._fresh.pop(key)
-        for name, changed in groups.items():
-            packed = self._packed.pop(name, None)
-            before = self._dictionary.unpack(packed) if packed is not None else {}
-            group = {k: v for k, v in {**before, **changed}.items() if v is not None}
-            if group:
-                self._packed[name] = self._dictionary.pack(group)
-
-
-def _group_of(key: str) -> str:
-    """Return the allocation that a record is of, "" for what is the node's."""
-    kind, _, rest = key.partition("/")
-    return rest.partition("/")[0] if kind in ("alloc", "task") else ""
+        """Make a block of the oldest of what is fresh."""
+        records = [*self._fresh.items()]
+        block = dict(records[:count])
+        self._fresh = dict(records[count:])  # a new one: a dict that was large stays large
+        self._blocks.append(self._dictionary.pack(block))
+        if len(self._blocks) > BLOCKS_MAX:
+            whole: _Block = {}
+            for packed in self._blocks:
+                whole.update(self._dictionary.unpack(packed))
+            kept: _Block = {key: value for key, value in whole.items() if value is not None}
+            self._blocks = [self._dictionary.pack(kept)] if kept else []

@@ -368,16 +368,13 @@ class AllocRunner:
                 timer.cancel()
         self._services.take_out(None)
         if self._health is not None:
-            self._observe_health()
-            self._health.end()
-            self._health = None
+            self._observe_health()  # perhaps the last word: then it is gone
+            self._end_health()
 
     # --- health ----------------------------------------------------------------------------
 
     def _watch_health(self) -> None:
-        if self._health is not None:
-            self._health.end()
-            self._health = None
+        self._end_health()
         job = self.alloc.job or Job()
         status = self.saved.deployment_status
         if job.type in ENDS_WELL or (status is not None and status.healthy is not None):
@@ -391,6 +388,11 @@ class AllocRunner:
         if rule is not None:
             spent_us = max(self._box.now.wall_us - self.saved.deployed_us, 0)
             self._health = HealthWatch(self._box, rule, spent_us, self._on_health_decided)
+
+    def _end_health(self) -> None:
+        if self._health is not None:
+            self._health.end()
+            self._health = None
 
     def _observe_health(self) -> None:
         if self._health is None:
@@ -410,6 +412,7 @@ class AllocRunner:
             timestamp=rfc3339(wall_us),
             canary=bool(given and given.canary),
         )
+        self._health = None
         if reason:
             for task in self.tasks.values():
                 task.note(task_events.unhealthy(wall_us, reason))

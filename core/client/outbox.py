@@ -5,33 +5,37 @@ the end the machine takes them, in order. A question leaves a continuation that 
 its `CallDone` comes, exactly once.
 
 Timers are a heap of (deadline, sequence): equal deadlines run in the order they were set.
-A cancelled timer stays in the heap and is skipped.
+A cancelled timer stays in the heap and is skipped; once most of them are, all those go.
 """
 
 import heapq
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from core.client.measures import Measures
 from core.model.host import FOREVER_US, Address, Call, CallDone, Effect, Log, Now, Reply
 
 Continuation = Callable[[CallDone], None]
+SWEEP_FROM: Final = 64  # so many cancelled timers may always stay
 
 
 class Timer:
     """One deadline. `cancel()` is harmless at any time."""
 
-    __slots__ = ("_action", "deadline_us", "is_pending")
+    __slots__ = ("_action", "_box", "deadline_us", "is_pending")
 
-    def __init__(self, deadline_us: int, action: Callable[[], None]) -> None:
+    def __init__(self, box: "Outbox", deadline_us: int, action: Callable[[], None]) -> None:
+        self._box = box
         self.deadline_us = deadline_us
         self._action: Callable[[], None] | None = action
         self.is_pending = True
 
     def cancel(self) -> None:
-        self.is_pending = False
-        self._action = None
+        if self.is_pending:
+            self.is_pending = False
+            self._action = None
+            self._box.on_cancelled()
 
     def fire(self) -> None:
         action, self._action = self._action, None
@@ -50,6 +54,7 @@ class Outbox:
         self._effects: list[Effect] = []
         self._asked: dict[int, Continuation] = {}
         self._timers: list[tuple[int, int, Timer]] = []
+        self._cancelled = 0  # timers, at most so many of them in the heap
         self._sequence = 0
 
     def emit(self, effect: Effect) -> None:
@@ -86,10 +91,18 @@ class Outbox:
 
     def after(self, delay_us: int, action: Callable[[], None]) -> Timer:
         """Run `action` once `delay_us` has passed, in a later `handle()` call."""
-        timer = Timer(self.now.mono_us + delay_us, action)
+        timer = Timer(self, self.now.mono_us + delay_us, action)
         self._sequence += 1
         heapq.heappush(self._timers, (timer.deadline_us, self._sequence, timer))
         return timer
+
+    def on_cancelled(self) -> None:
+        """A timer was cancelled; a deadline of hours that nobody waits for is only weight."""
+        self._cancelled += 1
+        if self._cancelled > max(SWEEP_FROM, len(self._timers) // 2):
+            self._timers[:] = [entry for entry in self._timers if entry[2].is_pending]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def run_timers(self) -> int:
         """Run what is due, timers of zero delay that were set meanwhile included.

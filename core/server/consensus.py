@@ -31,7 +31,7 @@ from core.server.snapshotting import Snapshots
 from core.server.strangers import Strangers, cluster_of
 from core.server.waiting import Waiting
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
-from core.state.entry import UnknownCommand, encode_entry, schema_of
+from core.state.entry import UnknownCommand, decode_entry, encode_entry, schema_of
 from core.state.operating import CHECKPOINT, REPLACED
 from core.state.result import Applied, Change
 from core.state.snapshot import cut
@@ -70,6 +70,9 @@ class Outcome:
 
 
 Then = Callable[[Outcome], None]
+# What `decode_entry` does. A host of many replicas may hand all of them the same record of the
+# same bytes: apply never changes a command.
+Decode = Callable[[bytes, int], Entry]
 
 
 @dataclass(slots=True)
@@ -80,9 +83,16 @@ class _Proposed:
 
 
 class Consensus:
-    def __init__(self, server: Server, boot: ServerBoot, rng: random.Random) -> None:
+    def __init__(
+        self,
+        server: Server,
+        boot: ServerBoot,
+        rng: random.Random,
+        decode: Decode = decode_entry,
+    ) -> None:
         config = server.config
         self._server = server
+        self._decode = decode
         self.state = (
             State(config.schema_max)
             if boot.snapshot is None
@@ -396,7 +406,8 @@ class Consensus:
         applied: Applied | None = None
         if entry.kind is EntryKind.COMMAND:
             try:
-                applied = self.state.apply(entry.index, entry.data)
+                decoded = self._decode(entry.data, self.state.schema_max)
+                applied = self.state.apply_entry(entry.index, decoded)
             except UnknownCommand as error:
                 self._is_halted = True
                 self._server.outbox.emit(Halt(f"log entry {entry.index}: {error}"))

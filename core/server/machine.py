@@ -57,7 +57,7 @@ from core.server.autopilot import Autopilot
 from core.server.bootstrap import PLEDGE, Birth
 from core.server.collection import Collection
 from core.server.config import ServerBoot, ServerConfig
-from core.server.consensus import CHANNEL, Consensus
+from core.server.consensus import CHANNEL, Consensus, Decode
 from core.server.context import Server
 from core.server.effects import (
     Computed,
@@ -83,6 +83,7 @@ from core.server.origin import Origin
 from core.server.parts import add_parts
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
 from core.server.strangers import REFUSED
+from core.state.entry import decode_entry
 
 _DISK_EVENTS = (
     LogPersisted, LogPersistFailed, SnapshotSaved, SnapshotFailed, SnapshotRead, SnapshotStaged,
@@ -101,11 +102,12 @@ class ServerMachine:
         boot: ServerBoot,
         rng: random.Random,
         now: Now,
+        decode: Decode = decode_entry,
     ) -> None:
         server = self.server = Server(config, rng, now)
         server.hashes = Hashes(server)
         server.exports = Exports(server)
-        server.consensus = Consensus(server, boot, rng)
+        server.consensus = Consensus(server, boot, rng, decode)
         server.keyring = Keyring(server)
         server.origin = Origin(server)
         server.membership = Membership(server, boot, rng)

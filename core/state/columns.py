@@ -127,49 +127,58 @@ class ColumnsView:
 
 
 class SparseColumn(Generic[V]):
-    """Values that few rows have: row -> value, in small dicts that views share.
+    """Values that not every row has, in short lists that views share; None: it has none.
 
-    A view takes the list of dicts; the first write into a dict after that replaces it by
-    a copy. Values are never changed in place.
+    A view takes the list of lists; the first write into one after that replaces it by a
+    copy. Values are never changed in place.
     """
 
     def __init__(self, name: str, value_type: Any) -> None:
         self.name = name
-        self._parts: list[dict[int, V]] = []
+        self._parts: list[list[V | None]] = []
         self._is_shared: list[bool] = []
+        self._count = 0
         self._decoder = msgspec.msgpack.Decoder(list[tuple[int, value_type]])
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts))
+        return self._count
 
     def get(self, row: int) -> V | None:
-        part = row >> _PART_BITS
-        return self._parts[part].get(row) if part < len(self._parts) else None
+        number = row >> _PART_BITS
+        part = self._parts[number] if number < len(self._parts) else _NOTHING
+        return part[row & _PART_MASK] if part else None
 
     def put(self, row: int, value: V) -> None:
-        self._own(row)[row] = value
+        part, place = self._own(row), row & _PART_MASK
+        self._count += part[place] is None
+        part[place] = value
 
     def put_many(self, rows: list[int], values: list[V]) -> None:
         for row, value in zip(rows, values, strict=True):
-            self._own(row)[row] = value
+            self.put(row, value)
 
     def remove(self, row: int) -> None:
         if self.get(row) is not None:
-            del self._own(row)[row]
+            self._own(row)[row & _PART_MASK] = None
+            self._count -= 1
 
     def items(self) -> Iterator[tuple[int, V]]:
-        for part in self._parts:
-            yield from part.items()
+        for number, part in enumerate(self._parts):
+            yield from _rows_of(number, part)
 
-    def _own(self, row: int) -> dict[int, V]:
+    def _own(self, row: int) -> list[V | None]:
         number = row >> _PART_BITS
         while number >= len(self._parts):
-            self._parts.append({})
+            self._parts.append([])
             self._is_shared.append(False)
-        if self._is_shared[number]:
-            self._parts[number] = self._parts[number].copy()
+        part = self._parts[number]
+        if not part:
+            part = self._parts[number] = [None] * _PART_ROWS
             self._is_shared[number] = False
-        return self._parts[number]
+        elif self._is_shared[number]:
+            part = self._parts[number] = part.copy()
+            self._is_shared[number] = False
+        return part
 
     def view(self) -> "SparseView[V]":
         self._is_shared = [True] * len(self._parts)
@@ -180,26 +189,38 @@ class SparseColumn(Generic[V]):
             self.put(row, value)
 
 
-_PART_BITS: Final = 11
+_PART_BITS: Final = 9
+_PART_ROWS: Final = 1 << _PART_BITS
+_PART_MASK: Final = _PART_ROWS - 1
+_NOTHING: Final[list[Any]] = []
+_PIECE_PARTS: Final = 4  # of so many parts a piece of a snapshot is made
+
+
+def _rows_of(number: int, part: list[V | None]) -> Iterator[tuple[int, V]]:
+    first = number << _PART_BITS
+    for place, value in enumerate(part):
+        if value is not None:
+            yield first + place, value
 
 
 class SparseView(Generic[V]):
     """A sparse column frozen at one moment."""
 
-    def __init__(self, name: str, parts: list[dict[int, V]]) -> None:
+    def __init__(self, name: str, parts: list[list[V | None]]) -> None:
         self.name = name
         self._parts = parts
 
     def pieces(self, *, is_sorted: bool = False) -> Iterator[Any]:
-        """Yield msgpack of `[[row, value], ...]`, some thousand at a time."""
+        """Yield msgpack of `[[row, value], ...]`, up to some thousand at a time."""
         del is_sorted  # rows are always written in ascending order
-        for part in self._parts:
-            if part:
-                yield ENCODER.encode(sorted(part.items(), key=_row_of))
-
-
-def _row_of(item: tuple[int, Any]) -> int:
-    return item[0]
+        for start in range(0, len(self._parts), _PIECE_PARTS):
+            rows = [
+                row
+                for number in range(start, min(start + _PIECE_PARTS, len(self._parts)))
+                for row in _rows_of(number, self._parts[number])
+            ]
+            if rows:
+                yield ENCODER.encode(rows)
 
 
 ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")

@@ -1,21 +1,18 @@
 """What clients report of their allocations, and what operators ask of them."""
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from core.model.allocation import AllocDeploymentStatus, ClientStatus
-from core.model.evaluation import Deployment
-from core.model.instant import ZERO_TIME, ns_of_rfc3339, rfc3339_of_ns
+from core.model.allocation import ClientStatus
 from core.state import accounts
-from core.state.allocs import FLAG_CANARY
 from core.state.commands import AllocUpdate, SetDesiredTransition, UpdateAllocations
 from core.state.group_index import NO_ROW
-from core.state.packed_reports import take_packed
+from core.state.health import HealthReport, take_health
 from core.state.result import CommandResult
-from core.state.rollouts import ACTIVE_DEPLOYMENTS, put_evaluation
+from core.state.rollouts import put_evaluation
+from core.state.taking_reports import take_packed
 
 if TYPE_CHECKING:
     from core.state.context import Context
@@ -71,76 +68,10 @@ def _take(state: "State", row: int, update: AllocUpdate, context: "Context") -> 
         )
     if update.network_status is not None:
         allocs.change_extras(row, network_status=update.network_status)
-    if update.deployment_status is not None:
-        _take_health(state, row, update, update.deployment_status, context)
-
-
-def _take_health(
-    state: "State", row: int, update: AllocUpdate, said: AllocDeploymentStatus, context: "Context"
-) -> None:
-    allocs = state.allocs
-    ordinal = int(allocs.columns.deployment[row])
-    if update.deployment_id and (
-        ordinal < 0 or allocs.deployments.get(ordinal) != update.deployment_id
-    ):
-        return  # seen for an earlier deployment: it says nothing of this one
-    extras = allocs.extras.get(row)
-    old = extras.deployment_status if extras is not None else None
-    was = old.healthy if old is not None else None
-    if said.healthy is None or said.healthy == was:
-        return
-    allocs.change_extras(
-        row,
-        deployment_status=msgspec.structs.replace(
-            said,
-            canary=bool(allocs.columns.flags[row] & FLAG_CANARY),
-            modify_index=context.index,
-        ),
-    )
-    if ordinal < 0:
-        return
-    deployment = state.deployments.get(allocs.deployments.get(ordinal))
-    if deployment is not None and deployment.status in ACTIVE_DEPLOYMENTS:
-        group = allocs.job_record(row).groups[allocs.key_of(row).group]
-        _count_health(state, deployment, group, was, said, context)
-
-
-def _count_health(
-    state: "State",
-    deployment: Deployment,
-    group: str,
-    was: bool | None,
-    said: AllocDeploymentStatus,
-    context: "Context",
-) -> None:
-    """Move the deployment's counters; a healthy allocation restarts the progress deadline."""
-    groups = dict(deployment.task_groups or {})
-    if group not in groups:
-        return
-    old = groups[group]
-    require_by = old.require_progress_by
-    if said.healthy and old.progress_deadline_ns:
-        at_ns = context.time_ns
-        if said.timestamp not in {"", ZERO_TIME}:
-            with suppress(ValueError):  # a client's text: without it log time will do
-                at_ns = min(at_ns, ns_of_rfc3339(said.timestamp))
-        require_by = max(require_by, rfc3339_of_ns(at_ns + old.progress_deadline_ns))
-    groups[group] = msgspec.structs.replace(
-        old,
-        healthy_allocs=old.healthy_allocs + (said.healthy is True) - (was is True),
-        unhealthy_allocs=old.unhealthy_allocs + (said.healthy is False) - (was is False),
-        require_progress_by=require_by,
-    )
-    state.deployments.put(
-        deployment.id,
-        msgspec.structs.replace(
-            deployment,
-            task_groups=groups,
-            modify_index=context.index,
-            modify_time_ns=context.time_ns,
-        ),
-    )
-    context.changed("deployment", "DeploymentAllocHealth", deployment.id, deployment.namespace)
+    said = update.deployment_status
+    if said is not None and said.healthy is not None:
+        report = HealthReport(row, said.healthy, said.timestamp, update.deployment_id)
+        take_health(state, [report], context)
 
 
 def set_desired_transition(

@@ -56,7 +56,7 @@ dynamic "job" {
     region = "r-${job.value}"
     at     = "40s"
     copies = var.jobs
-    every  = "500ms"
+    every  = "2s"
     count  = local.each
   }
 }

@@ -1,0 +1,68 @@
+"""What the simulated replicas of one log may share: what nobody changes.
+
+Three replicas hold the same entries and save the same snapshots. An entry's bytes are decoded
+once and every replica applies the same record of them; each has a state of its own, made by
+its own apply, so one that goes astray shows in the comparison of states. With `-wire` nothing
+is shared: the trace is the same, which is how it is known that no apply changes a command.
+"""
+
+import ctypes
+import hashlib
+import sys
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Final
+from weakref import WeakValueDictionary
+
+from core.state.commands import Entry
+from core.state.entry import decode_entry
+
+KEPT: Final = 64  # entries; a replica that is further behind decodes for itself
+
+
+class Decoded:
+    """The newest entries of one log, decoded.
+
+    The key is the identity of the bytes, which are held on to, so it means nothing else
+    meanwhile. An entry that some replica can't understand is not kept: each finds that out.
+    """
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[int, tuple[bytes, Entry, int]] = OrderedDict()
+
+    def decode(self, data: bytes, schema_max: int) -> Entry:
+        """As `core.state.entry.decode_entry`."""
+        known = self._entries.get(id(data))
+        if known is not None and known[2] == schema_max:
+            return known[1]
+        entry = decode_entry(data, schema_max)
+        self._entries[id(data)] = (data, entry, schema_max)
+        if len(self._entries) > KEPT:
+            self._entries.popitem(last=False)
+        return entry
+
+
+class _Image(bytes):
+    """Bytes that can be referred to weakly."""
+
+
+class Images:
+    """Snapshots on all disks: equal ones are one object."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[str, _Image] = WeakValueDictionary()
+
+    def shared(self, image: bytes, digest: str = "") -> bytes:
+        """Return an image of the same bytes; `digest` is its sha256, if known."""
+        digest = digest or hashlib.sha256(image).hexdigest()
+        known = self._known.get(digest)
+        if known is None:
+            known = self._known[digest] = _Image(image)
+        return known
+
+
+def trim() -> None:
+    """Give the memory back that glibc holds on to after large messages, where it is glibc."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
