@@ -19,7 +19,7 @@ GROUPS: Final[dict[str, str]] = {
     "deployment": "Follow and steer deployments",
     "eval": "Look at and delete evaluations",
     "authority": "See and move the authority of a region",
-    "datacenter": "Empty a datacenter",
+    "datacenter": "Empty a datacenter, or give a lost one up",
     "federation": "Look at the federation",
     "job": "Run and manage jobs",
     "job periodic": "Steer periodic jobs",
@@ -79,7 +79,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "authority transfer": Entry(
         "core.cli.authority:transfer", "Let another datacenter own the region's names"
     ),
+    "datacenter adopt": Entry(
+        "core.cli.lost_datacenter:adopt", "Take over the jobs of a datacenter that is off"
+    ),
     "datacenter drain": Entry("core.cli.datacenter:drain", "Move all work out of a datacenter"),
+    "datacenter off": Entry("core.cli.lost_datacenter:off", "Declare a lost datacenter off"),
     "federation status": Entry("core.cli.federation:status", "Show every datacenter"),
     "fmt": Entry("core.cli.fmt:fmt", "Lay out HCL files in the canonical way"),
     "hcl2json": Entry("core.cli.convert:hcl2json", "Make JSON of any HCL file"),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from core.federation.roster import is_off
 from core.state.access import CallAnswer
 from core.state.commands import Command
 from core.state.entry import register_handler
@@ -172,6 +173,8 @@ def _create_claim(state: "State", command: CreateClaim, context: "Context") -> C
     if not state.is_authority:
         text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
         return CommandResult(error=f"{text}: try again shortly", status=503)
+    if is_off(state, command.home):
+        return _off(command.home)
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)
@@ -226,6 +229,8 @@ def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> Co
     if not state.is_authority:
         text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
         return CommandResult(error=f"{text}: try again shortly", status=503)
+    if is_off(state, command.home):
+        return _off(command.home)
     claims = claims_of(state)
     key = claim_key(command.namespace, command.job_id)
     known = claims.get(key)
@@ -281,6 +286,8 @@ def move_claim(state: "State", command: MoveClaim, context: "Context") -> Comman
     if not state.is_authority:
         text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
         return CommandResult(error=f"{text}: try again shortly", status=503)
+    if is_off(state, command.home):
+        return _off(command.home)
     key = claim_key(command.namespace, command.job_id)
     known = claims_of(state).get(key)
     if known is None or known.is_closed or known.uid != command.uid:
@@ -346,6 +353,10 @@ def refuse_name(state: "State", namespace: str, job_id: str, uid: str) -> str:
     if not claim.is_closed and claim.home != state.datacenter_id:
         return _taken(claim.home, job_id).error
     return ""
+
+
+def _off(home: str) -> CommandResult:
+    return CommandResult(error=f"datacenter {home} was declared off: it owns nothing", status=409)
 
 
 def _taken(home: str, job_id: str) -> CommandResult:

@@ -24,14 +24,18 @@ from typing import Any, Final
 import msgspec
 
 from core.federation import tokens
+from core.federation.adopting import Adopting
 from core.federation.arriving import Arriving
+from core.federation.backing import Backing
 from core.federation.budget import RetryBudget
 from core.federation.causes import Kind, last_of, plain_events
+from core.federation.ceasing import Ceasing, gone_text
 from core.federation.choice import ANY_REGION, Candidate, Site, judge_all, within_reach
 from core.federation.coordinating import Coordinating
 from core.federation.copying import Copying
 from core.federation.departing import Departing
 from core.federation.dividing import Dividing
+from core.federation.enrolling import Enrolling
 from core.federation.extending import Extending
 from core.federation.floors import SpanRegion, is_spanned
 from core.federation.home_log import datacenters_of
@@ -42,6 +46,7 @@ from core.federation.naming import Naming
 from core.federation.offers import Offers
 from core.federation.placing import Placing
 from core.federation.receiving import Receiving
+from core.federation.roster import is_off, is_own_off
 from core.federation.sending import Sending
 from core.federation.submitting import Submitting, is_stopped_everywhere
 from core.federation.transfer import Transfer, destination
@@ -77,6 +82,10 @@ CHANGES: Final = frozenset(
 )  # fmt: skip
 
 
+# What the region's authority answers, or carries out.
+AT_AUTHORITY: Final = frozenset({"Authority.Status", "Authority.Transfer", "Datacenter.Off"})
+
+
 class Coordinator:
     """Implements core.server.federation_port.Federation."""
 
@@ -96,6 +105,10 @@ class Coordinator:
         self.coordinating = Coordinating(self)
         self.copying = Copying(self)
         self.submitting = Submitting(self)
+        self.enrolling = Enrolling(self)
+        self.ceasing = Ceasing(self)
+        self.backing = Backing(self)
+        self.adopting = Adopting(self)
         self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
@@ -105,6 +118,9 @@ class Coordinator:
         host = self.host
         if late := tokens.refusal(query, host.now.wall_us):
             then(Refused(Answer(status=409, error=late)))
+            return
+        if query.method in CHANGES and is_own_off(host.state):
+            then(Refused(Answer(status=409, error=gone_text(host.state))))
             return
         known = host.datacenters()
         for name in ROUTED_IDS:
@@ -120,7 +136,7 @@ class Coordinator:
             then(Here() if there == host.datacenter_id else There(there))
         elif query.method.startswith("Job.") and query.params.get("job_id"):
             self._locate_job(query, str(query.params["job_id"]), then)
-        elif query.method in ("Authority.Status", "Authority.Transfer"):
+        elif query.method in AT_AUTHORITY:
             authority = self.authority()
             is_elsewhere = authority not in ("", host.datacenter_id) and authority in known
             then(There(authority) if is_elsewhere and not query.hops else Here())
@@ -149,7 +165,7 @@ class Coordinator:
             elif self._is_anothers(query, origin):
                 then(_of_region(job_id, origin))
             elif home and home != self.host.datacenter_id:
-                then(There(home))
+                then(self._there(home, job_id))
             else:
                 then(Here())
 
@@ -162,12 +178,20 @@ class Coordinator:
         if self._is_anothers(query, record.job.region or ""):
             return _of_region(record.id, record.job.region or "")
         if record.home:
-            return There(record.home)
+            return self._there(record.home, record.id)
         if query.method in TOLD_BY_PARTS:
             parts = datacenters_of(self.host.state, record.namespace, record.id)
             if len(parts) > 1:
                 return Everywhere(parts)
         return Here()
+
+    def _there(self, home: str, job_id: str) -> Where:
+        if not is_off(self.host.state, home):
+            return There(home)
+        text = f"the home of job {job_id!r}, datacenter {home}, was declared off, and nobody has"
+        return Refused(
+            Answer(status=503, error=f"{text} adopted its jobs yet (serai datacenter adopt)")
+        )
 
     def _is_anothers(self, query: Query, region: str) -> bool:
         """Whether somebody of this region would change a job that belongs to another one.
@@ -211,6 +235,8 @@ class Coordinator:
                 then(Refused(Answer(status=503, error=error)))
             elif self._is_anothers(query, origin):
                 then(_of_region(job_id, origin))
+            elif home and is_off(host.state, home):
+                then(self._there(home, job_id))
             elif home and home != host.datacenter_id:
                 self._pass_to_home(home, query, job, then)
             else:
@@ -293,6 +319,9 @@ class Coordinator:
         """Return (datacenter id, why it can't be its region's authority), by name or id."""
         return destination(self.host, name)
 
+    def adoption_waits(self, source: str) -> dict[str, str]:
+        return self.adopting.waiting(source)
+
     def become_home(
         self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
     ) -> None:
@@ -318,6 +347,10 @@ class Coordinator:
             "Multiregion.Look": lambda given, done: self.copying.on_look(given, source, done),
             "Multiregion.Steer": lambda given, done: self.copying.on_steer(given, source, done),
             "Home.Settled": self.arriving.on_settled,
+            "Backup.Kept": lambda given, done: self.backing.on_kept(given, source, done),
+            "Backup.Put": lambda given, done: self.backing.on_put(given, source, done),
+            "Roster.Put": lambda given, done: self.enrolling.on_put(given, source, done),
+            **self.adopting.handlers(),
             **self.naming.handlers(),
             **self.extending.handlers(),
             **self.sending.handlers(),
@@ -326,7 +359,9 @@ class Coordinator:
         }.get(method)
         if handler is None:
             return False
-        if not isinstance(body, dict):
+        if is_off(self.host.state, source.datacenter_id):
+            reply(None, f"datacenter {source.datacenter_id} was declared off: its word is void")
+        elif not isinstance(body, dict):
             reply(None, f"{method} takes an object, not {type(body).__name__}")
         else:
             try:
@@ -342,11 +377,13 @@ class Coordinator:
         self.receiving.on_applied(changes)
         self.copying.on_applied(changes)
         self.coordinating.on_applied(changes)
+        self.backing.on_applied(changes)
 
     def on_leadership(self, is_leader: bool) -> None:
         for part in (
             self.naming, self.sending, self.dividing, self.receiving, self.departing,
             self.arriving, self.transfer, self.coordinating, self.copying,
+            self.enrolling, self.ceasing, self.backing, self.adopting,
         ):  # fmt: skip
             part.on_leadership(is_leader)
         if is_leader and not self._is_looking_around:

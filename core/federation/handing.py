@@ -159,16 +159,9 @@ def parcel_of(state: "State", departure: Departure) -> Parcel | None:
         record, home = state.jobs.by_uid(uid), homes_of(state).get(uid)
         if record is None or record.is_purged or home is None:
             continue
-        children = state.jobs.children_of(record.namespace, record.id)
-        member = Member(
-            job=record.job,
-            home=msgspec.structs.replace(current(state, home), leaving_to=""),
-            older=record.older,
-            sources=record.sources,
-            launched_us=record.launched_us,
-            dead_children=sum(child.status == "dead" for child in children),
+        members.append(
+            member_of(state, record, msgspec.structs.replace(current(state, home), leaving_to=""))
         )
-        members.append(member)
         calls |= state.calls.of_job(record.namespace, record.id)
         known = chain_of(state, record.namespace, record.id).events
         events += merged(known, versions_of(state, record, known))
@@ -183,6 +176,19 @@ def parcel_of(state: "State", departure: Departure) -> Parcel | None:
         members=tuple(members),
         calls=calls,
         events=events,
+    )
+
+
+def member_of(state: "State", record: JobRecord, home: Home) -> Member:
+    """Return all that one job's home has to tell its next one."""
+    children = state.jobs.children_of(record.namespace, record.id)
+    return Member(
+        job=record.job,
+        home=home,
+        older=record.older,
+        sources=record.sources,
+        launched_us=record.launched_us,
+        dead_children=sum(child.status == "dead" for child in children),
     )
 
 

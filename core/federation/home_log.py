@@ -21,6 +21,7 @@ from core.federation.held import held, is_everywhere
 from core.federation.homes import Home, NotFree, Part, Report
 from core.federation.ranges import Indices
 from core.federation.rolling import told_versions
+from core.federation.roster import is_off
 from core.federation.share_log import for_record
 from core.model.evaluation import Evaluation
 from core.model.job import Job
@@ -214,6 +215,9 @@ def put_parts(state: "State", command: PutParts, context: "Context") -> CommandR
         return CommandResult(value={"Stale": "its home is on its way elsewhere"})
     elif known.index != command.expected:
         return CommandResult(value={"Stale": "the home has changed"})
+    targets = [*command.allowed, *(to for _, to, _ in command.copies)]
+    if any(is_off(state, dc) for dc in targets):
+        return CommandResult(value={"Stale": "a datacenter was declared off"})
     before = known.part(state.datacenter_id).allowed
     try:
         home = divided(state, known, command, context.index)

@@ -15,6 +15,9 @@ very share or a newer one. So:
     Invariant: an index is in the `holds` of at most one part, or of two where one of them
         has it in `copies` from the other (partition = "surge").
 
+A datacenter that was declared off has no part any more (`forget`): that it holds nothing is
+an operator's word.
+
 An index in nobody's `holds` is *free*, and only a free one is given (`divide`). That is all
 the safety there is to it: a scale-down or a move shrinks `allowed`, the datacenter reports
 that it ended, the index becomes free, and then somebody else gets it.
@@ -269,6 +272,22 @@ def _without_settled_copies(parts: dict[str, Part]) -> dict[str, Part]:
             part = msgspec.structs.replace(part, copies=copies)
         result[datacenter_id] = part
     return result
+
+
+def forget(home: Home, datacenter_id: str, index: int) -> Home:
+    """Count a datacenter as holding nothing: by an operator's word it is off for good.
+
+    What was a copy of its indices is all that there is of them from now on.
+    """
+    parts = {}
+    for dc, part in home.parts.items():
+        if dc == datacenter_id:
+            continue
+        if datacenter_id in part.copies:
+            copies = {one: found for one, found in part.copies.items() if one != datacenter_id}
+            part = msgspec.structs.replace(part, copies=copies)
+        parts[dc] = part
+    return msgspec.structs.replace(home, parts=parts, index=index)
 
 
 def healed_copies(home: Home) -> dict[str, Indices]:

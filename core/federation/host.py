@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from core.federation.causes import CausalClock
 from core.federation.known import Site
-from core.model.host import Now
+from core.model.host import Now, Peer
 from core.model.job import Job
 from core.model.query import Answer, Query
 from core.scheduler import Fit, Held
@@ -16,6 +16,13 @@ CALL_TIMEOUT_US: Final = 8_000_000  # of a call between datacenters
 
 Respond = Callable[[Answer], None]
 Done = Callable[[Any, str], None]  # (body, error text); "" = answered
+
+
+def is_not_from(source: Peer, sender: str) -> str:
+    """Return why a call is not the word of the datacenter it names, "" when it may be."""
+    if source.is_proven and source.datacenter_id not in ("", sender):
+        return f"datacenter {source.datacenter_id} can't speak for datacenter {sender}"
+    return ""
 
 
 class FederationHost(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from core.federation.roster import is_own_off
 from core.state.commands import Command
 from core.state.entry import register_handler
 from core.state.result import CommandResult
@@ -54,6 +55,11 @@ def lifecycle_of(state: "State") -> Lifecycle:
 
 def is_draining(state: "State") -> bool:
     return lifecycle_of(state).is_draining
+
+
+def takes_nothing(state: "State") -> bool:
+    """Whether nothing new may come here: it is drained, or not of the federation any more."""
+    return is_draining(state) or is_own_off(state)
 
 
 def remaining(state: "State") -> Remaining:

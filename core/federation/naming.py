@@ -31,6 +31,7 @@ from core.federation.handing import is_on_its_way
 from core.federation.home_log import homes_of
 from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US, Done
+from core.federation.roster import is_off, is_own_off
 from core.model.child import parent_name
 from core.model.job import Job
 from core.model.query import Answer, Query
@@ -228,8 +229,15 @@ class Naming:
 
         claim(0)
 
+    def close(self, region: str, namespace: str, job_id: str, uid: str) -> None:
+        """Give a name free in one region; what its authority does not hear the audit finds."""
+        if authority := self.authority(region):
+            self._close(authority, namespace, job_id, uid)
+
     def _close(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
         """Give a claim up, again and again until the authority has heard it."""
+        if is_own_off(self.host.state):
+            return  # the job lives on, at the home that adopted it
         calls = self._calls_about(namespace, job_id)
         body = {"Namespace": namespace, "JobID": job_id, "UID": uid, "Calls": calls}
 
@@ -290,7 +298,8 @@ class Naming:
             reply(None, f"datacenter {host.datacenter} is not the region's authority any more")
             return
         origin = claim.origin if claim is not None else ""
-        reply({"Home": home, "Origin": origin}, "")
+        uid = claim.uid if claim is not None else record.uid if record is not None else ""
+        reply({"Home": home, "Origin": origin, "UID": uid}, "")
 
     def _on_claim_create(self, body: Any, reply: Done) -> None:
         command = CreateClaim(
@@ -346,6 +355,8 @@ class Naming:
             if host.now.wall_us - claim.created_us > AUDIT_AGE_US:
                 by_home.setdefault(claim.home, []).append(claim)
         for home, claims in by_home.items():
+            if is_off(host.state, home):
+                continue  # they are to be adopted
             self._audit_home(home, claims[:AUDIT_BATCH])
 
     def _audit_home(self, home: str, claims: list[Claim]) -> None:

@@ -21,6 +21,7 @@ from core.federation.homes import Report
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.offers import COME_BACK_US
 from core.federation.ranges import Indices
+from core.federation.roster import floor_of_home, is_enrolled, is_off
 from core.federation.share_log import (
     PutShare,
     SyncShares,
@@ -105,6 +106,14 @@ class Receiving:
             reply(None, wrong)
             return
         state = self._host.state
+        if share.epoch < floor_of_home(state, share.home):
+            reply(
+                None, f"datacenter {share.home} was declared off, or restored: this share is void"
+            )
+            return
+        if not is_enrolled(state):
+            reply(None, f"datacenter {state.datacenter} is not on the region's roster yet")
+            return
         if share.uid in homes_of(state):
             reply(None, "this datacenter is its home, and has not given that up yet")
             return
@@ -255,7 +264,8 @@ class Receiving:
 
     def _tell(self, uid: str) -> None:
         mark, report = watermarks_of(self._host.state).get(uid), report_of(self._host.state, uid)
-        if mark is None or report is None or mark.home in ("", self._host.datacenter_id):
+        has_home = mark is not None and mark.home not in ("", self._host.datacenter_id)
+        if mark is None or report is None or not has_home or is_off(self._host.state, mark.home):
             self._telling.pop(uid, None)
             return
         telling = self._telling.setdefault(uid, _Telling())

@@ -12,6 +12,7 @@ from core.federation import shares
 from core.federation.held import held, is_everywhere
 from core.federation.homes import Report
 from core.federation.ranges import Indices
+from core.federation.roster import floor_of_home, is_off
 from core.federation.shares import Share, Synced, Watermark
 from core.model.evaluation import Evaluation
 from core.model.job import Job
@@ -106,7 +107,8 @@ def put_a_share(state: "State", command: PutShare, context: "Context") -> Comman
     """Apply a newer share. `value`: {IsApplied}."""
     share, table = command.share, watermarks_of(state)
     mark = table.get(share.uid)
-    if not shares.is_newer(mark, share, synced_index(state, share.home)):
+    is_void = share.epoch < floor_of_home(state, share.home)
+    if is_void or not shares.is_newer(mark, share, synced_index(state, share.home)):
         return CommandResult(value={"IsApplied": False})
     room, reason = command.room, command.reason
     if other := _holder_of_name(state, share, context):
@@ -186,6 +188,8 @@ def park_share(state: "State", command: ParkShare, context: "Context") -> Comman
 
 def sync_shares(state: "State", command: SyncShares, context: "Context") -> CommandResult:
     """Carry out a full sync. Tombstones that it makes needless are forgotten."""
+    if is_off(state, command.home):
+        return CommandResult()
     table = watermarks_of(state)
     due = {(one.namespace, one.job_id): one for one in command.evaluations}
     for mark in [one for one in table.values() if one.home == command.home]:
@@ -200,6 +204,16 @@ def sync_shares(state: "State", command: SyncShares, context: "Context") -> Comm
     index = max(command.index, synced_index(state, command.home))
     state.table(SYNCED_TABLE).put(command.home, Synced(home=command.home, index=index))
     return CommandResult()
+
+
+def drop_share(
+    state: "State", mark: Watermark, evaluation: Evaluation | None, context: "Context"
+) -> None:
+    """End a share whose home is lost; its watermark remains as a tombstone."""
+    after = msgspec.structs.replace(mark, allowed={}, accepts={}, reason="", is_gone=True)
+    watermarks_of(state).put(mark.uid, after)
+    context.changed("watermarks", "ShareGone", mark.uid, mark.namespace)
+    _run(state, after, None, evaluation, context)
 
 
 def is_share(record: JobRecord) -> bool:

@@ -75,7 +75,7 @@ class Digesting:
                 datacenter_id=server.datacenter_id,
                 is_authority=server.state.is_authority,
                 authority_generation=authority_of(server.state).generation,
-                is_draining=lifecycle.is_draining(server.state),
+                is_draining=lifecycle.takes_nothing(server.state),
                 has_quorum=server.consensus.is_serving,
                 queue_depth=server.measures.queue_ready,
                 blocked=server.measures.queue_blocked,

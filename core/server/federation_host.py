@@ -13,6 +13,7 @@ from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.known import Site
+from core.federation.roster import is_off
 from core.jobspec.canonical import canonicalize
 from core.jobspec.validate import validate
 from core.model.host import CallDone, Now, Peer
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from core.server.context import Server
     from core.state.state import State
 
-CALL_PREFIXES: Final = ("Authority.", "Claim.", "Home.", "Multiregion.", "Share.")
+CALL_PREFIXES: Final = (
+    "Adopt.", "Authority.", "Backup.", "Claim.", "Home.", "Multiregion.", "Roster.", "Share.",
+)  # fmt: skip
 HYBRID_TIME: Final = "HybridTime"  # in the bodies of calls between datacenters, and of replies
 NO_LEADER: Final = "the datacenter has no leader just now"
 _TRIES: Final = 3
@@ -74,7 +77,7 @@ class FederationHost:
         if self.datacenter_id:
             sites.append(Site(self.digesting.own(), 0, 0, None))
         for view in self._server.membership.wan.digests(self.now.mono_us):
-            if view.origin == self.datacenter_id:
+            if view.origin == self.datacenter_id or is_off(self.state, view.origin):
                 continue
             known = self._known.get(view.origin)
             if known is None or known[:2] != (view.term, view.sequence):
@@ -89,7 +92,11 @@ class FederationHost:
 
     def datacenters(self) -> dict[str, tuple[str, str]]:
         found = self._server.membership.datacenters()
-        return {key: (one.region, one.name) for key, one in found.items()}
+        return {
+            key: (one.region, one.name)
+            for key, one in found.items()
+            if not is_off(self.state, key)
+        }
 
     # --- calls and commands -----------------------------------------------------------------
 

@@ -41,6 +41,9 @@ class Federation(Protocol):
     def authority_destination(self, name: str) -> tuple[str, str]:
         """Return (datacenter id, why it can't be its region's authority), by name or id."""
 
+    def adoption_waits(self, source: str) -> dict[str, str]:
+        """Return whom the adoption of a datacenter waits for, and what they said. Leader only."""
+
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""
 

@@ -17,6 +17,8 @@ from core.federation import ranges
 from core.federation.home_log import PutParts, current, homes_of
 from core.federation.homes import Home, Report
 from core.federation.ranges import Indices
+from core.federation.roster import Member, Roster
+from core.federation.roster_log import CopyRoster
 from core.federation.sending import report_in
 from core.federation.share_log import report_of
 from core.federation.shares import Share, share_of
@@ -152,7 +154,9 @@ class Site:
         first = Bootstrap(
             datacenter_id=datacenter_id, region="r", datacenter=datacenter_id, is_authority=False
         )
-        self.commit(state, [first, RegisterNode(node=node)])
+        known = {one: Member(name=one, since=1) for one in (datacenter_id, *self.peers)}
+        roster = Roster(region="r", authority="authority", version=1, members=known)
+        self.commit(state, [first, RegisterNode(node=node), CopyRoster(roster=roster)])
         self.first = self.enter(state)
 
     # --- numbering ----------------------------------------------------------------------

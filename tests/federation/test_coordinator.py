@@ -12,6 +12,7 @@ from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest
 from core.federation.home_log import PutParts, homes_of
 from core.federation.known import Site
+from core.federation.roster_log import EnrolMember
 from core.federation.share_log import PutShare, report_of, watermarks_of
 from core.federation.shares import Share
 from core.federation.survey import Survey
@@ -43,6 +44,7 @@ class Host:
         self.timers: list[Callable[[], None]] = []
         self.clock = CausalClock(self)
         self.commit(Bootstrap(datacenter_id=OWN, region="eu", datacenter="dc1", is_authority=True))
+        self.commit(EnrolMember(datacenter_id=OWN, name="dc1"))
 
     def commit(self, *commands: Any) -> Any:
         entry = Entry(wall_us=self.now.wall_us, commands=list(commands))

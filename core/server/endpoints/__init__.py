@@ -71,6 +71,9 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Authority.Transfer | W | body {To: name or id} | {To, Index} |
 | Datacenter.Drain | R | | {Region, Datacenter, ID, IsDraining, Since, Instances, Homes, Shares} |
 | Datacenter.SetDrain | W | body {IsDraining} | {IsDraining, Index} |
+| Datacenter.Off | W | body {Datacenter: name or id, Force} | {ID, Datacenter, Index}: by the region's authority |
+| Datacenter.Adopt | W | body {Datacenter: name or id} | {ID, Index}: this datacenter adopts the jobs of that one |
+| Datacenter.Adoptions | R | | [{ID, Datacenter, Region, By, Since, Stage, Jobs, Adopted, Lost, Refused, Waiting}] |
 | Job.Chain | R | job_id | what one datacenter tells of it: core.federation.chains.Told |
 | Federation.Status | A | | [{Region, Datacenter, ID, ServersAlive, Servers, HasQuorum, DigestAgeSeconds, NodesReady, FreeCPU, ..., Queue, Blocked, RoundTripMilliseconds, ClockOffsetMilliseconds, Error}]; Serai's own |
 | Scaling.ListPolicies | R | job, type | [{ID, Enabled, Type, Target, CreateIndex, ModifyIndex}] |

@@ -1,0 +1,83 @@
+"""A datacenter is lost for good, and others take over, on the shipped servers in virtual time."""
+
+from typing import Any
+
+from clients import job
+from harness import World
+from test_parts import ROOM, federation, register, running_at, until_running
+
+from core.federation.adoption import adoptions_of
+from core.federation.backup import backups_of
+from core.federation.claims import find_claim
+from core.federation.home_log import find_home
+from core.federation.roster import is_enrolled, is_off, is_own_off, roster_of
+
+
+def three_datacenters() -> World:
+    world = federation(("eu", "eu-1"), ("eu", "eu-2"), ("eu", "eu-3"))
+    world.until(lambda: all(is_enrolled(one.state) for one in world.servers()), 60)
+    return world
+
+
+def lose(world: World, name: str) -> Any:
+    """Kill a datacenter, its node too, and let the others find out."""
+    number = name.removeprefix("s")
+    lost = next(one for one in world.servers() if one.name == name)
+    for agent in [lost, next(a for a in world.agents.values() if a.name == f"c{number}")]:
+        world.kill(agent)
+    alive = world.servers()[0].server.membership
+    world.until(lambda: not alive.servers_of_datacenter(lost.datacenter_id), 120)
+    return lost
+
+
+def off(world: World, name: str) -> None:
+    answer = world.ask(world.servers()[0], "Datacenter.Off", body={"Datacenter": name})
+    assert not answer.is_error, answer
+
+
+def adopt(world: World, server: Any, lost: Any) -> None:
+    world.until(lambda: is_off(server.state, lost.datacenter_id), 20)
+    name = lost.server.config.datacenter
+    answer = world.ask(server, "Datacenter.Adopt", body={"Datacenter": name})
+    assert not answer.is_error, answer
+    world.until(lambda: adoptions_of(server.state).get(lost.datacenter_id).stage == "done", 60)
+
+
+def test_a_lost_datacenters_jobs_are_adopted_and_it_stops_when_it_comes_back() -> None:
+    world = three_datacenters()
+    one, two, three = world.servers()
+    register(world, ROOM + 10, 1)
+    register(world, 2, 1, ID="small", Name="small")
+    parts = until_running(world, ROOM + 10)
+    assert len(parts[1]) + len(parts[0]) + len(parts[2]) == ROOM + 10 and parts[1]
+    uid = two.state.jobs.get("default", "web").uid
+    world.until(
+        lambda: any(len([*backups_of(s.state, two.datacenter_id)]) == 2 for s in (one, three))
+    )
+    refused = world.ask(one, "Datacenter.Off", body={"Datacenter": "eu-2"})
+    assert refused.status == 409 and "alive" in refused.error
+    early = world.ask(three, "Datacenter.Adopt", body={"Datacenter": "eu-2"})
+    assert early.status == 409 and "off goes first" in early.error
+    lost = lose(world, "s2")
+    off(world, "eu-2")
+    told = world.ask(one, "Job.Get", params={"job_id": "web"})
+    assert told.status == 503 and "datacenter adopt" in told.error
+    adopt(world, three, lost)
+    world.until(lambda: find_home(three.state, "default", "web") is not None, 60)
+    assert three.state.jobs.get("default", "web").uid == uid
+    world.until(lambda: sorted(running_at(one) + running_at(three)) == [*range(ROOM + 10)], 120)
+    claim = find_claim(one.state, "default", "web")
+    assert claim is not None and claim.home == three.datacenter_id
+    small = three.state.jobs.get("default", "small")
+    world.until(lambda: three.state.jobs.live(small) == 2, 60)
+    register(world, 5, 0)
+    world.until(lambda: sorted(running_at(one) + running_at(three)) == [*range(5)], 120)
+    # It comes back with all that it had on its disk.
+    back = world.start("s2")
+    world.until(lambda: is_own_off(back.state), 120)
+    world.until(lambda: not any(not r.is_purged for r in back.state.jobs), 60)
+    answer = world.ask(back, "Job.Register", body={"Job": job("other")})
+    assert answer.status == 409 and "declared off" in answer.error
+    world.run(30)
+    assert sorted(running_at(one) + running_at(three)) == [*range(5)]
+    assert back.datacenter_id not in roster_of(one.state).members
