@@ -360,7 +360,19 @@ class Client:
                     run.is_told = True
             self.leader.after(1_000_000 if error else 0, self._report)
 
-        self._ask("Node.Update", on_answer, updates=[_update_of(run) for run in news])
+        updates = [_update_of(run) for run in news]
+        self._ask("Node.Update", on_answer, updates=updates)
+        if self.rng.random() < 0.1:
+            self.leader.after(self.rng.randint(S, 20 * S), lambda: self._tell_late(updates))
+
+    def _tell_late(self, updates: list[AllocUpdate]) -> None:
+        """A copy of an old report arrives when what it speaks of has ended and said so."""
+        old = [one for one in updates if not one.client_status.is_terminal]
+        known = [(one, self.runs.get(one.alloc_id)) for one in old]
+        late = [one for one, run in known if run is not None and run.is_over and run.is_told]
+        if late and self.is_heard:
+            self.situations["old report came after the end"] += len(late)
+            self._ask("Node.Update", lambda body, error: None, updates=late)
 
 
 def _update_of(run: Run) -> AllocUpdate:

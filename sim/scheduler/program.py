@@ -13,6 +13,7 @@ FAULTS: Final = (
     "node back",
     "task failed",
     "node changed under running work",
+    "node changed under a plan",
     "plan applied late",
     "leader lost",
 )
@@ -59,6 +60,7 @@ SITUATIONS: Final = (
     "job purged",
     "unhealthy by its deadline",
     "healthy only after a relapse",
+    "old report came after the end",
 )
 
 

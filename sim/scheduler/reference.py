@@ -269,6 +269,18 @@ def lacks(node: Node, holders: Iterable[Allocation], group: TaskGroup) -> str:
     return "dynamic ports" if free < ask.dynamic_ports else ""
 
 
+def has_room_for_all(node: Node, holders: Iterable[Allocation]) -> bool:
+    """Whether a node holds all of `holders` at once."""
+    held, whole = list(holders), capacity(node)
+    for name in ("cpu", "memory", "disk"):
+        if sum(getattr(size_of(alloc), name) for alloc in held) > getattr(whole, name):
+            return False
+    things = [port for alloc in held for port in ports_of(alloc)]
+    names = [name for alloc in held for name in named.names_of(alloc)]
+    is_free = reserved_ports(node).isdisjoint(things)
+    return is_free and len({*things}) == len(things) and len({*names}) == len(names)
+
+
 def is_apart(
     job: Job, group: TaskGroup, node: Node, nodes: dict[str, Node], others: Iterable[Allocation]
 ) -> bool:

@@ -41,6 +41,7 @@ class Rest:
             Violation: Something is not as it must be.
         """
         self._check_books()
+        self._check_evaluations()
         for record in [*self._state.jobs]:
             self._check_job(record)
         records = [*self._state.jobs]
@@ -99,6 +100,13 @@ class Rest:
                 if getattr(alloc, name) != getattr(known, name):
                     text = f"{alloc.name}: {name} became {getattr(alloc, name)} in silence"
                     raise Violation("unsaid change", text)
+
+    def _check_evaluations(self) -> None:
+        """What is due was planned: nobody works on anything, and nothing waits for that."""
+        for one in self._state.evals.open():
+            if one.status == EvalStatus.PENDING and one.wait_until_us < self._now_us - _SLACK_US:
+                text = f"{one.job_id}: {one.triggered_by} of entry {one.create_index} is pending"
+                raise Violation("evaluation forgotten", text)
 
     # --- jobs -------------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from core.model.allocation import DesiredTransition
 from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger, Evaluation
 from core.model.job import Job
-from core.model.node import DrainStrategy, Eligibility, Node
+from core.model.node import DrainStrategy, Eligibility, Node, NodeDevice
 from core.scheduler.problem import Problem, Solution
 from core.server import evaluations, promotion
 from core.server.deployments import failing
@@ -119,6 +120,17 @@ class Story:
 
     def on_solved(self, problem: Problem, solution: Solution) -> None:
         self.verifier.judge(self.leader.state, solution.plans)
+        placed = [batch.node for plan in solution.plans for batch in plan.placements]
+        if self.has_faults and placed and self.rng.random() < 0.04:
+            self._change_under(int(self.rng.choice(np.frombuffer(self.rng.choice(placed), "<i4"))))
+
+    def _change_under(self, ordinal: int) -> None:
+        """A node that a plan counts on has less of everything before the plan is applied."""
+        node = self.leader.state.nodes.record(ordinal)
+        client = self.clients.get(node.id) if node is not None else None
+        if client is not None and client.is_heard:
+            self.faults["node changed under a plan"] += 1
+            client.register(_changed(client.node, self.rng.choice((100, 500)), None))
 
     # --- the whole --------------------------------------------------------------------------
 
@@ -377,17 +389,11 @@ class Story:
         if not client.is_heard:
             return
         self.faults["node changed under running work"] += 1
-        cpu = msgspec.structs.replace(
-            node.node_resources.cpu, cpu_shares=self.rng.choice((500, 1000, 2000, 4000))
-        )
+        cpu_shares = self.rng.choice((500, 1000, 2000, 4000))
         devices = (
             random_devices(self.rng) if self.rng.random() < 0.3 else node.node_resources.devices
         )
-        changed = msgspec.structs.replace(
-            node,
-            node_resources=msgspec.structs.replace(node.node_resources, cpu=cpu, devices=devices),
-        )
-        client.register(changed)
+        client.register(_changed(node, cpu_shares, devices))
 
     def leader_changes(self) -> None:
         if self.leader.log.is_leader:
@@ -401,6 +407,13 @@ class Story:
         self.task_fails()
         self.leader.run_until(self.leader.mono_us + S)
         self.task_fails()
+
+
+def _changed(node: Node, cpu_shares: int, devices: list[NodeDevice] | None) -> Node:
+    resources = node.node_resources
+    cpu = msgspec.structs.replace(resources.cpu, cpu_shares=cpu_shares)
+    resources = msgspec.structs.replace(resources, cpu=cpu, devices=devices)
+    return msgspec.structs.replace(node, node_resources=resources)
 
 
 def count_slow(story: Story) -> None:

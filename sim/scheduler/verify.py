@@ -14,13 +14,13 @@ import numpy as np
 from core.model.allocation import Allocation, ClientStatus, Desired, PortMapping
 from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
-from core.model.node import Node
+from core.model.node import Node, NodeStatus
 from core.model.plan import InPlaceUpdate, PlacementBatch, Plan
 from core.model.units import Units, allocated_devices
 from core.state.jobs import JobRecord
 from core.state.state import State
 from sim.scheduler import named, reference
-from sim.scheduler.ledger import Known, Ledger
+from sim.scheduler.ledger import PRIORITY_GAP, Known, Ledger
 from sim.seeds import Violation
 
 _UPDATED = "alloc is being updated due to job update"
@@ -144,12 +144,68 @@ class _PlanCheck:
             if is_scored:
                 self._check_score(row)
             self._new.append(made)
+        self._check_lost()
+        if has_victims:
+            self._check_victims()
         for update in self._plan.in_place:
             self._check_in_place(update)
         if not has_victims and not is_system:
             self._check_missing()
         for alloc in self._new:
             self._verifier._extra.setdefault(alloc.node_id, []).append(alloc)
+
+    def _check_victims(self) -> None:
+        """Nobody gave way without need, nor somebody more important than had to."""
+        victims = {stop.alloc_id for stop in self._plan.stops if stop.preempted_by}
+        known = self._verifier.ledger.known
+        gone = [known[one].alloc for one in sorted(victims) if one in known]
+        for alloc in gone:
+            node = self._verifier._nodes[alloc.node_id]
+            if reference.has_room_for_all(node, [*self._holders(node), alloc]):
+                raise Violation("preempted for nothing", f"{alloc.name} had room on {node.name}")
+        winners = [row for row in self._rows if row.node.id in {one.node_id for one in gone}]
+        if len(self._rows) != 1 or len(winners) != 1 or not gone:
+            return  # with several it depends on who came first
+        (row,), self._new = winners, []
+        self._freed -= victims
+        nodes = [row.node] if row.job.type in _SYSTEM else self._verifier._ready
+        least = min(self._price(row, node) for node in nodes)
+        paid = max(alloc.job.priority or 50 for alloc in gone if alloc.job is not None)
+        if paid > least:
+            text = f"{gone[0].name} of priority {paid} gave way to {self._record.id}, {least} would"
+            raise Violation("a cheaper victim", text)
+
+    def _price(self, row: _Row, node: Node) -> int:
+        # The least priority of which all have to go from `node` for `row` to have room.
+        if reference.why_not(row.job, row.group, node):
+            return 1 << 30
+        others = self._staying()
+        if row.job.type not in _SYSTEM and not reference.is_apart(
+            row.job, row.group, node, self._verifier._nodes, others
+        ):
+            return 1 << 30
+        held = self._holders(node)
+        most = (row.job.priority or 50) - PRIORITY_GAP
+        ranks = {one.id: one.job.priority or 50 for one in held if one.job is not None}
+        movable = {one.id for one in held if one.desired_status == "run" and one.id != "new"}
+        for price in sorted({rank for rank in ranks.values() if rank <= most}):
+            left = [one for one in held if one.id not in movable or ranks[one.id] > price]
+            if not reference.lacks(node, left, row.group):
+                return price
+        return 1 << 30
+
+    def _check_lost(self) -> None:
+        """What was on a node that is down is given up, unless its group waits for it."""
+        groups = {group.name: group for group in self._record.job.task_groups or []}
+        for known in self._mine():
+            node = self._verifier._nodes.get(known.alloc.node_id)
+            group = groups.get(known.alloc.task_group)
+            waits = group is not None and group.disconnect and group.disconnect.replace is False
+            if node is None or node.status != NodeStatus.DOWN or waits or known.was_unknown:
+                continue
+            stop = self._stops.get(known.alloc.id)
+            if stop is None or stop.client_status != ClientStatus.LOST:
+                raise Violation("not given up", f"{known.alloc.name} on {node.name}, that is down")
 
     def _check_in_place(self, update: InPlaceUpdate) -> None:
         """What stays where it is may be there by the rules of the version that it follows."""
@@ -159,7 +215,8 @@ class _PlanCheck:
         if known is None or job is None or node is None:
             return
         group = next(g for g in job.task_groups or [] if g.name == known.alloc.task_group)
-        if reason := reference.why_not(job, group, node):
+        reason = reference.why_not(job, group, node)
+        if reason and reason not in ("cores", "devices"):  # it keeps those that it has
             text = f"{known.alloc.name} follows version {update.job_version} on {node.name}"
             raise Violation("infeasible in place", f"{text}: {reason}")
 
