@@ -107,7 +107,9 @@ class Dividing:
                     self._due |= dict.fromkeys(self._purged(change.namespace, change.key))
             elif change.table == "deployment" and len(table):
                 deployment = state.deployments.get(change.key)
-                record = deployment and state.jobs.get(deployment.namespace, deployment.job_id)
+                if deployment is None:
+                    continue
+                record = state.jobs.get(deployment.namespace, deployment.job_id)
                 if record is not None and record.uid in table:
                     self._due[record.uid] = None
             elif change.table == "allocs" and change.rows is not None and len(table):

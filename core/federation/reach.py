@@ -65,6 +65,8 @@ class Reach:
             return None
         silent_us = sending.silent_us(dc)
         is_open = is_allowed and not (judgement.is_barred or silent_us)
+        if dc != self._host.datacenter_id and sending.is_resting(home.uid):
+            is_open = False
         wanted = splitting.spreads(job)
         return Site(
             datacenter_id=dc,

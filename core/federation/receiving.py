@@ -90,7 +90,9 @@ class Receiving:
                     self._tell_soon(record.uid)
             elif change.table == "deployment":
                 deployment = state.deployments.get(change.key)
-                record = deployment and state.jobs.get(deployment.namespace, deployment.job_id)
+                if deployment is None:
+                    continue
+                record = state.jobs.get(deployment.namespace, deployment.job_id)
                 if record is not None and record.home:
                     self._tell_soon(record.uid)
             elif change.table == "watermarks":

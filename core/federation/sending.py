@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 LOOK_US: Final = 1_000_000
 SYNC_US: Final = 300_000_000
+BOUNCES_MAX: Final = 3  # in a row; then a job waits at home for a while, as a new one does
+REST_US: Final = 30_000_000
+RESTING_MOST: Final = 1_000  # jobs whose bounces are remembered
 AVOID_US: Final = 5_000_000  # after a refusal; doubled by each further one
 AVOID_MOST_US: Final = 120_000_000
 
@@ -41,6 +44,7 @@ class Sending:
         self._host = coordinator.host
         self._outbox = Outbox(coordinator.host.rng, coordinator.retries)
         self._avoided: dict[Key, tuple[int, int]] = {}  # until, how often it refused
+        self._bounced: dict[str, tuple[int, int]] = {}  # by uid: refusals in a row, rests until
         self._silent_since_us: dict[str, int] = {}  # datacenters that did not answer
         self._synced_us: dict[str, int] = {}  # when each datacenter was told of all its shares
         self._healing_us: dict[str, int] = {}  # since when those that were silent answer
@@ -53,6 +57,7 @@ class Sending:
     def on_leadership(self, is_leader: bool) -> None:
         self._outbox.clear()
         self._avoided.clear()
+        self._bounced.clear()
         self._silent_since_us.clear()
         self._healing_us.clear()
         self._synced_us.clear()
@@ -77,6 +82,17 @@ class Sending:
         _, times = self._avoided.get(key, (0, 0))
         wait_us = min(AVOID_MOST_US, AVOID_US << min(times, 10))
         self._avoided[key] = self._host.now.mono_us + wait_us, times + 1
+
+    def is_resting(self, uid: str) -> bool:
+        """Whether a job was refused so often that it waits at home before it asks anew."""
+        return self._bounced.get(uid, (0, 0))[1] > self._host.now.mono_us
+
+    def _note_bounce(self, uid: str) -> None:
+        times = self._bounced.pop(uid, (0, 0))[0] + 1
+        is_much = times % BOUNCES_MAX == 0
+        self._bounced[uid] = times, self._host.now.mono_us + REST_US if is_much else 0
+        while len(self._bounced) > RESTING_MOST:
+            del self._bounced[next(iter(self._bounced))]
 
     # --- sending --------------------------------------------------------------------------
 
@@ -202,6 +218,8 @@ class Sending:
             events.append(Event(kind=Kind.PARKED, uid=report.uid, facts=said))
         elif refused and report.reason:
             self.avoid(key)
+            if not report.accepts:
+                self._note_bounce(key.uid)
             self._host.count_bounce()
             if not events:
                 count = ranges.size(refused)
@@ -209,6 +227,7 @@ class Sending:
                 events = [Event(kind=Kind.REFUSED, uid=report.uid, facts=told)]
         elif part.acked != part.index:
             self._avoided.pop(key, None)
+            self._bounced.pop(key.uid, None)
         if events:
             commands.append(
                 RecordCause(namespace=home.namespace, job_id=home.job_id, events=events)
