@@ -100,7 +100,7 @@ class SimServer(SimAgent):
     def _save_snapshot(self, effect: sx.SaveSnapshot) -> None:
         image = b"".join(effect.image.chunks())
         meta = finished_meta(effect.meta, image)
-        image = self.world.images.shared(image, meta.digest)
+        image = self.world.images(self.place).shared(image, meta.digest)
 
         def done(_: Any) -> None:
             self.disk.save_snapshot(meta, image)
@@ -124,7 +124,7 @@ class SimServer(SimAgent):
         self._staged = self._staged[: effect.offset] + effect.data
         image = None
         if effect.is_last:
-            image = self.world.images.shared(self._staged)
+            image = self.world.images(self.place).shared(self._staged)
             self._staged = b""
             self.disk.save_snapshot(effect.meta, image)
         event = sx.SnapshotStaged(effect.ticket, effect.offset, image)

@@ -64,10 +64,10 @@ class World:
         self.logs: list[tuple[int, str, h.Log]] = []
         self.halts: list[tuple[int, str, str]] = []
         self.dictionary = Dictionary()  # of all nodes' disks
-        self.images = Images()  # of all servers' disks
         self.forming: Forming | None = None  # where LAN pools begin formed
         self._directories: dict[tuple[str, str], Directory] = {}
         self._decoded: dict[tuple[str, str], Decoded] = {}
+        self._images: dict[tuple[str, str], Images] = {}
         self._rests_at_us = REST_US
         self.arms_at_us = 0  # when those that wait for it are armed next
         self._unarmed: list[SimAgent] = []
@@ -100,6 +100,10 @@ class World:
         if self.forming is not None:
             return self.forming.of(place).directory
         return self._directories.setdefault((place.region, place.datacenter), Directory())
+
+    def images(self, place: Place) -> Images:
+        """Return the snapshots that a datacenter's disks share."""
+        return self._images.setdefault((place.region, place.datacenter), Images())
 
     def decoder(self, place: Place) -> Decode:
         """Return how a datacenter's replicas decode their log: once for all of them."""

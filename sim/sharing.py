@@ -12,12 +12,12 @@ import sys
 from collections import OrderedDict
 from contextlib import suppress
 from typing import Final
-from weakref import WeakValueDictionary
 
 from core.state.commands import Entry
 from core.state.entry import decode_entry
 
 KEPT: Final = 64  # entries; a replica that is further behind decodes for itself
+KEPT_IMAGES: Final = 2  # of one datacenter
 
 
 class Decoded:
@@ -42,22 +42,18 @@ class Decoded:
         return entry
 
 
-class _Image(bytes):
-    """Bytes that can be referred to weakly."""
-
-
 class Images:
-    """Snapshots on all disks: equal ones are one object."""
+    """The newest snapshots of one state: equal ones on several disks are one object."""
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[str, _Image] = WeakValueDictionary()
+        self._known: OrderedDict[str, bytes] = OrderedDict()  # by sha256
 
     def shared(self, image: bytes, digest: str = "") -> bytes:
         """Return an image of the same bytes; `digest` is its sha256, if known."""
         digest = digest or hashlib.sha256(image).hexdigest()
-        known = self._known.get(digest)
-        if known is None:
-            known = self._known[digest] = _Image(image)
+        known = self._known.setdefault(digest, image)
+        if len(self._known) > KEPT_IMAGES:
+            self._known.popitem(last=False)
         return known
 
 
