@@ -48,7 +48,7 @@ class Exchanger:
         "_digests",
         "_due_us",
         "_eager_us",
-        "_is_new",
+        "_joined",
         "_local",
         "_membership",
         "_open",
@@ -72,7 +72,8 @@ class Exchanger:
         self._round_id = -1  # exchange of the latest regular round
         # the longest wait until the round after the next: short after joining, then doubled
         self._eager_us = FOREVER_US
-        self._is_new = False  # since it joined, until it has said so a second time
+        # how many it found when it joined, itself included; 0 from the first round after that
+        self._joined = 0
         self._reconnect_due_us = 0
         # address -> name, "" while nobody there has answered; the oldest first
         self._remembered: dict[str, str] = {}
@@ -90,7 +91,7 @@ class Exchanger:
 
     def spread_round(self, now_us: int) -> None:
         """Arm the regular round at random, for members that began together."""
-        self._is_new, self._eager_us = False, FOREVER_US
+        self._joined, self._eager_us = 0, FOREVER_US
         self._arm_round(now_us, int(self._local.rng.random() * self._interval_us()))
 
     # -- starting exchanges ---------------------------------------------------------
@@ -107,11 +108,15 @@ class Exchanger:
             return
         local = self._local
         self._arm_round(now_us, self._wait_us())
-        if self._is_new:
-            # In one pool of thirty, somebody missed each copy of the rumour that we are there
-            # (n * e^-limit), and would take us for dead, or for nobody, until its next round.
-            self._is_new = False
-            self._membership.refutation.insist(now_us)
+        if self._joined:
+            if local.table.active * 4 <= self._joined * 5:
+                # In one pool of thirty, somebody missed each copy of the rumour that we are there
+                # (n * e^-limit), and would take us for dead, or for nobody, until its next round.
+                self._membership.refutation.insist(now_us)
+                self._eager_us = FOREVER_US
+                self._arm_round(now_us, self._interval_us())
+            # else many joined with us, and those who missed us have rounds of their own just now
+            self._joined = 0
         for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
             self._round_id = self._ask(local.table.identity(peer).address, now_us)
 
@@ -270,15 +275,16 @@ class Exchanger:
         before, was_alone = table.summary(), table.active <= 1
         self._membership.absorb_rows(packet.updates, packet.sender, now_us)
         self._digests.absorb(packet.digests, now_us)
-        if table.summary() != before:
-            if was_alone:
-                self._is_new = True
-                self._eager_us = self._local.settings.exchange_interval_us // 16
-                soon_us = self._wait_us()
-            else:
-                soon_us = self._shaken_us(self._local.settings.exchange_interval_us)
-            if now_us + soon_us < self._due_us:
-                self._arm_round(now_us, soon_us)
+        if table.summary() == before:
+            return
+        if was_alone:
+            self._joined = table.active
+            self._eager_us = self._local.settings.exchange_interval_us // 16
+            soon_us = self._wait_us()
+        else:
+            soon_us = self._shaken_us(self._local.settings.exchange_interval_us)
+        if now_us + soon_us < self._due_us:
+            self._arm_round(now_us, soon_us)
 
     def _arm_round(self, now_us: int, wait_us: int) -> None:
         self._due_us = now_us + wait_us

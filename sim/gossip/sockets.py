@@ -5,12 +5,17 @@ real time at the LAN profile (gossip.host). Once all agree, a fifth of them is k
 a word and started again with what their disks remember, over and over. After each round all
 must agree again; in the end no descriptor may be open that was not before, and memory must
 not have grown.
+
+All of them share one event loop. On a busy machine it is late, and by their own rule members
+that run late take more time for everything (gossip.probe). So the time to agree is counted in
+the members' own measure: `AGREE_S`, times one more than their mean health score.
 """
 
 import argparse
 import ipaddress
 import os
 import random
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +47,7 @@ class SocketsError(Exception):
 @dataclass
 class Round:
     agreed_s: float
+    health: float  # mean score of all members then; 0 is on time
     descriptors: int
     rss_kib: int
 
@@ -106,17 +112,25 @@ class Fleet:
         """Wait until all believe just all alive; return the seconds it took.
 
         Raises:
-            SocketsError: it took longer than `AGREE_S`.
+            SocketsError: it took longer than `AGREE_S` at the members' own pace.
         """
-        began_s = trio.current_time()
-        while (lacking := self._lacking()) and trio.current_time() - began_s < AGREE_S:
+        began_s = now_s = trio.current_time()
+        spent_s = 0.0  # of AGREE_S
+        while (lacking := self._lacking()) and spent_s < AGREE_S:
             await trio.sleep(0.5)
+            before_s, now_s = now_s, trio.current_time()
+            spent_s += (now_s - before_s) / (1 + self.health())
         if lacking:
             some = "; ".join(f"{name} lacks {', '.join(lacks[:3])}" for name, lacks in lacking[:3])
             raise SocketsError(
-                f"after {AGREE_S:.0f} s {len(lacking)} members do not know all others: {some}"
+                f"after {now_s - began_s:.0f} s, mean health score {self.health():.1f}, "
+                f"{len(lacking)} members do not know all others: {some}"
             )
-        return trio.current_time() - began_s
+        return now_s - began_s
+
+    def health(self) -> float:
+        """Return the mean health score of the members that run."""
+        return statistics.mean(s.member.machine.health_score for s in self.slots if s.member)
 
     def _lacking(self) -> list[tuple[str, list[str]]]:
         """Return who lacks whom, with what it believes of it instead."""
@@ -158,10 +172,11 @@ async def soak(members: int, minutes: float, rounds_max: int) -> tuple[float, li
             await fleet.kill_and_restart(KILLED_SHARE)
             agreed_s = await fleet.agree()
             await trio.sleep(2)
-            rounds.append(Round(agreed_s, _descriptors(), _rss_kib()))
+            rounds.append(Round(agreed_s, fleet.health(), _descriptors(), _rss_kib()))
             print(
-                f"round {len(rounds)}: agreed after {agreed_s:.1f} s, "
-                f"{rounds[-1].descriptors} descriptors, {rounds[-1].rss_kib} KiB",
+                f"round {len(rounds)}: agreed after {agreed_s:.1f} s, health "
+                f"{rounds[-1].health:.1f}, {rounds[-1].descriptors} descriptors, "
+                f"{rounds[-1].rss_kib} KiB",
                 flush=True,
             )
         nursery.cancel_scope.cancel()
@@ -208,6 +223,7 @@ def main(arguments: Sequence[str]) -> int:
         "joined_s": round(joined_s, 1),
         "rounds": len(rounds),
         "agreed_s_max": round(max((one.agreed_s for one in rounds), default=0.0), 1),
+        "health_max": round(max((one.health for one in rounds), default=0.0), 1),
         "descriptors": [one.descriptors for one in rounds],
         "rss_kib": [one.rss_kib for one in rounds],
         "cpu_s": round(time.process_time() - began_s, 1),

@@ -76,7 +76,8 @@ def test_a_lone_accuser_waits_long_and_company_hastens():
 def test_who_doubts_its_own_timing_gives_a_suspect_longer():
     """An interval for each point of health: who misses answers misses refutations too."""
     lone = Lone(*PEERS)
-    lone.machine.local.awareness.add(3)
+    lone.hear(*(claim("a", SUSPECT, incarnation) for incarnation in (1, 2, 3)))
+    assert lone.machine.health_score == 3
     for by in ("b", "c", "d"):
         lone.hear(claim("f", SUSPECT, by=by))
     # answered by nobody, it stays at odds with its timing
