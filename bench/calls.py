@@ -17,7 +17,8 @@ import trio
 
 from bench.quorum import Server
 from core.agent.frames import Frame, FrameKind, FrameReader, encode_frame
-from core.agent.rpc import RECEIVE_BYTES, Identity, RpcEndpoint
+from core.agent.link import RECEIVE_BYTES
+from core.agent.rpc import Identity, RpcEndpoint
 from core.agent.tls import client_context
 
 CONNECTIONS: Final = 4

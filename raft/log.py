@@ -81,6 +81,16 @@ class Log:
             position += 1
         return held[start:position], size
 
+    def tail_begin(self, index: int, limit_bytes: int) -> int:
+        """Return the place behind which the entries up to `index` have at most `limit_bytes`."""
+        size = 0
+        while index > self.offset:
+            size += len(self._entries[index - self.offset - 1].data) + ENTRY_OVERHEAD_BYTES
+            if size > limit_bytes:
+                break
+            index -= 1
+        return index
+
     def hint(self, index: int, term: int) -> tuple[int, int]:
         """Return the newest place (index, term) not beyond either argument.
 

@@ -30,6 +30,7 @@ class Settings:
     chunk_bytes: int = 512 * 1024
     chunk_stale_us: int = 2_000_000  # an unanswered chunk is sent again
     trailing_entries: int = 4096  # kept behind a snapshot, for followers a little behind
+    trailing_bytes: int = 64 * 1024 * 1024  # of these entries, at most
     promotion_lag: int = 1000  # a learner may be so many entries behind when promoted
     disk_retry_us: int = 1_000_000  # a full disk is tried again
 

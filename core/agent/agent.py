@@ -167,6 +167,8 @@ class Agent:
             source_host=self.config.bind_address("rpc")[0],
             on_request=self.host.on_request,
             on_message=self.host.on_message,
+            on_call=self.host.on_call,
+            until_taken=self.host.until_taken,
             log=self.log,
             client_tls=outgoing,
             server_tls=incoming,

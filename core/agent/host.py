@@ -27,6 +27,7 @@ REQUEST_GRACE_S: Final = 30.0
 CLIENT_METHODS: Final = ("Client.", "Agent.Ping")
 SERVER_METHODS: Final = ("Raft.", "Server.", "Claim.", "Share.", "Home.")  # from servers alone
 Handler = Callable[[Any], None]
+Answering = Callable[[Any, str], None]  # body, error text
 # A message is (sender, what it says, more): the machine knows the type of what it says.
 _BODIES: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _decode: Final = msgspec.msgpack.decode
@@ -62,7 +63,7 @@ class AgentHost:
         self._solver = Solver(nursery, log)
         self._request_ids = itertools.count(1)
         self._exchange_ids = itertools.count(1)
-        self._waiting: dict[tuple[str, int], _Pending] = {}
+        self._waiting: dict[tuple[str, int], _Pending | _Called] = {}
         self._exchanges: dict[tuple[str, int], _Pending] = {}
         self._sinks: dict[str, list[EffectSink]] = {"server": [], "client": []}
 
@@ -139,17 +140,33 @@ class AgentHost:
 
     async def on_request(self, method: str, body: Any, peer: Peer) -> tuple[Any, str]:
         """Answer a call that came over RPC: (body, error text)."""
-        if peer.is_proven and peer.role == "cli":
-            return None, "a cli certificate is for the HTTP API"
+        if refusal := _refusal_of_call(method, peer):
+            return None, refusal
         if method in self.own_methods:  # of the host itself, no machine knows of it
             return await self.own_methods[method](body)
         wants_client = method.startswith(CLIENT_METHODS)
         loop = (self.client if wants_client else self.server) or self.server or self.client
         if loop is None:
             return None, "the agent is starting"
-        if peer.is_proven and peer.role != "server" and method.startswith(SERVER_METHODS):
-            return None, f"a {peer.role or 'nameless'} certificate may not call {method}"
         return await self._ask(loop, method, body, peer, timeout_s=3600.0)
+
+    def on_call(self, method: str, body: Any, peer: Peer, answer: Answering) -> bool:
+        """Take a call for the server, which is most of them; False: `on_request` shall be asked."""
+        loop = self.server
+        if loop is None or method in self.own_methods or method.startswith(CLIENT_METHODS):
+            return False
+        if refusal := _refusal_of_call(method, peer):
+            answer(None, refusal)
+            return True
+        number = next(self._request_ids)
+        self._waiting[loop.role, number] = _Called(answer)
+        loop.gather(h.Requested(number, method, body, peer))
+        return True
+
+    async def until_taken(self) -> None:
+        """Wait until the server has taken most of the calls that were brought."""
+        if self.server is not None:
+            await self.server.until_taken()
 
     def on_message(self, channel: str, body: Any, peer: Peer) -> None:
         """Take a one-way message, if its sender may send it; `body` is `Raw`."""
@@ -215,7 +232,7 @@ class AgentHost:
         return pending.body, pending.error
 
     def _reply(self, role: str, effect: h.Reply) -> None:
-        pending = self._waiting.get((role, effect.request_id))
+        pending = self._waiting.pop((role, effect.request_id), None)
         if pending is not None:
             pending.settle(effect.body, effect.error)
 
@@ -339,6 +356,24 @@ class _Pending:
         self.body = body
         self.error = error
         self.done.set()
+
+
+class _Called:
+    """A call whose answer goes straight to the connection that it came by."""
+
+    __slots__ = ("settle",)
+
+    def __init__(self, answer: Answering) -> None:
+        self.settle = answer
+
+
+def _refusal_of_call(method: str, peer: Peer) -> str:
+    """Return why this peer may not make this call, "" when it may."""
+    if peer.is_proven and peer.role == "cli":
+        return "a cli certificate is for the HTTP API"
+    if peer.is_proven and peer.role != "server" and method.startswith(SERVER_METHODS):
+        return f"a {peer.role or 'nameless'} certificate may not call {method}"
+    return ""
 
 
 def deliver_to(loop: Callable[[], MachineLoop | None]) -> Callable[[Event], None]:

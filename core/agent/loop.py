@@ -37,6 +37,7 @@ from core.model.host import (
 _GATHERED_US: Final = 8_000
 _GATHERED_LEAST: Final = 8
 _GATHERED_MOST: Final = 1_024
+_WAITING_MOST: Final = 256  # calls that wait to be taken; then no more are read
 
 
 def now() -> Now:
@@ -72,6 +73,7 @@ class MachineLoop:
         self._queue: deque[Event] = deque()
         self._gathered: list[Requested] = []
         self._gathered_most = _GATHERED_LEAST  # calls that were taken in about _GATHERED_US
+        self._roomy = trio.Event()
         self._is_draining = False
         self._rearm = trio.Event()
         self._armed_us = FOREVER_US
@@ -109,6 +111,11 @@ class MachineLoop:
             self._gathered.append(request)
             self._rearm.set()
 
+    async def until_taken(self) -> None:
+        """Wait while so many calls wait for the machine that nobody should bring more."""
+        while len(self._gathered) > _WAITING_MOST:
+            await self._roomy.wait()
+
     def _deliver_gathered(self) -> None:
         most = self._gathered_most
         gathered, self._gathered = self._gathered[:most], self._gathered[most:]
@@ -124,12 +131,20 @@ class MachineLoop:
                 self._gathered_most = min(most * 2, _GATHERED_MOST)
         if self._gathered:
             self._rearm.set()
+        if len(self._gathered) <= _WAITING_MOST:
+            self._let_more_in()
+
+    def _let_more_in(self) -> None:
+        if self._roomy.statistics().tasks_waiting:
+            self._roomy.set()
+            self._roomy = trio.Event()
 
     def stop(self) -> None:
         """Hand the machine nothing more; effects of the event at hand are still carried out."""
         self.is_stopped = True
         self._queue.clear()
         self._gathered.clear()
+        self._let_more_in()
 
     def _step(self, event: Event) -> None:
         moment = now()

@@ -16,6 +16,7 @@ datacenter id come from its certificate (core.agent.tls).
 import itertools
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -33,7 +34,6 @@ from core.agent.frames import (
 )
 from core.agent.link import (
     DIAL_TIMEOUT_S,
-    RECEIVE_BYTES,
     Link,
     Outgoing,
     Waiter,
@@ -47,9 +47,11 @@ from core.model.host import Address, Peer
 
 HELLO_TIMEOUT_S: Final = 10.0
 MAX_INCOMING: Final = 4096
+_INCOMING_BYTES: Final = 1 << 16  # read in one go: some hundred small calls
 
 OnRequest = Callable[[str, Any, Peer], Awaitable[tuple[Any, str]]]
 OnMessage = Callable[[str, Any, Peer], None]
+OnCall = Callable[[str, Any, Peer, Callable[[Any, str], None]], bool]
 
 
 class CallFailed(Exception):
@@ -111,6 +113,8 @@ class RpcEndpoint:
         server_tls: ssl.SSLContext | None = None,
         verifies_server: bool = False,
         bodies: Bodies | None = None,
+        on_call: OnCall | None = None,
+        until_taken: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Prepare both sides.
 
@@ -118,6 +122,10 @@ class RpcEndpoint:
             source_host: The address that outgoing connections are bound to.
             verifies_server: Whoever a client calls must hold a server's certificate.
             bodies: Types of calls' bodies, see core.agent.frames.
+            on_call: Takes a call and its answer's way back, or says False: then `on_request`
+                is asked, in a thread of its own, which costs more.
+            until_taken: Returns when calls that were brought are taken: a connection that
+                brings some is read on only then, so who asks too much waits at his own end.
         """
         self.identity = identity
         self.counters = RpcCounters()
@@ -125,6 +133,7 @@ class RpcEndpoint:
         self._nursery = nursery
         self._source_host = source_host
         self._on_request = on_request
+        self._on_call, self._until_taken = on_call, until_taken
         self._on_message = on_message
         self._log = log
         self._client_tls = client_tls
@@ -290,22 +299,30 @@ class RpcEndpoint:
                         deadline if peer is None else trio.current_time() + 2 * links.IDLE_S
                     )
                     with trio.move_on_at(scope_deadline) as scope:
-                        data = await stream.receive_some(RECEIVE_BYTES)
+                        data = await stream.receive_some(_INCOMING_BYTES)
                     if scope.cancelled_caught and outgoing.owed:
                         continue  # a blocking query may wait longer than a quiet peer
                     if scope.cancelled_caught or not data:
                         break
                     self.counters.bytes_received += len(data)
+                    has_calls = False
                     for frame in reader.feed(bytes(data)):
                         if peer is None:
                             peer = self._introduce(frame, stream)
                         elif frame.kind is FrameKind.CALL:
                             outgoing.owed += 1
-                            nursery.start_soon(self._answer, outgoing, frame, peer)
+                            has_calls = True
+                            answer = partial(self._answered, outgoing, frame.id)
+                            if self._on_call is None or not self._on_call(
+                                frame.name, frame.body, peer, answer
+                            ):
+                                nursery.start_soon(self._answer, outgoing, frame, peer)
                         elif frame.kind is FrameKind.SEND:
                             self._on_message(frame.name, frame.body, peer)
                         else:
                             raise FrameError(f"unexpected {frame.kind.name} frame from the caller")
+                    if has_calls and self._until_taken is not None:
+                        await self._until_taken()
             except (FrameError, trio.BrokenResourceError, ssl.SSLError, OSError) as error:
                 failure = error
             nursery.cancel_scope.cancel()
@@ -341,14 +358,15 @@ class RpcEndpoint:
         return Peer(**said, is_proven=False)
 
     async def _answer(self, outgoing: "Outgoing", frame: Frame, peer: Peer) -> None:
+        body, error = await self._on_request(frame.name, frame.body, peer)
+        self._answered(outgoing, frame.id, body, error)
+
+    def _answered(self, outgoing: "Outgoing", number: int, body: Any, error: str) -> None:
+        outgoing.owed -= 1
         try:
-            body, error = await self._on_request(frame.name, frame.body, peer)
-        finally:
-            outgoing.owed -= 1
-        try:
-            data = encode_frame(FrameKind.REPLY, frame.id, error, body)
+            data = encode_frame(FrameKind.REPLY, number, error, body)
         except FrameError as too_large:
-            data = encode_frame(FrameKind.REPLY, frame.id, str(too_large), None)
+            data = encode_frame(FrameKind.REPLY, number, str(too_large), None)
         self.counters.bytes_sent += len(data)
         if not outgoing.enqueue(data):
             self.counters.drop("queue-full")  # a caller that does not read: it times out

@@ -234,3 +234,19 @@ async def test_more_calls_than_can_be_taken_at_once_leave_the_loop_its_turns() -
 
 def calls_in(event: Event) -> int:
     return len(event.requests) if isinstance(event, RequestedTogether) else 1
+
+
+async def test_who_brings_more_calls_than_are_taken_waits_until_they_are() -> None:
+    machine = Scripted()
+    loop = loop_of(machine)
+    await loop.until_taken()  # nothing waits
+    for number in range(1_000):
+        loop.gather(request(number))
+    with trio.move_on_after(0) as scope:
+        await loop.until_taken()
+    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.run_timers)
+        await loop.until_taken()
+        assert sum(map(calls_in, machine.seen)) >= 500
+        nursery.cancel_scope.cancel()

@@ -17,6 +17,7 @@ from raft.core import (
     Role,
     Settings,
 )
+from raft.log import Log
 from raft.messages import (
     Append,
     AppendAnswer,
@@ -498,3 +499,12 @@ def test_a_message_survives_the_wire_and_a_newer_schema_may_add_fields() -> None
 
     longer = msgspec.msgpack.encode(["TimeoutNow", 4, "something of a later schema"])
     assert decode(b"\x01\x07" + longer) == TimeoutNow(4)
+
+
+def test_a_tail_of_large_entries_is_short() -> None:
+    log = Log(0, 0, [Entry(index, 1, Kind.COMMAND, b"x" * 1_000) for index in range(1, 101)])
+    assert log.tail_begin(100, 1 << 20) == 0
+    assert log.tail_begin(100, 10_300) == 90
+    assert log.tail_begin(90, 0) == 90
+    log.compact(log.tail_begin(100, 10_300))
+    assert log.first_index == 91
