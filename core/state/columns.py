@@ -189,7 +189,6 @@ class SparseColumn(Generic[V]):
             self.put(row, value)
 
 
-<<<<<<< ours
 _PART_BITS: Final = 9
 _PART_ROWS: Final = 1 << _PART_BITS
 _PART_MASK: Final = _PART_ROWS - 1
@@ -202,83 +201,6 @@ def _rows_of(number: int, part: list[V | None]) -> Iterator[tuple[int, V]]:
     for place, value in enumerate(part):
         if value is not None:
             yield first + place, value
-=======
-_PART_BITS: Final = 11
-_PART_ROWS: Final = 1 << _PART_BITS
-
-
-class DenseColumn(Generic[V]):
-    """Values that most rows have, where they are no numbers: as `SparseColumn`, in lists.
-
-    A row costs 8 bytes beside its value, not 70.
-    """
-
-    def __init__(self, name: str, value_type: Any) -> None:
-        self.name = name
-        self._parts: list[list[V | None]] = []
-        self._is_shared: list[bool] = []
-        self._decoder = msgspec.msgpack.Decoder(list[tuple[int, value_type]])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.items())
-
-    def get(self, row: int) -> V | None:
-        part = row >> _PART_BITS
-        return self._parts[part][row % _PART_ROWS] if part < len(self._parts) else None
-
-    def put(self, row: int, value: V) -> None:
-        self._own(row)[row % _PART_ROWS] = value
-
-    def put_many(self, rows: list[int], values: list[V]) -> None:
-        for row, value in zip(rows, values, strict=True):
-            self._own(row)[row % _PART_ROWS] = value
-
-    def remove(self, row: int) -> None:
-        if self.get(row) is not None:
-            self._own(row)[row % _PART_ROWS] = None
-
-    def items(self) -> Iterator[tuple[int, V]]:
-        for number, part in enumerate(self._parts):
-            yield from _held(number, part)
-
-    def _own(self, row: int) -> list[V | None]:
-        number = row >> _PART_BITS
-        while number >= len(self._parts):
-            self._parts.append([None] * _PART_ROWS)
-            self._is_shared.append(False)
-        if self._is_shared[number]:
-            self._parts[number] = self._parts[number].copy()
-            self._is_shared[number] = False
-        return self._parts[number]
-
-    def view(self) -> "DenseView[V]":
-        self._is_shared = [True] * len(self._parts)
-        return DenseView(self.name, list(self._parts))
-
-    def load(self, piece: Any) -> None:
-        for row, value in self._decoder.decode(piece):
-            self.put(row, value)
-
-
-class DenseView(Generic[V]):
-    """A dense column frozen at one moment."""
-
-    def __init__(self, name: str, parts: list[list[V | None]]) -> None:
-        self.name = name
-        self._parts = parts
-
-    def pieces(self, *, is_sorted: bool = False) -> Iterator[Any]:
-        """Yield msgpack of `[[row, value], ...]`, some thousand at a time."""
-        del is_sorted
-        for number, part in enumerate(self._parts):
-            if found := list(_held(number, part)):
-                yield ENCODER.encode(found)
-
-
-def _held(number: int, part: list[V | None]) -> Iterator[tuple[int, V]]:
-    rows = range(number << _PART_BITS, (number + 1) << _PART_BITS)
-    return ((row, value) for row, value in zip(rows, part, strict=True) if value is not None)
->>>>>>> theirs
 
 
 class SparseView(Generic[V]):

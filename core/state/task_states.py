@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from core.model.allocation import ZERO_TIME, TaskEvent, TaskState, TaskStateName
-from core.state.columns import ENCODER, DenseColumn
+from core.state.columns import ENCODER, SparseColumn
 from core.state.intern import Interned
 
 _STATE_TIMES: Final = ("last_restart", "started_at", "finished_at")
@@ -41,7 +41,7 @@ class PackedStates:
 
     def __init__(self) -> None:
         self.shapes: Interned[bytes] = Interned("task_shapes", bytes)
-        self.times: DenseColumn[bytes] = DenseColumn("task_times", bytes)
+        self.times: SparseColumn[bytes] = SparseColumn("task_times", bytes)
 
     def put(self, row: int, old_shape: int, states: dict[str, TaskState]) -> int:
         """Store the states of a row; return the ordinal for its `task_shape`."""

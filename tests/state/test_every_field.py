@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import core
-from core.state.columns import Columns, DenseColumn, SparseColumn
+from core.state.columns import Columns, SparseColumn
 from core.state.intern import Interned
 from core.state.snapshot import Meta
 from core.state.state import State
@@ -122,7 +122,7 @@ def with_record(name: str, record: Any) -> str:
             part.put(key, record)
         case Interned():
             part.ordinal(record, 1)
-        case SparseColumn() | DenseColumn():
+        case SparseColumn():
             part.put(0, record)
         case _:
             raise AssertionError(f"this test knows no part like {type(part).__name__}")
