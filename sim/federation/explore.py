@@ -15,6 +15,9 @@ sync is sent, and arrives. In each state that can be reached:
     stuck             when all that is sent arrives and all ends that shall, the home knows:
                       nothing is held beyond what is allowed, and what is allowed runs
 
+In further rounds the home is declared off while it lives, and its job adopted
+(`explore_lost.py`).
+
 What a datacenter makes of a step follows from its own state alone, so each is computed once
 with the real code (`sites.py`) and looked up after that.
 
@@ -62,6 +65,10 @@ ROUNDS: Final = (
     Bounds(decisions=2, syncs=0, instances=2, states=0),
     Bounds(decisions=3, syncs=1, instances=1, states=0),
 )
+LOST_ROUNDS: Final = (
+    Bounds(decisions=1, syncs=0, instances=2, states=0),
+    Bounds(decisions=3, syncs=0, instances=1, states=0),
+)
 
 
 class Whole(NamedTuple):
@@ -71,6 +78,8 @@ class Whole(NamedTuple):
     sent: frozenset[int]
     decisions: int
     syncs: int
+    is_off: bool = False  # whether the home was declared off (sim.federation.explore_lost)
+    later: int = 0  # decisions of the home that adopted the job
 
 
 class Broken(Exception):
@@ -87,10 +96,10 @@ class Exploration:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.messages = Messages()
-        job = _job(bounds.instances)
+        job = a_job(bounds.instances)
         home_id, *others = IDS
-        self.home = HomeSite(home_id, tuple(others), self.messages, _node(home_id), job)
-        self.shares = [ShareSite(one, home_id, self.messages, _node(one), job) for one in others]
+        self.home = HomeSite(home_id, tuple(others), self.messages, a_node(home_id), job)
+        self.shares = [ShareSite(one, home_id, self.messages, a_node(one), job) for one in others]
         self.sites: list[Site] = [self.home, *self.shares]
         self.steps = self.longest = 0
         self.is_complete = True
@@ -168,7 +177,8 @@ class Exploration:
         for division in divisions:
             step = self.home.decide(number, whole.decisions, division)
             if step.number != number:
-                shown = " ".join(f"{who}{sorted(had)}" for who, had in zip("ABC", division))
+                who = [LETTERS[one] for one in (self.home.id, *self.home.others)]
+                shown = " ".join(f"{one}{sorted(had)}" for one, had in zip(who, division))
                 moved = _put(whole, 0, step)._replace(decisions=whole.decisions + 1)
                 yield f"A decides {shown}", moved
 
@@ -252,7 +262,7 @@ def _put(whole: Whole, place: int, step: Step) -> Whole:
     return whole._replace(numbers=numbers, sent=whole.sent.union(step.answers))
 
 
-def _node(datacenter_id: str) -> Node:
+def a_node(datacenter_id: str) -> Node:
     return Node(
         id=derived_id("node", datacenter_id), secret_id="s", name="n", node_pool="default",
         datacenter=datacenter_id, status=NodeStatus.READY,
@@ -265,7 +275,7 @@ def _node(datacenter_id: str) -> Node:
     )  # fmt: skip
 
 
-def _job(instances: int) -> Job:
+def a_job(instances: int) -> Job:
     task = Task(
         name="task", driver="raw_exec", config={"command": "sleep"},
         resources=Resources(cpu=100, memory_mb=100),
@@ -282,6 +292,8 @@ def _job(instances: int) -> Job:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explore; return the exit code."""
+    from sim.federation.explore_lost import LostHome  # which builds on this module
+
     parser = argparse.ArgumentParser(
         prog="python -m sim.federation explore", description=(__doc__ or "").partition("\n")[0]
     )
@@ -300,15 +312,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     given = {name: getattr(options, name) for name in ("decisions", "syncs", "instances")}
     given = {name: value for name, value in given.items() if value is not None}
-    rounds = [one._replace(states=options.states) for one in ROUNDS]
+    rounds: list[tuple[type[Exploration], Bounds]] = [(Exploration, one) for one in ROUNDS]
+    rounds += [(LostHome, one) for one in LOST_ROUNDS]
     if given:
-        rounds = [rounds[0]._replace(**given)]
+        rounds = [(Exploration, ROUNDS[0]._replace(**given))]
+    rounds = [(kind, one._replace(states=options.states)) for kind, one in rounds]
     began_s = time.process_time()
     violations: list[dict[str, Any]] = []
     states = steps = 0
     is_complete = True
-    for bounds in rounds:
-        exploration = Exploration(bounds)
+    for kind, bounds in rounds:
+        exploration = kind(bounds)
         try:
             exploration.run()
         except Broken as broken:
@@ -328,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "complete": is_complete and not violations,
         "cpu_s": round(time.process_time() - began_s, 1),
     }
-    sizes = {"rounds": [one._asdict() for one in rounds]}
+    sizes = {"rounds": [{"world": kind.__name__, **one._asdict()} for kind, one in rounds]}
     print(last_line(figures, sizes=sizes, samples=states, is_reduced=not is_complete))
     if violations:
         return 1
@@ -339,7 +353,8 @@ def _print_round(exploration: Exploration) -> None:
     bounds = exploration.bounds
     computed = sum(site.computed for site in exploration.sites)
     numbered = " ".join(f"{LETTERS[s.id]} {len(s.views)}" for s in exploration.sites)
-    print(f"decisions {bounds.decisions}, syncs {bounds.syncs}, instances {bounds.instances}:")
+    sizes = ", ".join(f"{name} {size}" for name, size in [*bounds._asdict().items()][:-1])
+    print(f"{type(exploration).__name__}, {sizes}:")
     print(f"  states visited     {exploration.states:>10}")
     print(f"  steps              {exploration.steps:>10}")
     print(f"  longest way        {exploration.longest:>10}")

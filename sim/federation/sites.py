@@ -20,7 +20,7 @@ from core.federation.ranges import Indices
 from core.federation.roster import Member, Roster
 from core.federation.roster_log import CopyRoster
 from core.federation.sending import report_in
-from core.federation.share_log import report_of
+from core.federation.share_log import report_of, watermarks_of
 from core.federation.shares import Share, share_of
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
@@ -53,6 +53,10 @@ from core.state.state import State
 SPACING: Final = 1_000  # between the indexes of decisions: equal histories, equal numbers
 WALL_US: Final = 1_800_000_000_000_000
 GROUP: Final = "web"
+_TABLES: Final = (
+    "homes", "watermarks", "synced_homes", "home_floors", "adoptions", "arrivals",
+    "backed_datacenters",
+)  # fmt: skip
 
 Division = tuple[frozenset[int], ...]  # instances by datacenter, the home first
 
@@ -99,6 +103,7 @@ class View(NamedTuple):
     parts: tuple[tuple[str, Told], ...] = ()  # of the home: by datacenter id
     free: frozenset[int] = frozenset()  # of the home: what it may give
     own: frozenset[int] = frozenset()  # of the home: what it lets itself run
+    is_home: bool = False  # whether the job's home is here
 
 
 class FullSync(msgspec.Struct, frozen=True):
@@ -142,7 +147,10 @@ class Site:
 
     peers: tuple[str, ...] = ()
 
-    def __init__(self, datacenter_id: str, messages: Messages, node: Node, uid: str) -> None:
+    def __init__(
+        self, datacenter_id: str, messages: Messages, node: Node, uid: str, *,
+        is_authority: bool = False,
+    ) -> None:  # fmt: skip
         self.id, self.messages, self.uid = datacenter_id, messages, uid
         self.views: list[View] = []
         self.computed = 0  # steps that were carried out for real
@@ -151,13 +159,18 @@ class Site:
         self._steps: dict[tuple[int, Any], Step] = {}
         self._spare: tuple[int, State] | None = None  # a copy that a step left as it was
         state = State()
-        first = Bootstrap(
-            datacenter_id=datacenter_id, region="r", datacenter=datacenter_id, is_authority=False
-        )
+        first = self.birth(datacenter_id, is_authority=is_authority)
         known = {one: Member(name=one, since=1) for one in (datacenter_id, *self.peers)}
         roster = Roster(region="r", authority="authority", version=1, members=known)
-        self.commit(state, [first, RegisterNode(node=node), CopyRoster(roster=roster)])
+        commands = [first, RegisterNode(node=node)]
+        self.commit(state, commands if is_authority else [*commands, CopyRoster(roster=roster)])
         self.first = self.enter(state)
+
+    def birth(self, datacenter_id: str, *, is_authority: bool = False) -> Bootstrap:
+        return Bootstrap(
+            datacenter_id=datacenter_id, region="r", datacenter=datacenter_id,
+            is_authority=is_authority,
+        )  # fmt: skip
 
     # --- numbering ----------------------------------------------------------------------
 
@@ -171,7 +184,9 @@ class Site:
             self.views.append(self._view(state))
         return number
 
-    def step(self, number: int, action: Any, carry_out: Callable[[State], list[Any]]) -> Step:
+    def step(
+        self, number: int, action: Any, carry_out: Callable[[State], list[Any]], to: str = ""
+    ) -> Step:
         """Return the number of the state after a step, and the numbers of what was answered."""
         known = self._steps.get((number, action))
         if known is None:
@@ -183,7 +198,7 @@ class Site:
             if after == number:
                 state.index = index  # a repetition changes nothing: the copy serves again
                 self._spare = number, state
-            numbers = tuple(self.messages.number(self.peers[0], one) for one in answers)
+            numbers = tuple(self.messages.number(to or self.peers[0], one) for one in answers)
             known = self._steps[number, action] = Step(after, numbers)
         return known
 
@@ -195,7 +210,8 @@ class Site:
         server.consensus = _Log(self, state)
         server.membership = _Membership((self.id, *self.peers))  # type: ignore[assignment]
         server.planning = Planning(server, rng)
-        return FederatedDatacenter(server)
+        leader = server.federation = FederatedDatacenter(server)
+        return leader
 
     def peer(self, datacenter_id: str) -> Peer:
         return Peer(name="s", role="server", datacenter_id=datacenter_id, is_proven=True)
@@ -219,7 +235,7 @@ class Site:
         shown = None
         if record is not None:
             shown = [record.indices, record.job.version, record.job.stop, record.is_purged]
-        tables = [[*state.table(name).items()] for name in ("homes", "watermarks", "synced_homes")]
+        tables = [[*state.table(name).items()] for name in _TABLES]
         return msgspec.msgpack.encode([tables, held, shown], order="deterministic")
 
     def _view(self, state: State) -> View:
@@ -332,7 +348,7 @@ class HomeSite(Site):
             if home.part(other).index
         )
         own = _plain(home.part(self.id).allowed)
-        return view._replace(parts=parts, free=_plain(home.free), own=own)
+        return view._replace(parts=parts, free=_plain(home.free), own=own, is_home=True)
 
     def divisions(self, number: int, choice: tuple[str, ...]) -> tuple[Division, Division]:
         """Return how the instances 0, 1, ... go to the datacenters named in `choice`.
@@ -412,8 +428,9 @@ class ShareSite(Site):
         super().__init__(datacenter_id, messages, node, job.uid or "")
 
     def _to_say(self, state: State) -> tuple[int, ...]:
-        report = report_of(state, self.uid)
-        return () if report is None else (self.messages.number(self.home, report),)
+        """Its word on the newest share, to whoever is the home by that."""
+        report, mark = report_of(state, self.uid), watermarks_of(state).get(self.uid)
+        return () if report is None or mark is None else (self.messages.number(mark.home, report),)
 
     def take(self, number: int, message: int, *, has_room: bool) -> Step:
         """A share arrives, or a full sync."""
@@ -434,11 +451,11 @@ class ShareSite(Site):
             else:
                 if not has_room:
                     leader.receiving._room_for = _no_room  # type: ignore[method-assign]
-                leader.on_call("Share.Put", {"Share": body}, self.peer(self.home), reply)
+                leader.on_call("Share.Put", {"Share": body}, self.peer(body.home), reply)
             self.plan(state)
             return answers
 
-        return self.step(number, ("take", message, has_room), carry_out)
+        return self.step(number, ("take", message, has_room), carry_out, to=body.home)
 
 
 def _no_room(share: Share, mark: Any) -> tuple[Indices, str]:

@@ -4,9 +4,11 @@ import json
 import random
 from argparse import Namespace
 
+import msgspec
 import pytest
 
 from core.federation import homes
+from core.federation.adoption import Adoption
 from core.federation.homes import Home
 from core.federation.ranges import Indices
 from sim.federation import explore, program
@@ -14,6 +16,7 @@ from sim.federation.clients import ProcessKey
 from sim.federation.datacenter import Datacenter
 from sim.federation.ending import Ending
 from sim.federation.explore import Bounds, Broken, Exploration
+from sim.federation.explore_lost import LostHome
 from sim.federation.watch import Watch
 from sim.federation.workload import Fate, Kind, NameRules, Operation, Workload
 from sim.federation.world import S, World
@@ -91,6 +94,22 @@ def test_the_exploration_is_complete_and_finds_what_is_planted(
     monkeypatch.setattr(homes, "divide", hasty)
     with pytest.raises(Broken, match="A decides"):
         Exploration(SMALL._replace(decisions=2)).run()
+
+
+def test_an_adoption_in_one_round_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    exploration = LostHome(SMALL)
+    exploration.run()
+    assert exploration.is_complete and exploration.states >= 500
+    stage = Adoption.stage
+
+    def hasty(adoption: Adoption) -> str:
+        """Ask what everybody holds before anybody has the floor."""
+        heard = dict.fromkeys(adoption.members, True)
+        return str(stage.fget(msgspec.structs.replace(adoption, members=heard)))
+
+    monkeypatch.setattr(Adoption, "stage", property(hasty))
+    with pytest.raises(Broken, match="A is declared off"):
+        LostHome(SMALL).run()
 
 
 def test_exploring_prints_its_figures_last(capsys: pytest.CaptureFixture[str]) -> None:
