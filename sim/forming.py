@@ -91,6 +91,5 @@ def _lan_of(client: "SimClient") -> list[GossipMachine]:
 
 
 def _own_row(machine: GossipMachine) -> Update:
-    local = machine.local
-    identity = local.table.identity(local.me)
-    return make_update(identity.name, local.table.key(local.me), identity.name, identity)
+    identity = machine.table.identity(machine.me)
+    return make_update(identity.name, machine.table.key(machine.me), identity.name, identity)

@@ -27,6 +27,8 @@ that made the share, so it rises over all jobs of a home, and a full sync can sp
 shares as of index X".
 """
 
+from collections.abc import Collection
+
 import msgspec
 
 from core.federation import ranges
@@ -173,7 +175,7 @@ def divide(
             blocked=ranges.shared(part.blocked, wanted),
         )
     _check_given(home, parts)
-    return msgspec.structs.replace(home, parts=parts, index=index)
+    return msgspec.structs.replace(home, parts=_without_settled_copies(parts), index=index)
 
 
 def _check_given(home: Home, parts: dict[str, Part]) -> None:
@@ -290,13 +292,18 @@ def forget(home: Home, datacenter_id: str, index: int) -> Home:
     return msgspec.structs.replace(home, parts=parts, index=index)
 
 
-def healed_copies(home: Home) -> dict[str, Indices]:
-    """Return by datacenter which copies it shall release: their originals run."""
+def healed_copies(home: Home, heard: Collection[str]) -> dict[str, Indices]:
+    """Return by datacenter which copies it shall release: their originals run.
+
+    Args:
+        heard: Datacenters that are not silent. What another one ran when it was last heard
+            of is why it was copied.
+    """
     found: dict[str, Indices] = {}
     for datacenter_id, part in home.parts.items():
         for source, copied in part.copies.items():
             original = home.part(source)
-            if original.acked == original.index:
+            if source in heard and original.acked == original.index:
                 running = ranges.shared(ranges.shared(copied, original.running), part.allowed)
                 if running:
                     found[datacenter_id] = ranges.merged(found.get(datacenter_id, {}), running)

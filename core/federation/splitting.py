@@ -145,7 +145,8 @@ class _Work:
         self._allowed = {
             dc: ranges.shared(part.allowed, home.wanted) for dc, part in home.parts.items()
         }
-        for dc, released in homes.healed_copies(home).items():
+        heard = [site.datacenter_id for site in sites if site.silent_us < SILENT_US]
+        for dc, released in homes.healed_copies(home, heard).items():
             self._allowed[dc] = ranges.without(self._allowed[dc], released)
         self._result = Division()
         self._is_waiting = False

@@ -69,9 +69,10 @@ def test_a_surge_copy_is_one_and_ends_when_one_of_the_two_does() -> None:
         homes.copy(one, X, OWN, web(0), 7)
     with pytest.raises(NotFree):
         homes.divide(one, {OWN: web(0)}, 7)
-    assert homes.healed_copies(one) == {}
+    assert homes.healed_copies(one, {X, Y}) == {}
     healed = homes.acknowledge(one, report(one, X, web(0, 1), running=web(0, 1)))
-    assert homes.healed_copies(healed) == {Y: web(0)}
+    assert homes.healed_copies(healed, {Y}) == {}, "X is silent: what it ran is why it was copied"
+    assert homes.healed_copies(healed, {X, Y}) == {Y: web(0)}
     back = homes.divide(healed, {Y: {}}, 8)
     assert back.part(Y).copies == {X: web(0)}, "until Y says that it ended"
     assert homes.acknowledge(back, report(back, Y, {})).part(Y).copies == {}

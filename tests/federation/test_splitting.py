@@ -134,7 +134,7 @@ def test_a_drained_home_moves_out_of_itself_and_queues_nothing() -> None:
 
 
 def test_surge_copies_what_a_silent_datacenter_holds_once() -> None:
-    lost = part(2, 3)
+    lost = running(2, 3)  # as its last report said
     sites = [site(OWN, 9), site(X, 0, silent_us=SILENT_US), site(Y, 9)]
     surge = job(4, partition="surge")
     one = Home(**{**_fields(home(4, **{OWN: part(0, 1), X: lost})), "is_surge": True})
@@ -142,6 +142,8 @@ def test_surge_copies_what_a_silent_datacenter_holds_once() -> None:
     assert division.copies == [(X, OWN, web(2, 3))]
     copied = homes.copy(one, X, OWN, web(2, 3), 9)
     assert splitting.divide(copied, surge, OWN, sites, NOW_US).is_empty
+    back = [site(OWN, 9), site(X, 0), site(Y, 9)]
+    assert splitting.divide(copied, surge, OWN, back, NOW_US).allowed == {OWN: web(0, 1)}
     patient = [site(OWN, 9), site(X, 0, silent_us=SILENT_US - 1)]
     assert splitting.divide(one, surge, OWN, patient, NOW_US).is_empty
 
