@@ -44,6 +44,7 @@ from sim.lastline import last_line
 LOAD: Final = 0.95
 AGES_S: Final = (1, 10, 30)
 PATIENCE_US: Final = 30 * S
+AFTER_S: Final = 10  # jobs that prefer their region wait for so long before they leave it
 SERVICES: Final = 1  # divided ones for each datacenter
 FULL: Final[dict[str, Any]] = {"size": Size(5, 20, 1, 25), "life_s": 400, "seconds": 120}
 REDUCED: Final[dict[str, Any]] = {"size": Size(2, 4, 1, 20), "life_s": 200, "seconds": 60}
@@ -165,7 +166,7 @@ class Trial:
         self._job_lives[name] = arrival.life_us
         where: dict[str, Any] = {"Region": "*"}
         if not arrival.is_anywhere:
-            where = {"Federation": {"Spillover": {"Regions": ["*"]}}}
+            where = {"Federation": {"Spillover": {"Regions": ["*"], "After": AFTER_S * 10**9}}}
         wanted = job(name, [(arrival.cpu, arrival.count)], **where)
         self.outcome.jobs += is_counted
         sent_us = wheel.now_us

@@ -209,14 +209,14 @@ class Watch:
             if not isinstance(command, _WRITES) or result.is_error:
                 continue
             job_id = command.job.id if isinstance(command, RegisterJob) else command.job_id
-            before = self.effects.get(call.call_id)
-            if before is not None:
-                text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
-                self.fail("token twice", f"{text}before in {before.at}: token {call.call_id}")
             namespace = command.job.namespace if isinstance(command, RegisterJob) else (
                 command.namespace
             )  # fmt: skip
             name = namespace or "default", job_id or ""
+            before = self.effects.get(call.call_id)
+            if before is not None and name not in self.excused:
+                text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
+                self.fail("token twice", f"{text}before in {before.at}: token {call.call_id}")
             self.effects[call.call_id] = Effect(datacenter.title, name, self.world.now_us)
 
     def on_unknown(self, token: str, sent_us: int) -> None:
