@@ -35,6 +35,7 @@ from core.model.plan import AllocStop, PlacementBatch, Plan
 from core.model.units import unit_names, units_of_node
 from core.state import accounts
 from core.state.allocs import FLAG_CANARY, HELD
+from core.state.few_rows import check_few
 from core.state.jobs import JobRecord
 from core.state.resources import Ask, ask_of
 from core.state.result import DroppedRows
@@ -119,6 +120,9 @@ def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedP
         ValueError: The plan's columns are malformed.
     """
     batches = [decode_batch(batch) for batch in plan.placements]
+    few = check_few(state, record, batches, plan)
+    if few is not None:
+        return CheckedPlan(batches, few, [], [], [])
     found = ((state.allocs.row_of(stop.alloc_id), stop) for stop in plan.stops)
     stops = [(row, stop) for row, stop in found if row is not None]
     withheld: dict[str, None] = {}

@@ -1,9 +1,12 @@
 """What apply accepts of a plan, and what it refuses."""
 
+import random
+
 import pytest
 
 from core.model.evaluation import Deployment, DeploymentState
-from core.model.plan import InPlaceUpdate
+from core.model.plan import InPlaceUpdate, Plan
+from core.state import plan_check
 from core.state.accounts import drifted
 from core.state.commands import (
     DeregisterJob,
@@ -11,6 +14,7 @@ from core.state.commands import (
     SetNodeStatus,
     UpsertDeployments,
 )
+from core.state.plan_check import check_plan
 
 
 def reasons(result):
@@ -269,3 +273,33 @@ def test_the_books_are_right_after_all_that(cluster):
     assert drifted(cluster.state) == []
     counts = summary(cluster)
     assert (counts.running, counts.complete, counts.failed, counts.unknown) == (1, 1, 1, 1)
+
+
+def test_small_plans_are_judged_as_large_ones_are(cluster, monkeypatch):
+    rng = random.Random(4)
+    for number in range(6):
+        cluster.node(f"n{number}", cpu=rng.choice((150, 250, 1000)), memory=rng.choice((150, 1000)))
+    cluster.do(SetNodeEligibility(node_id="n3", eligibility="ineligible"))
+    state, seen = cluster.state, set()
+    for turn in range(150):
+        name = f"small-{turn}"
+        cluster.job(name, count=8)
+        placements = [(rng.randint(-1, 5), rng.randint(-1, 7)) for _ in range(rng.randint(1, 8))]
+        plan = Plan(
+            eval_id="",
+            namespace="default",
+            job_id=name,
+            job_uid=state.jobs.get("default", name).uid,
+            placements=[cluster.batch(name, placements, job_version=rng.choice((0, 0, 0, 7)))],
+        )
+        record = state.jobs.by_uid(plan.job_uid)
+        few = check_plan(state, record, plan)
+        with monkeypatch.context() as patched:
+            patched.setattr(plan_check, "check_few", lambda *given: None)
+            whole = check_plan(state, record, plan)
+        assert [codes.tolist() for codes in few.codes] == [codes.tolist() for codes in whole.codes]
+        assert few[2:] == whole[2:]
+        seen.update(few.codes[0].tolist())
+        if turn % 3 == 0:
+            cluster.plan(name, plan.placements)
+    assert seen >= {0, 1, 2, 3, 5, 6}
