@@ -220,7 +220,10 @@ class Exchanger:
             if len(packet.summary) != SUMMARY_BYTES:
                 local.tally.drop("bad_summary")
                 return Packet(NACK, sender=local.name)
-            self._absorb(packet, now_us)
+            if local.table.active > 1:
+                self._absorb(packet, now_us)
+            # alone, we wait for all that the other knows: only then are we right to withdraw
+            # what we held of them, and one that we know again already would be told of the rest
             buckets = differing_buckets(local.table.summary(), packet.summary)
             return Packet(
                 SYNC_DIFFERENCE,

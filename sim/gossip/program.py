@@ -40,6 +40,7 @@ SITUATIONS: Final = (
     "records at every reader",
     "a rumour's copies counted",
     "a cut pair bridged by others",
+    "starved, and knew it",
     "packets through bytes",
 )
 

@@ -13,6 +13,8 @@ from gossip.messages import DEAD, GOSSIP, LEFT, SUSPECT, Identity, Packet, make_
 from sim.gossip.pool import STRANGER, Plight, Pool
 from sim.gossip.watch import Watch
 
+INCARNATION_LEAP = 1 << 21  # no honest member is ahead of what is known by so much
+
 
 @dataclass
 class Story:
@@ -47,6 +49,22 @@ class Story:
         if status == DEAD:
             self.pool.may_leave.add(victim)  # of one held dead, anybody may say so
         self.pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
+
+    def slander(self, hearer: str, teller: str, victim: str) -> None:
+        """Let a member hear what it must not believe: of one unknown, or far from the truth."""
+        machine = self.pool.machine(hearer)
+        before = machine.member(victim)
+        if before is None:
+            return
+        far = before.incarnation + INCARNATION_LEAP
+        unknown = make_update(victim, before.incarnation << 2 | SUSPECT, "nobody")
+        lies = (make_update(victim, far << 2 | SUSPECT, teller),)
+        if victim != hearer:  # who hears it of itself refutes whoever said it
+            lies += (unknown,)
+        self.pool.faults["slandered"] += 1
+        self.pool.hear(hearer, teller, Packet(GOSSIP, sender=teller, updates=lies))
+        if machine.member(victim) != before:
+            self.watch.fail("slander", f"{hearer} believes {machine.member(victim)} of {before}")
 
     def kill(self, name: str, fault: str = "killed") -> list[tuple[str, str]]:
         self.pool.faults[fault] += 1
@@ -101,6 +119,13 @@ def deaths(story: Story) -> None:
             break
         fault = "killed together" if count > 1 else "killed"
         gone = {name: story.kill(name, fault) for name in story.some(count)}
+        if rng.random() < 0.3:
+            # a newcomer gets the address of one that is gone, and must not answer for it
+            taken = rng.choice([*gone])
+            pool.faults["address taken over"] += 1
+            address = pool.fates[taken].address
+            pool.begin(f"heir{len(pool.fates)}", joins=story.someone(), address=address)
+            del gone[taken]
         watch.run(rng.choice((3, 12, 30, 75)))
         for name, known in gone.items():
             if rng.random() < 0.6:
@@ -197,12 +222,20 @@ def slow(story: Story) -> None:
     watch, rng, pool = story.watch, story.rng, story.pool
     for _ in range(rng.randint(1, 3)):
         plights: list[Plight] = []
+        late: list[str] = []  # by more than an honest judgement allows
         for name in story.some(rng.choice((1, 1, 2))):
             if rng.random() < 0.5:
                 plights.append(pool.paused(name))
-            else:
-                plights.append(pool.slowed(name, rng.choice((200_000, 700_000, 3_000_000))))
-        watch.run(rng.choice((2, 6, 15, 40)))
+                continue
+            lag_us = rng.choice((200_000, 700_000, 3_000_000))
+            plights.append(pool.slowed(name, lag_us))
+            late += [name] * (lag_us > pool.settings.probe_timeout_us)
+        seconds = rng.choice((2, 6, 15, 40))
+        watch.run(seconds)
+        for name in late if seconds >= 6 else ():
+            story.situations["starved, and knew it"] += 1
+            if not pool.machine(name).health_score:
+                watch.fail("health", f"{name} is late with everything, and trusts its own timing")
         for plight in plights:
             plight.end()
         watch.run(rng.choice((1, 10)))
@@ -267,6 +300,7 @@ def accusers(story: Story) -> None:
         victim, accuser, hearer = story.some(3)
         status = rng.choice((SUSPECT, SUSPECT, DEAD, LEFT))
         story.accuse(victim, accuser, hearer, status, leap=rng.choice((0, 0, 0, 1, -1)))
+        story.slander(hearer, accuser, rng.choice((victim, hearer)))
         watch.run(rng.choice((0.1, 1, 8)))
         if rng.random() < 0.3:
             pool.change_meta(story.someone(), str(pool.now_us))
@@ -370,5 +404,5 @@ FAULTS = (
     "killed", "killed together", "restarted", "moved", "flapped", "pair cut",
     "datagrams blocked", "split", "one way lost", "isolated", "paused", "slow", "accused",
     "packet repeated", "leader changed", "deposed leader published", "left", "forced to leave",
-    "name claimed twice", "stranger",
+    "name claimed twice", "stranger", "address taken over", "slandered",
 )  # fmt: skip

@@ -105,6 +105,8 @@ class Traffic:
         if pool.is_wire or self._talked_us.get(pool.address(observer), -1) >= began_us:
             confirmations = members  # accusers it may have heard of unseen
         least_us = suspicion_us(pool.settings, members, confirmations)
+        # who doubts its own timing gives a suspect longer, by an interval for each point
+        least_us += pool.machine(observer).health_score * pool.settings.probe_interval_us
         if now_us - began_us < least_us - 1_000:
             self._fail(
                 "haste",

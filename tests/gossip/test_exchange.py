@@ -214,6 +214,19 @@ def test_an_isolated_member_finds_back_without_a_storm():
     assert refuted <= {"m0007"}, "nobody else had to refute"
 
 
+def test_one_alone_that_is_asked_by_a_summary_tells_nobody_of_its_dead():
+    """Found by theme "isolation" of sim.gossip (seed 11073): it knew the asker, and told it."""
+    lone = Lone("b", "c", "d")
+    lone.hear(*(claim(name, DEAD) for name in "bcd"))
+    theirs = alive("b"), alive("c"), alive("d")
+    ((_, reply),) = lone.request(
+        Packet(SYNC_SUMMARY, sender="b", updates=theirs[:1], summary=b"\xff" * SUMMARY_BYTES)
+    ).replies
+    assert reply.kind == SYNC_DIFFERENCE and [row.name for row in reply.updates] == ["a"]
+    lone.request(Packet(SYNC_ROWS, sender="b", updates=theirs))
+    assert {lone.belief(name) for name in "bcd"} == {("alive", 1)}
+
+
 def test_an_isolated_member_finds_back_after_everybody_was_reaped():
     world = GossipWorld(seed=8, settings=Settings(tombstone_us=120 * S))
     world.form(8)
