@@ -10,8 +10,9 @@ from html import escape
 from typing import Final, NamedTuple
 
 WIDTH: Final = 640
-HEIGHT: Final = 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 22, 10, 26  # margins
+HEIGHT: Final = 236
+LEFT, RIGHT, TOP, BOTTOM = 64, 22, 10, 42  # margins
+TIME: Final = "virtual time"
 _TIMES_S: Final = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800,
     14_400, 21_600, 43_200, 86_400, 172_800, 604_800,
@@ -86,11 +87,15 @@ class Frame:
     def y(self, value: float) -> float:
         return TOP + (self.height - TOP - BOTTOM) * (1 - value / self.top)
 
-    def axes(self) -> str:
-        return self.value_axis() + self.time_axis()
+    def axes(self, unit: str) -> str:
+        return self.value_axis(unit) + self.time_axis()
 
-    def value_axis(self) -> str:
-        parts = []
+    def value_axis(self, unit: str) -> str:
+        middle = TOP + (self.height - TOP - BOTTOM) / 2
+        parts = [
+            f'<text class="tick middle" x="14" y="{middle:.1f}" '
+            f'transform="rotate(-90 14 {middle:.1f})">{escape(unit)}</text>'
+        ]
         for value in self.ticks:
             y = self.y(value)
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" '
@@ -107,7 +112,13 @@ class Frame:
                          f'y2="{base + 4}"/><text class="tick middle" x="{x:.1f}" '
                          f'y="{base + 17}">{time_text(time_s)}</text>')  # fmt: skip
         line = f'<line class="axis" x1="{self.left}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
-        return line + "".join(parts)
+        return line + "".join(parts) + self.below(TIME)
+
+    def below(self, said: str) -> str:
+        """Return what the horizontal axis is."""
+        middle = (self.left + WIDTH - RIGHT) / 2
+        y = self.height - 6
+        return f'<text class="tick middle" x="{middle:.1f}" y="{y}">{escape(said)}</text>'
 
     def bands(self, bands: Iterable[Band]) -> str:
         parts = []
@@ -132,13 +143,14 @@ def line_chart(
     times_s: Sequence[float],
     lines: Sequence[Line],
     *,
+    unit: str,
     end_s: float,
     bands: Iterable[Band] = (),
 ) -> str:
-    """Return a chart of lines over time, with its legend when there are several."""
+    """Return a chart of lines over time, with its legend."""
     highest = max((max(line.values, default=0.0) for line in lines), default=0.0)
     frame = Frame(end_s, highest)
-    parts = [frame.bands(bands), frame.axes()]
+    parts = [frame.bands(bands), frame.axes(unit)]
     for line in lines:
         points = _thinned(
             [
@@ -153,18 +165,20 @@ def line_chart(
 
 
 def legend(lines: Sequence[Line]) -> str:
-    if len(lines) < 2:
+    if not any(one.name for one in lines):
         return ""
     keys = "".join(f'<span><i class="key c{one.colour}"></i>{escape(one.name)}</span>'
                    for one in lines)  # fmt: skip
     return f'<div class="legend">{keys}</div>'
 
 
-def bar_chart(name: str, bars: Sequence[tuple[str, int]], *, colour: int = 1) -> str:
+def bar_chart(
+    name: str, bars: Sequence[tuple[str, int]], *, unit: str, below: str, colour: int = 1
+) -> str:
     """Return bars side by side, each with its label below and its count as a title."""
     highest = max((count for _, count in bars), default=0)
     frame = Frame(1.0, highest)
-    parts = [frame.value_axis()]
+    parts = [frame.value_axis(unit), frame.below(below)]
     step = (WIDTH - LEFT - RIGHT) / max(1, len(bars))
     base = HEIGHT - BOTTOM
     for place, (label, count) in enumerate(bars):
@@ -179,11 +193,16 @@ def bar_chart(name: str, bars: Sequence[tuple[str, int]], *, colour: int = 1) ->
 
 
 def dot_chart(
-    name: str, dots: Sequence[tuple[float, str, float]], *, end_s: float, colour: int = 1
+    name: str,
+    dots: Sequence[tuple[float, str, float]],
+    *,
+    unit: str,
+    end_s: float,
+    colour: int = 1,
 ) -> str:
     """Return dots over time: (time, what, value)."""
     frame = Frame(end_s, max((value for _, _, value in dots), default=0.0))
-    parts = [frame.axes()]
+    parts = [frame.axes(unit)]
     for time_s, what, value in dots:
         parts.append(f'<circle class="dot c{colour}" cx="{frame.x(time_s):.1f}" '
                      f'cy="{frame.y(value):.1f}" r="3.5"><title>{escape(what)} at '

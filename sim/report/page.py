@@ -20,36 +20,64 @@ _HERE: Final = Path(__file__).parent
 _BANDS: Final = 60  # spans of faults shaded in each chart; more would be a grey page
 _LISTED: Final = 50  # violations, halts
 
-# title, unit of the values, (series, its name, palette colour)
-_CHARTS: Final[tuple[tuple[str, str, tuple[tuple[str, str, int], ...]], ...]] = (
-    ("Nodes", "nodes", (("nodes_ready", "ready", 1), ("nodes_down", "down", 4))),
+# title, unit of the values, what is said of them, (series, its name, palette colour)
+_CHARTS: Final[tuple[tuple[str, str, str, tuple[tuple[str, str, int], ...]], ...]] = (
+    (
+        "Nodes",
+        "nodes",
+        "as their datacenters see them",
+        (("nodes_ready", "ready", 1), ("nodes_down", "down", 4)),
+    ),
     (
         "Allocations",
         "instances",
+        "those of services are wanted; batch runs beside them",
         (
             ("instances_wanted", "wanted by services", 3),
             ("instances_running", "really running", 1),
             ("reported_running", "reported running", 2),
         ),
     ),
-    ("Placements", "placed a second", (("placements_per_s", "placed a second", 1),)),
+    (
+        "Placements",
+        "allocations/s",
+        "in virtual time",
+        (("placements_per_s", "placed a second", 1),),
+    ),
     (
         "Queue",
         "evaluations",
+        "of all datacenters' leaders",
         (("queue_ready", "waiting for the planner", 1), ("queue_blocked", "waiting for room", 2)),
     ),
-    ("Age of digests", "seconds, the oldest held", (("digest_age_s", "oldest digest", 1),)),
+    (
+        "Age of digests",
+        "seconds",
+        "the oldest that any leader holds",
+        (("digest_age_s", "oldest digest", 1),),
+    ),
     (
         "Bandwidth",
-        "bytes a second, all agents, estimated from a sample",
+        "bytes/s",
+        "all agents, estimated from a sample",
         (
             ("gossip_bytes_per_s", "gossip", 1),
             ("raft_bytes_per_s", "raft", 2),
             ("calls_bytes_per_s", "calls", 3),
         ),
     ),
-    ("Datacenters with a leader", "datacenters", (("leaders", "with a leader", 1),)),
-    ("Events", "simulated events in a virtual second", (("events_per_s", "events", 1),)),
+    (
+        "Datacenters with a leader",
+        "datacenters",
+        "one that serves",
+        (("leaders", "with a leader", 1),),
+    ),
+    (
+        "Events",
+        "events/s",
+        "of the simulation, in a virtual second",
+        (("events_per_s", "events", 1),),
+    ),
 )
 
 
@@ -151,19 +179,22 @@ def _charts(data: ReportData) -> list[str]:
     bands = [Band(fault.begin_s, fault.end_s) for fault in longest]
     series = {**data.series, "placements_per_s": _per_second(times_s, data.series["placements"])}
     cards = []
-    for title, unit, named in _CHARTS:
+    for title, unit, said, named in _CHARTS:
         lines = [Line(name, series[key], colour) for key, name, colour in named]
-        drawn = line_chart(title, times_s, lines, end_s=data.end_s, bands=bands)
+        drawn = line_chart(title, times_s, lines, unit=unit, end_s=data.end_s, bands=bands)
         keys = " ".join(key for key, _, _ in named)
-        cards.append(card(title, unit, drawn, keys))
+        cards.append(card(title, said, drawn, keys))
     if data.waits:
-        drawn = bar_chart("waits", data.waits)
+        below = "from a job's submission to the start of an instance, at most"
+        drawn = bar_chart("waits", data.waits, unit="instances", below=below)
         cards.append(card("Wait for a start", "instances, by time since the submission", drawn))
     if data.summary.detection_s:
-        drawn = bar_chart("detection", buckets(data.summary.detection_s), colour=4)
+        bars = buckets(data.summary.detection_s)
+        below = "seconds until called down, at most"
+        drawn = bar_chart("detection", bars, unit="nodes", below=below, colour=4)
         cards.append(card("Detection", "lost nodes, by seconds until called down", drawn))
     if data.heals:
-        drawn = dot_chart("healing", data.heals, end_s=data.end_s, colour=2)
+        drawn = dot_chart("healing", data.heals, unit="seconds", end_s=data.end_s, colour=2)
         text = "seconds until services were whole, at the mending of each fault"
         cards.append(card("Healing", text, drawn))
     return cards
@@ -217,6 +248,6 @@ def _json(data: ReportData) -> str:
     series = {**data.series}
     series["placements_per_s"] = _per_second(series["time_s"], series["placements"])
     rounded = {name: [round(value, 3) for value in values] for name, values in series.items()}
-    names = {key: name for _, _, named in _CHARTS for key, name, _ in named}
+    names = {key: name for _, _, _, named in _CHARTS for key, name, _ in named}
     held = {"end_s": data.end_s, "series": rounded, "names": names, "about": COLUMNS}
     return json.dumps(held, separators=(",", ":")).replace("</", "<\\/")

@@ -5,7 +5,7 @@
   const times = data.series.time_s;
   const readout = document.getElementById("readout");
   const charts = [...document.querySelectorAll("svg.over-time")];
-  const LEFT = 56, RIGHT = 22, WIDTH = 640;
+  const LEFT = 64, RIGHT = 22, WIDTH = 640;
   if (!times.length) return;
 
   const nearest = (time) => {

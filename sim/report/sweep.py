@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from sim.report.charts import HEIGHT, Frame, Line, legend, svg
+from sim.report.charts import BOTTOM, HEIGHT, Frame, Line, legend, svg
 from sim.report.page import card, document, section
 from sim.sweep import MEASURES, Result, Values
 
@@ -54,7 +54,8 @@ def render_sweep(name: str, results: Sequence[Result], command: str) -> str:
     for key, measure in MEASURES.items():
         labels, lines = _lines(key, results)
         if any(not isnan(value) for line in lines for value in line.values):
-            drawn = point_chart(measure.title, labels, lines)
+            below = next(iter(variables), "")
+            drawn = point_chart(measure.title, labels, lines, unit=measure.unit, below=below)
             cards.append(card(measure.title, measure.unit, drawn))
     parts = [
         head,
@@ -108,14 +109,16 @@ def _rest(values: Values) -> str:
     return ", ".join(f"{name}={value}" for name, value in list(values.items())[1:])
 
 
-def point_chart(name: str, labels: Sequence[str], lines: Sequence[Line]) -> str:
+def point_chart(
+    name: str, labels: Sequence[str], lines: Sequence[Line], *, unit: str, below: str
+) -> str:
     """Return values over what has no scale but an order; NaN where there is none."""
     known = [value for line in lines for value in line.values if not isnan(value)]
     frame = Frame(max(1, len(labels) - 1), max(known, default=0.0))
-    parts = [frame.value_axis()]
+    parts = [frame.value_axis(unit), frame.below(below)]
     for place, label in enumerate(labels):
         parts.append(f'<text class="tick middle" x="{frame.x(place):.1f}" '
-                     f'y="{HEIGHT - 10}">{escape(label)}</text>')  # fmt: skip
+                     f'y="{HEIGHT - BOTTOM + 17}">{escape(label)}</text>')  # fmt: skip
     for line in lines:
         dots = [(frame.x(place), frame.y(value), labels[place], value)
                 for place, value in enumerate(line.values) if not isnan(value)]  # fmt: skip

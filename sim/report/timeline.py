@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from sim.report.charts import RIGHT, TOP, WIDTH, Frame, svg, time_text
+from sim.report.charts import BOTTOM, RIGHT, TOP, WIDTH, Frame, svg, time_text
 from sim.report.data import FaultSpan
 
 LANE: Final = 18
@@ -17,7 +17,7 @@ def timeline(faults: Sequence[FaultSpan], end_s: float) -> str:
     if not faults:
         return '<p class="quiet">Nothing was broken.</p>'
     kinds = sorted({fault.kind for fault in faults}, key=lambda kind: _first(faults, kind))
-    height = TOP + LANE * len(kinds) + 30
+    height = TOP + LANE * len(kinds) + 46
     frame = Frame(end_s, 1.0, height, LEFT)
     base = TOP + LANE * len(kinds) + 4
     parts = []
@@ -37,7 +37,7 @@ def timeline(faults: Sequence[FaultSpan], end_s: float) -> str:
         parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" '
                      f'height="{LANE - 8}" rx="2">'
                      f"<title>{escape(title)}</title></rect>")  # fmt: skip
-    frame.height = base + 26
+    frame.height = base + BOTTOM
     parts.append(frame.time_axis())
     return svg("".join(parts), "timeline of faults", height=frame.height)
 

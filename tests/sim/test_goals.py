@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -167,6 +168,15 @@ def test_a_report_is_one_whole_page_and_its_numbers_are_those_of_the_run(
     assert page.outward == []
     assert "://" not in text.replace("http://www.w3.org", "")
     assert page.charts >= 12
+    for drawn in re.findall(r"<svg.*?</svg>", text, re.S):
+        chart = ElementTree.fromstring(drawn)  # well-formed, and nothing lies outside
+        width, height = (float(part) for part in chart.attrib["viewBox"].split()[2:])
+        for mark in chart.iter():
+            for key, most in (("x", width), ("cx", width), ("y", height), ("cy", height)):
+                assert 0 <= float(mark.get(key, 0)) <= most, (chart.get("aria-label"), mark.attrib)
+        if chart.get("class") == "over-time":
+            said = {mark.text for mark in chart.iter("text")}
+            assert "virtual time" in said and len(said) > 4, said
     assert "<script>alert" not in text
     assert "serai sim run -seed 1 goals.hcl" in text
     assert summary.trace_hash in text
