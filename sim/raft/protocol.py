@@ -58,7 +58,8 @@ class Protocol:
         self._full: set[str] = set()  # whose disk was full at their last output
         self._urged: set[tuple[str, int]] = set()  # (who, in which term it was handed the lead)
         self._places: dict[tuple[int, int], Place] = {}
-        self._committed: dict[int, int] = {}  # index -> term
+        # index -> (term of the entry, term in which somebody first saw it committed)
+        self._committed: dict[int, tuple[int, int]] = {}
         self._high_committed = 0
 
     # --- storage ----------------------------------------------------------------------
@@ -145,7 +146,7 @@ class Protocol:
             if persist.entries:
                 self._check_places(core, persist)
                 self._check_changes(host, core, persist)
-            self._check_cut(host, persist)
+            self._check_cut(host, core, persist)
             if persist.truncate_from or persist.reset_to is not None:
                 self._check_configuration(host.name, core)
         if output.configuration_changed:
@@ -214,8 +215,8 @@ class Protocol:
     def _check_leader(self, name: str, core: RaftCore) -> None:
         high = self._high_committed
         if core.last_index == core.term_start_index and high > core.log.offset:
-            term = self._committed[high]
-            if term < core.term and core.log.term_at(high) != term:
+            term, seen_in = self._committed[high]
+            if seen_in < core.term and core.log.term_at(high) != term:
                 raise Violation(
                     "leader completeness",
                     f"{name} leads term {core.term}, at {high} its log has term "
@@ -309,7 +310,7 @@ class Protocol:
         if sum(sizes) > settings.uncommitted_bytes and len(sizes) > 1:
             raise Violation("bounds", f"{name} has {sum(sizes)} bytes proposed and not committed")
 
-    def _check_cut(self, host: "Host", batch: Persist) -> None:
+    def _check_cut(self, host: "Host", core: RaftCore, batch: Persist) -> None:
         """Nothing that others may have counted on is thrown away."""
         held = host.durable
         meta, cut = batch.reset_to, batch.truncate_from
@@ -320,12 +321,13 @@ class Protocol:
                     f"{host.name} throws its log to {held.last_index} away for a snapshot at "
                     f"{meta.index} that it agrees with",
                 )
-        term = self._committed.get(cut, 0)
-        is_back = bool(batch.entries) and (batch.entries[0].index, batch.entries[0].term) == (
-            cut,
-            term,
-        )
-        if term and held.term_at(cut) == term and not is_back:
+        term, seen_in = self._committed.get(cut, (0, 0))
+        if not term or held.term_at(cut) != term:
+            return
+        # A leader older than the commit may still have it cut, where nobody counted on it. What
+        # a full disk refused was looked at when it was first asked for.
+        placed = next((entry.term for entry in batch.entries if entry.index == cut), core.term)
+        if placed != term and placed >= seen_in and not batch.is_retry:
             raise Violation("durability", f"{host.name} cuts ({cut}, {term}), which is committed")
 
     def _check_pre_votes(self, name: str, core: RaftCore, request: VoteRequest) -> None:
@@ -433,5 +435,5 @@ class Protocol:
                 f"{core.replica_id} commits ({entry.index}, {entry.term}), durable at "
                 f"{sorted(holders)} of {list(core.configuration.voters)}",
             )
-        self._committed[entry.index] = entry.term
+        self._committed[entry.index] = (entry.term, core.term)
         self._high_committed = max(self._high_committed, entry.index)
