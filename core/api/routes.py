@@ -83,6 +83,7 @@ ROUTES: Final = (
     Route(READ, "federation/status", "Federation.Status"),
     Route(READ, "authority", "Authority.Status"),
     Route(WRITE, "authority/transfer", "Authority.Transfer"),
+    Route(WRITE, "datacenter/leave", "Datacenter.Leave"),
     Route(WRITE, "datacenter/off", "Datacenter.Off"),
     Route(WRITE, "datacenter/adopt", "Datacenter.Adopt"),
     Route(READ, "datacenter/adoptions", "Datacenter.Adoptions"),

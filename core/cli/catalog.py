@@ -83,6 +83,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "core.cli.lost_datacenter:adopt", "Take over the jobs of a datacenter that is off"
     ),
     "datacenter drain": Entry("core.cli.datacenter:drain", "Move all work out of a datacenter"),
+    "datacenter leave": Entry("core.cli.datacenter:leave", "Take an empty datacenter away"),
     "datacenter off": Entry("core.cli.lost_datacenter:off", "Declare a lost datacenter off"),
     "federation status": Entry("core.cli.federation:status", "Show every datacenter"),
     "fmt": Entry("core.cli.fmt:fmt", "Lay out HCL files in the canonical way"),

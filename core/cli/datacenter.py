@@ -1,4 +1,4 @@
-"""`serai datacenter ...`: emptying a datacenter."""
+"""`serai datacenter drain | leave`: emptying a datacenter, and taking it away."""
 
 import time
 from typing import Any
@@ -59,6 +59,7 @@ def _show(session: Session, found: dict[str, Any]) -> None:
         [
             ("Datacenter", f"{found['Region']}/{found['Datacenter']}"),
             ("Draining", f"since {found['Since']}" if found["IsDraining"] else "no"),
+            ("Leaving", "gone" if found["IsOff"] else "yes" if found["IsLeaving"] else "no"),
             ("Instances left", found["Instances"]),
             ("Jobs at home here", found["Homes"]),
             ("Shares of others", found["Shares"]),
@@ -83,4 +84,35 @@ def _follow(session: Session, found: dict[str, Any], place: dict[str, str]) -> i
         session.out.line("The drain was taken back")
         return 1
     session.out.line("The datacenter runs nothing but system jobs, and no job is at home there")
+    return 0
+
+
+@api_command()
+@option("-datacenter", help="Which one of the region (the agent's own)")
+@option("-detach", is_flag=True, help="Return at once, do not wait until the roster says so")
+@option("-yes", "-y", is_flag=True, help="Do not ask")
+def leave(session: Session, *, datacenter: str | None, detach: bool, yes: bool) -> int:
+    """Take a datacenter that was emptied out of the federation, for good.
+
+    Drain it first. It takes nothing any more from then on, its region's roster loses it, and
+    system jobs that ran there to the last stop. Its servers can be stopped then; with an empty
+    data_dir they are a new datacenter.
+    """
+    place = {"datacenter": datacenter} if datacenter is not None else {}
+    found: dict[str, Any] = session.api.get(_ROUTE, **place)
+    name = f"{found['Region']}/{found['Datacenter']}"
+    if not yes:
+        confirm(f"Take {name} away for good?", unasked=f"say -yes to take {name} away")
+    session.api.put("/v1/datacenter/leave", {}, **place)
+    if detach:
+        session.out.line("It is leaving; look with: serai federation status")
+        return 0
+    try:
+        while not found["IsOff"]:
+            time.sleep(_LOOK_S)
+            found = session.api.get(_ROUTE, **place)
+    except KeyboardInterrupt:
+        session.out.line("It is leaving; look with: serai federation status")
+        return 130
+    session.out.line(f"{name} has left the federation: its servers can be stopped")
     return 0

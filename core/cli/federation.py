@@ -23,7 +23,7 @@ def status(session: Session, *, as_json: bool, template: str | None, verbose: bo
         header += ["Clock", "Largest Slot", "ID"]
     out.table(header, [_row(one, verbose=verbose) for one in found])
     for one in found:
-        if one.get("Error"):
+        if one.get("Error") and not one.get("IsOff"):
             out.warn(f"{one['Region']}/{one['Datacenter']}: {one['Error']}")
     return 0
 
@@ -33,7 +33,7 @@ def _row(one: dict[str, Any], *, verbose: bool) -> list[Any]:
     quorum = {True: "yes", False: "no", None: "unknown"}[one.get("HasQuorum")]
     row = [
         one["Region"] + ("*" if one.get("IsOwn") else ""),
-        one["Datacenter"] + mark + (" (draining)" if one.get("IsDraining") else ""),
+        one["Datacenter"] + mark + _standing(one),
         f"{one['ServersAlive']}/{one['Servers']}",
         quorum,
         _seconds(one.get("DigestAgeSeconds")),
@@ -50,6 +50,12 @@ def _row(one: dict[str, Any], *, verbose: bool) -> list[Any]:
             slot = f"{one['LargestSlotCPU']} MHz, {one['LargestSlotMemoryMB']} MiB"
         row += [_milliseconds(one.get("ClockOffsetMilliseconds"), signed=True), slot, one["ID"]]
     return row
+
+
+def _standing(one: dict[str, Any]) -> str:
+    if one.get("IsOff"):
+        return " (off)"
+    return " (draining)" if one.get("IsDraining") else ""
 
 
 def _share(one: dict[str, Any], free: str, total: str, unit: str) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 import click
 
 from core.cli.asking import confirm
+from core.cli.client import ApiError
 from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.session import Session, api_command
 
 _LOOK_S = 1.0
+_PATIENCE_S = 10.0  # the word that a datacenter is off takes a moment to go round
 _ROUTE = "/v1/datacenter"
 
 
@@ -59,7 +61,7 @@ def adopt(
     if datacenter is not None:
         if not yes:
             confirm(f"Adopt the jobs of {datacenter}?", unasked=f"say -yes to adopt {datacenter}")
-        source = session.api.put(f"{_ROUTE}/adopt", {"Datacenter": datacenter}, **place)["ID"]
+        source = _begin(session, datacenter, place)
     found: list[dict[str, Any]] = session.api.get(f"{_ROUTE}/adoptions", **place)
     if source and not detach:
         found = _follow(session, source, place)
@@ -70,6 +72,19 @@ def adopt(
     for one in found:
         _show(session, one)
     return 1 if any(one["Refused"] or one["Lost"] for one in found if one["ID"] == source) else 0
+
+
+def _begin(session: Session, datacenter: str, place: dict[str, str]) -> str:
+    """Begin it as soon as the adopting datacenter has heard of `datacenter off`; return the id."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            answer = session.api.put(f"{_ROUTE}/adopt", {"Datacenter": datacenter}, **place)
+            return str(answer["ID"])
+        except ApiError as error:
+            if error.status != 503 or time.monotonic() > deadline_s:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def _follow(session: Session, source: str, place: dict[str, str]) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ from core.federation.floors import SpanRegion, is_spanned
 from core.federation.home_log import datacenters_of
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.known import Known
+from core.federation.leaving import Leaving
 from core.federation.lists import GATHERED, ROUTED_IDS, who_lists
 from core.federation.naming import Naming
 from core.federation.offers import Offers
@@ -107,6 +108,7 @@ class Coordinator:
         self.submitting = Submitting(self)
         self.enrolling = Enrolling(self)
         self.ceasing = Ceasing(self)
+        self.leaving = Leaving(self)
         self.backing = Backing(self)
         self.adopting = Adopting(self)
         self._is_looking_around = False
@@ -349,6 +351,7 @@ class Coordinator:
             "Home.Settled": self.arriving.on_settled,
             "Backup.Kept": lambda given, done: self.backing.on_kept(given, source, done),
             "Backup.Put": lambda given, done: self.backing.on_put(given, source, done),
+            "Roster.Leave": lambda given, done: self.leaving.on_leave(given, source, done),
             "Roster.Put": lambda given, done: self.enrolling.on_put(given, source, done),
             **self.adopting.handlers(),
             **self.naming.handlers(),
@@ -383,7 +386,7 @@ class Coordinator:
         for part in (
             self.naming, self.sending, self.dividing, self.receiving, self.departing,
             self.arriving, self.transfer, self.coordinating, self.copying,
-            self.enrolling, self.ceasing, self.backing, self.adopting,
+            self.enrolling, self.leaving, self.ceasing, self.backing, self.adopting,
         ):  # fmt: skip
             part.on_leadership(is_leader)
         if is_leader and not self._is_looking_around:

@@ -31,6 +31,7 @@ class Lifecycle(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     is_draining: bool = False
     since_us: int = 0  # log time
     index: int = 0  # of the entry that said so
+    is_leaving: bool = False  # empty, and for good: core.federation.leaving
 
 
 class SetDatacenterDrain(Command):
@@ -53,8 +54,18 @@ def lifecycle_of(state: "State") -> Lifecycle:
     return found or Lifecycle()
 
 
+def put_lifecycle(state: "State", lifecycle: Lifecycle) -> None:
+    """For handlers only."""
+    state.table(TABLE).put(_OWN, lifecycle)
+
+
 def is_draining(state: "State") -> bool:
     return lifecycle_of(state).is_draining
+
+
+def is_leaving(state: "State") -> bool:
+    """Whether it takes nothing any more, and goes as soon as the roster says so."""
+    return lifecycle_of(state).is_leaving
 
 
 def takes_nothing(state: "State") -> bool:
@@ -79,9 +90,12 @@ def set_datacenter_drain(
     state: "State", command: SetDatacenterDrain, context: "Context"
 ) -> CommandResult:
     """Set the flag; what is said already keeps its time. `value`: {IsDraining}."""
+    if is_leaving(state) and not command.is_draining:
+        text = f"datacenter {state.datacenter} is leaving the federation: that is final"
+        return CommandResult(error=text, status=409)
     if command.is_draining != is_draining(state):
-        state.table(TABLE).put(
-            _OWN,
+        put_lifecycle(
+            state,
             Lifecycle(
                 is_draining=command.is_draining, since_us=context.time_us, index=context.index
             ),

@@ -19,6 +19,7 @@ from core.federation.held import is_everywhere
 from core.federation.home_log import homes_of
 from core.federation.homes import Report
 from core.federation.host import CALL_TIMEOUT_US, Done
+from core.federation.lifecycle import is_leaving
 from core.federation.offers import COME_BACK_US
 from core.federation.ranges import Indices
 from core.federation.roster import floor_of_home, is_enrolled, is_off
@@ -112,6 +113,9 @@ class Receiving:
             reply(
                 None, f"datacenter {share.home} was declared off, or restored: this share is void"
             )
+            return
+        if is_leaving(state):
+            reply(None, f"datacenter {state.datacenter} is leaving the federation")
             return
         if not is_enrolled(state):
             reply(None, f"datacenter {state.datacenter} is not on the region's roster yet")

@@ -11,6 +11,7 @@ import msgspec
 from core.federation import shares
 from core.federation.held import held, is_everywhere
 from core.federation.homes import Report
+from core.federation.lifecycle import is_leaving
 from core.federation.ranges import Indices
 from core.federation.roster import floor_of_home, is_off
 from core.federation.shares import Share, Synced, Watermark
@@ -107,7 +108,7 @@ def put_a_share(state: "State", command: PutShare, context: "Context") -> Comman
     """Apply a newer share. `value`: {IsApplied}."""
     share, table = command.share, watermarks_of(state)
     mark = table.get(share.uid)
-    is_void = share.epoch < floor_of_home(state, share.home)
+    is_void = share.epoch < floor_of_home(state, share.home) or is_leaving(state)
     if is_void or not shares.is_newer(mark, share, synced_index(state, share.home)):
         return CommandResult(value={"IsApplied": False})
     room, reason = command.room, command.reason

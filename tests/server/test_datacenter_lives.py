@@ -57,7 +57,7 @@ def test_a_lost_datacenters_jobs_are_adopted_and_it_stops_when_it_comes_back() -
     refused = world.ask(one, "Datacenter.Off", body={"Datacenter": "eu-2"})
     assert refused.status == 409 and "alive" in refused.error
     early = world.ask(three, "Datacenter.Adopt", body={"Datacenter": "eu-2"})
-    assert early.status == 409 and "off goes first" in early.error
+    assert early.status == 503 and "off goes first" in early.error
     lost = lose(world, "s2")
     off(world, "eu-2")
     told = world.ask(one, "Job.Get", params={"job_id": "web"})
@@ -81,3 +81,34 @@ def test_a_lost_datacenters_jobs_are_adopted_and_it_stops_when_it_comes_back() -
     world.run(30)
     assert sorted(running_at(one) + running_at(three)) == [*range(5)]
     assert back.datacenter_id not in roster_of(one.state).members
+
+
+def test_a_drained_datacenter_leaves_and_takes_nothing_from_then_on() -> None:
+    world = three_datacenters()
+    one, two, three = world.servers()
+    register(world, 4, 1)
+    world.until(lambda: len(running_at(two)) == 4, 60)
+    early = world.ask(two, "Datacenter.Leave")
+    assert early.status == 409 and "drain -enable" in early.error
+    assert world.ask(one, "Datacenter.Leave").status == 409, "the authority stays"
+    assert not world.ask(two, "Datacenter.SetDrain", body={"IsDraining": True}).is_error
+    early = world.ask(two, "Datacenter.Leave")
+    assert early.status == 409 and "4 instances" in early.error
+    for _ in range(60):
+        world.run(10)
+        if not (left := world.ask(two, "Datacenter.Leave")).is_error:
+            break
+    assert not left.is_error, left
+    late = world.ask(two, "Datacenter.SetDrain", body={"IsDraining": False})
+    assert late.status == 409 and "final" in late.error
+    world.kill(two)  # and whoever leads next goes on
+    two = world.start("s2")
+    world.until(lambda: two.datacenter_id and is_own_off(two.state), 60)
+    for other in (one, three):
+        world.until(lambda: roster_of(other.state).gone, 20)  # noqa: B023
+        assert roster_of(other.state).gone[two.datacenter_id].has_left
+    assert sorted(running_at(one) + running_at(three)) == [0, 1, 2, 3]
+    answer = world.ask(two, "Job.Register", body={"Job": job("other")})
+    assert answer.status == 409 and "has left" in answer.error
+    register(world, 60, 0)
+    world.until(lambda: sorted(running_at(one) + running_at(three)) == [*range(60)], 120)

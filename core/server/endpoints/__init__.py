@@ -69,8 +69,9 @@ region given, by any server there), C = carried to the node that runs the alloca
 | Job.Why | A | job_id | {JobID, Namespace, Jobs: [{UID, Home, Status, Events: [{ID, Kind, Region, Datacenter, DatacenterID, Time, HybridTime, ClockOff, Depth, After, Facts, Text}]}], Dropped, Missing: [{Region, Datacenter, DatacenterID, Error, IsStale}]}; Serai's own |
 | Authority.Status | R | | {Region, Datacenter, ID, IsAuthority, Generation, To, Claims}: of the region's authority; Serai's own |
 | Authority.Transfer | W | body {To: name or id} | {To, Index} |
-| Datacenter.Drain | R | | {Region, Datacenter, ID, IsDraining, Since, Instances, Homes, Shares} |
+| Datacenter.Drain | R | | {Region, Datacenter, ID, IsDraining, Since, IsLeaving, IsOff, Instances, Homes, Shares} |
 | Datacenter.SetDrain | W | body {IsDraining} | {IsDraining, Index} |
+| Datacenter.Leave | W | | {IsLeaving, Index}: this one, which is empty, leaves the federation |
 | Datacenter.Off | W | body {Datacenter: name or id, Force} | {ID, Datacenter, Index}: by the region's authority |
 | Datacenter.Adopt | W | body {Datacenter: name or id} | {ID, Index}: this datacenter adopts the jobs of that one |
 | Datacenter.Adoptions | R | | [{ID, Datacenter, Region, By, Since, Stage, Jobs, Adopted, Lost, Refused, Waiting}] |

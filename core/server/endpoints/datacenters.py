@@ -1,8 +1,12 @@
-"""Datacenter.Off, .Adopt and .Adoptions: a datacenter is lost, and others take over its jobs."""
+"""Datacenter.Leave, .Off, .Adopt and .Adoptions: a datacenter goes, empty or lost.
+
+Of a lost one others take over the jobs.
+"""
 
 from typing import Any
 
 from core.federation.adoption import Adoption, BeginAdoption, adoptions_of
+from core.federation.leaving import BeginLeave
 from core.federation.lifecycle import takes_nothing
 from core.federation.roster import is_off, roster_of
 from core.federation.roster_log import DeclareOff
@@ -92,7 +96,7 @@ def _named(request: Request, *, is_gone: bool) -> tuple[str, str]:
         if is_gone and roster.find(wanted):
             here = request.state.datacenter
             raise QueryError(
-                409,
+                503,
                 f"datacenter {wanted} was not declared off, as far as {here} knows: datacenter"
                 " off goes first, and its word takes a moment to go round",
             )
@@ -103,7 +107,18 @@ def _named(request: Request, *, is_gone: bool) -> tuple[str, str]:
     return found[0], roster.names[found[0]]
 
 
+def datacenter_leave(request: Request) -> Proposal:
+    """Let this datacenter, which is drained, leave the federation."""
+
+    def answer(applied: Applied) -> Answer:
+        checked(applied)
+        return Answer(body={"IsLeaving": True, "Index": applied.index}, index=applied.index)
+
+    return Proposal([BeginLeave()], answer)
+
+
 ENDPOINTS = {
+    "Datacenter.Leave": Endpoint(Kind.WRITE, datacenter_leave),
     "Datacenter.Off": Endpoint(Kind.WRITE, datacenter_off),
     "Datacenter.Adopt": Endpoint(Kind.WRITE, datacenter_adopt),
     "Datacenter.Adoptions": Endpoint(Kind.READ, datacenter_adoptions),

@@ -11,6 +11,7 @@ from core.federation import lifecycle
 from core.federation.choice import Site
 from core.federation.claims import authority_of, open_claims
 from core.federation.lifecycle import SetDatacenterDrain
+from core.federation.roster import is_off, is_own_off
 from core.federation.transfer import PlanTransfer
 from core.model.host import CallDone, Now
 from core.model.instant import rfc3339_of_ns
@@ -109,6 +110,7 @@ def _row(
         "Servers": len(sites),
         "RoundTripMilliseconds": 0.0 if is_own else None,
         "ClockOffsetMilliseconds": 0.0 if is_own else None,
+        "IsOff": is_off(server.state, datacenter_id),
         "Error": "",
         "DigestAgeSeconds": None,
         "HasQuorum": None,
@@ -148,6 +150,8 @@ def datacenter_drain(request: Request) -> Answer:
         "ID": state.datacenter_id,
         "IsDraining": found.is_draining,
         "Since": rfc3339_of_ns(found.since_us * 1000) if found.is_draining else None,
+        "IsLeaving": found.is_leaving,
+        "IsOff": is_own_off(state),
         "Instances": left.instances,
         "Homes": left.homes,
         "Shares": left.shares,
