@@ -222,8 +222,8 @@ class Exchanger:
                 return Packet(NACK, sender=local.name)
             if local.table.active > 1:
                 self._absorb(packet, now_us)
-            # alone, we wait for all that the other knows: only then are we right to withdraw
-            # what we held of them, and one that we know again already would be told of the rest
+            # else we were alone: its own row would end that, and our dead would go out with the
+            # reply. What it sends next has all it knows, and withdraws our verdicts.
             buckets = differing_buckets(local.table.summary(), packet.summary)
             return Packet(
                 SYNC_DIFFERENCE,

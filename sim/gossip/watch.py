@@ -80,6 +80,7 @@ class Watch:
         self._watched_dead: dict[str, int] = {}  # who died -> until when all must know
         self._mistaken: dict[str, dict[str, None]] = {}  # who left -> by whom taken for dead
         self.woken = ""  # who was stopped, and may accuse nobody for what it missed
+        self._accused: dict[tuple[str, str], int] = {}  # (observer, suspect) -> incarnation
         self._gone_us: dict[tuple[str, str], int] = {}  # (observer, who is gone) -> since when
         pool.on_event = self._on_event
 
@@ -108,6 +109,7 @@ class Watch:
         self.events[event.kind] += 1
         self.traffic.on_event(now_us, observer, event)
         self._check_tombstone(now_us, observer, event)
+        self._check_acquittal(observer, event)
         if event.kind is EventKind.SUSPECTED and self.is_needless_checked:
             self.fail("needless", f"{observer} suspects {name}, whom others reach")
         if observer == self.woken and event.kind in (EventKind.SUSPECTED, EventKind.FAILED):
@@ -143,6 +145,17 @@ class Watch:
         if gone_us is not None and now_us - gone_us < self.pool.settings.tombstone_us:
             took_s = (now_us - gone_us) / S
             self.fail("tombstone", f"{observer} forgets {key[1]} {took_s:.0f} s after it was gone")
+
+    def _check_acquittal(self, observer: str, event: MemberEvent) -> None:
+        """Only a higher incarnation clears a suspect (SWIM, section 4.2)."""
+        key, incarnation = (observer, event.member.name), event.member.incarnation
+        if event.kind is EventKind.SUSPECTED:
+            self._accused[key] = incarnation
+            return
+        accused = self._accused.pop(key, 0)
+        if event.kind is EventKind.UPDATED and incarnation <= accused:
+            text = f"{observer} clears {key[1]}, accused at {accused}, by its word at {incarnation}"
+            self.fail("acquittal", text)
 
     def _calm_us(self) -> int:
         settings = self.pool.settings
