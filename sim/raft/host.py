@@ -251,6 +251,8 @@ class Host:
             self.world.send(self.name, to, message)
         if output.installed is not None:
             self._install(storing, output.installed)
+        for entry in output.committed:
+            self.world.watch.on_committed(self, engine, entry)
         self._committed += output.committed
         while self._committed and self.world.now_us >= self._held_until_us:
             self._apply(engine, self._committed.popleft())
@@ -306,7 +308,7 @@ class Host:
     # --- state and clients --------------------------------------------------------------
 
     def _apply(self, engine: Engine, entry: Entry) -> None:
-        self.world.watch.on_apply(self, engine, entry)
+        self.world.watch.on_apply(self, entry)
         self.applied_index = entry.index
         if entry.kind != Kind.COMMAND:
             if entry.kind == Kind.CONFIGURATION:

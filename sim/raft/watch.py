@@ -42,7 +42,7 @@ class Watch:
         self.effects: dict[str, int] = {}  # call id -> index where it took effect
         self.acknowledged: dict[str, int] = {}  # call id -> index
         self.high_acknowledged = 0
-        self._applied: dict[int, tuple[int, int, bytes]] = {}  # index -> term, kind, data
+        self._committed: dict[int, tuple[int, int, bytes]] = {}  # index -> term, kind, data
         self._hashes: dict[int, tuple[str, str]] = {}  # index -> hash, whose
         self._digests: dict[int, tuple[str, str]] = {}  # index -> snapshot's digest, whose
         self._in_flight: dict[str, list[Persist]] = {}  # being written when the process ended
@@ -94,22 +94,25 @@ class Watch:
 
     # --- state ------------------------------------------------------------------------
 
-    def on_apply(self, host: "Host", engine: Engine, entry: Entry) -> None:
-        """State machine safety."""
+    def on_committed(self, host: "Host", engine: Engine, entry: Entry) -> None:
+        """State machine safety; it may be applied later."""
         index = entry.index
-        if index != host.applied_index + 1:
-            text = f"{host.name} applies {index} after {host.applied_index}"
-            raise Violation("state machine safety", text)
         found = (entry.term, int(entry.kind), entry.data)
-        held = self._applied.get(index)
+        held = self._committed.get(index)
         if held is None:
-            self._applied[index] = found
+            self._committed[index] = found
             if self.protocol is not None and isinstance(engine, RaftCore):
                 self.protocol.check_commit(self.world, engine, entry)
         elif held != found:
             raise Violation(
-                "state machine safety", f"{host.name} applies {found} at {index}, others {held}"
+                "state machine safety", f"{host.name} commits {found} at {index}, others {held}"
             )
+
+    def on_apply(self, host: "Host", entry: Entry) -> None:
+        """Entries are applied in order, each once."""
+        if entry.index != host.applied_index + 1:
+            text = f"{host.name} applies {entry.index} after {host.applied_index}"
+            raise Violation("state machine safety", text)
 
     def on_applied(self, host: "Host", entry: Entry, applied: Applied) -> None:
         """No repeated command takes effect; equal states at equal indexes."""
