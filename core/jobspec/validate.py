@@ -24,6 +24,7 @@ from core.jobspec.validate_parts import (
     check_spreads,
     check_tasks_of_checks,
     check_update,
+    expressions_of,
 )
 from core.model.child import DISPATCH, PERIODIC
 from core.model.job import Job, PeriodicConfig, Task, TaskGroup
@@ -39,6 +40,9 @@ _RAW_EXEC_KEYS: Final = frozenset(
 )  # fmt: skip
 
 
+EXPRESSIONS_MAX = 1_000  # the leader compiles each, and does nothing else meanwhile
+
+
 def error_text(errors: list[str]) -> str:
     """Return the text the API answers with: `N error(s) occurred:` and a list."""
     head = "1 error occurred:" if len(errors) == 1 else f"{len(errors)} errors occurred:"
@@ -48,6 +52,11 @@ def error_text(errors: list[str]) -> str:
 
 def validate(job: Job) -> list[str]:
     """Return what is wrong with a canonical job, [] when it may be registered."""
+    if (expressions := expressions_of(job)) > EXPRESSIONS_MAX:
+        return [
+            f"{expressions} regular expressions in constraints and affinities, a job may have "
+            f"{EXPRESSIONS_MAX}: say it with set_contains_any or meta of the nodes"
+        ]
     errors = [*_identity(job), *_kind(job)]
     errors += check_constraints(job.constraints)
     errors += check_affinities(job.affinities)

@@ -9,6 +9,7 @@ from core.model.job import (
     Affinity,
     Constraint,
     FederationPolicy,
+    Job,
     Port,
     ReschedulePolicy,
     Resources,
@@ -19,6 +20,7 @@ from core.model.job import (
     TaskGroup,
     UpdateStrategy,
 )
+from core.model.regexp import BadExpression, Expression
 
 _SECOND: Final = 1_000_000_000
 _WITHOUT_VALUE: Final = frozenset({"distinct_hosts", "is_set", "is_not_set"})
@@ -32,6 +34,16 @@ _OPERANDS: Final = frozenset(
 _NOT_FOR_AFFINITY: Final = frozenset({"distinct_hosts", "distinct_property"})
 _DELAY_FUNCTIONS: Final = ("constant", "exponential", "fibonacci")
 _RECONCILE = ("best_score", "keep_original", "keep_replacement", "longest_running")
+
+
+def expressions_of(job: Job) -> int:
+    """Return how many regular expressions a job's constraints and affinities have."""
+    wishes: list[Constraint | Affinity] = [*(job.constraints or []), *(job.affinities or [])]
+    for group in job.task_groups or []:
+        wishes += [*(group.constraints or []), *(group.affinities or [])]
+        for task in group.tasks or []:
+            wishes += [*(task.constraints or []), *(task.affinities or [])]
+    return sum(one.operand == "regexp" for one in wishes)
 
 
 def check_constraints(constraints: list[Constraint] | None) -> Iterable[str]:
@@ -71,8 +83,8 @@ def _match(operand: str, left: str, right: str) -> Iterable[str]:
         yield f'Operator "{operand}" requires an RTarget'
     if operand == "regexp":
         try:
-            re.compile(right)
-        except (re.error, OverflowError, RecursionError) as error:
+            Expression(right)  # as the scheduler will
+        except BadExpression as error:
             yield f"Regular expression failed to compile: {error}"
 
 

@@ -8,7 +8,8 @@ index stays, is moved and replaced as if there were none, in its own version. Pr
 takes the mark off (core.state.rollouts); then the canary is what its index holds, the old
 instance is a duplicate that stops, and the rollout goes on with the others.
 
-Canaries of a version that was given up (failed, cancelled, superseded) stop.
+Canaries of a version that was given up (failed, cancelled, superseded) stop. A system job's
+canaries are other instances of their nodes, so they stay until the job changes.
 """
 
 import numpy as np
@@ -31,9 +32,32 @@ def canaries_wanted(view: JobView, group: TaskGroup, *, has_destructive: bool) -
         return 0
     update = group.update or job.update
     wanted = (update.canary or 0) if update is not None and update.max_parallel else 0
+    return _still_wanted(view, group, wanted if has_destructive else 0)
+
+
+def system_canaries_wanted(
+    view: JobView, group: TaskGroup, nodes: int, *, has_destructive: bool
+) -> int:
+    """Return the same of a system job, whose `canary` is a percentage of the nodes.
+
+    Its canaries stand beside nobody: each takes the place of the old instance of its node.
+
+    Args:
+        nodes: How many may run the group.
+    """
+    job = view.job
+    if job is None or job.type != "system":
+        return 0
+    update = group.update or job.update
+    percent = (update.canary or 0) if update is not None and update.max_parallel else 0
+    wanted = -(-min(percent, 100) * nodes // 100)
+    return _still_wanted(view, group, wanted if has_destructive else 0)
+
+
+def _still_wanted(view: JobView, group: TaskGroup, at_first: int) -> int:
     state = rollout_state(view, group.name)
     if state is None:
-        return wanted if has_destructive else 0
+        return at_first
     if state.promoted or not state.desired_canaries:
         return 0
     assert view.deployment is not None

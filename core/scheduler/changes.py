@@ -9,6 +9,7 @@ node still meets, kill timeout) is followed in place.
 import msgspec
 
 from core.model.job import Job, NetworkResource, Resources, Task, TaskGroup
+from core.scheduler.constraints import DISTINCT
 
 # What a task's process was started with. Named by `core.model.job.Task` fields.
 _TASK_FIELDS = (
@@ -98,12 +99,14 @@ def _combined_meta(job: Job, group: TaskGroup) -> dict[str, str]:
 
 
 def _preferences(job: Job, group: TaskGroup) -> object:
-    # Nodes that are liked better are reached only by moving there.
+    # Nodes that are liked better, or are apart from the others', are reached only by moving.
     affinities = [*(job.affinities or []), *(group.affinities or [])]
+    constraints = [*(job.constraints or []), *(group.constraints or [])]
     for task in group.tasks or []:
         affinities += task.affinities or []
+        constraints += task.constraints or []
     spreads = [*(job.spreads or []), *(group.spreads or [])]
-    return affinities, spreads
+    return affinities, spreads, [one for one in constraints if one.operand in DISTINCT]
 
 
 def _differs(before: object, after: object) -> bool:

@@ -156,7 +156,7 @@ def _is_complete(view: JobView, deployment: Deployment, changes: list[GroupChang
 
 def _only_lacks_room(one: GroupChanges) -> bool:
     # A node that came later may be too full: that is no part of the way to this version.
-    return not (one.replacements or one.in_place or one.waiting_updates)
+    return not (one.replacements or one.in_place or one.waiting_updates or one.desired_canaries)
 
 
 def _group_states(view: JobView, changes: list[GroupChanges]) -> dict[str, DeploymentState]:

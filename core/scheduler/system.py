@@ -8,6 +8,8 @@ import numpy as np
 
 from core.model.allocation import ClientStatus
 from core.model.job import TaskGroup
+from core.model.plan import AllocStop
+from core.scheduler.canary import is_unpromoted, system_canaries_wanted
 from core.scheduler.changes import is_destructive
 from core.scheduler.disconnect import DisconnectRule
 from core.scheduler.feasibility import Feasibility
@@ -55,6 +57,7 @@ def _system_group(
     changes = GroupChanges(group.name, group, none, none, wanted=wanted.size)
     kept: list[int] = []
     updates: list[int] = []
+    moves: list[tuple[int, AllocStop]] = []
     rule = DisconnectRule.of(group)
     for row in np.flatnonzero(live).tolist():
         node = int(rows.node[row])
@@ -72,7 +75,7 @@ def _system_group(
         elif detail is not None and detail.desired_transition.migrate:
             stop = stop_of(view, row, MIGRATING)
             if eligible[node]:  # it can only move to where it is: it begins anew
-                changes.replacements.append(Replacement(node, row, "migrate", stop))
+                moves.append((row, stop))
             else:
                 changes.stops.append((row, stop))
         elif rows.job_version[row] == version or view.is_held:
@@ -84,13 +87,73 @@ def _system_group(
         else:
             updates.append(row)
     held = mine & rows.is_newest & (live | _is_ended_well(view))
-    changes.fresh = none if view.is_held else np.setdiff1d(wanted, rows.index[held])
-    _update(view, group, changes, updates, kept)
+    changes.fresh = np.setdiff1d(wanted, rows.index[held])
+    destructive = [row for row in updates if _is_destructive(view, group, row)]
+    changes.desired_canaries = system_canaries_wanted(
+        view, group, wanted.size, has_destructive=bool(destructive)
+    )
+    trial = _Trial(view, group, changes)
+    for row, stop in moves:
+        changes.replacements.append(trial.follower(row, "migrate", stop))
+    for row in updates:
+        if row not in destructive:
+            changes.in_place.append(row)
+            kept.append(row)
+    _update(view, group, changes, destructive, kept, trial)
     changes.kept = np.array(kept, np.int64)
     changes.is_complete = not (
-        changes.fresh.size or changes.replacements or changes.in_place or changes.waiting_updates
+        changes.fresh.size
+        or changes.canaries.size
+        or changes.replacements
+        or changes.in_place
+        or changes.waiting_updates
+        or changes.desired_canaries
     )
     return changes
+
+
+class _Trial:
+    """What a rollout that nobody promoted yet means for a group's instances.
+
+    The first of the new version are its canaries, and what begins anew meanwhile does so in
+    its own version; on a node that is new there is only the newest.
+    """
+
+    def __init__(self, view: JobView, group: TaskGroup, changes: GroupChanges) -> None:
+        self._view, self._group = view, group
+        self.is_on = changes.desired_canaries > 0 or is_unpromoted(view, group.name)
+        rows = view.rows
+        ordinal = next((n for n, name in view.group_names.items() if name == group.name), -1)
+        version = (view.job.version or 0) if view.job is not None else -1
+        ours = (rows.group == ordinal) & rows.is_canary & rows.is_deployed
+        ours &= rows.job_version == version
+        self.lacking = max(0, changes.desired_canaries - int((ours & is_live(view)).sum()))
+        # A canary that ended begins anew as one.
+        ended = np.isin(changes.fresh, rows.index[ours & rows.is_newest & ~is_live(view)])
+        if changes.desired_canaries and ended.any():
+            changes.canaries = changes.fresh[ended]
+            changes.fresh = changes.fresh[~ended]
+            self.lacking = max(0, self.lacking - changes.canaries.size)
+
+    def follower(self, row: int, reason: str, stop: AllocStop) -> Replacement:
+        """Return what replaces a row that is asked to begin anew."""
+        rows = self._view.rows
+        version = int(rows.job_version[row])
+        is_older = self.is_on and version in self._view.versions
+        is_older = is_older and _is_destructive(self._view, self._group, row)
+        is_canary = self.is_on and not is_older and bool(rows.is_canary[row])
+        return Replacement(
+            int(rows.index[row]), row, reason, stop,
+            version=version if is_older else -1, is_canary=is_canary,
+        )  # fmt: skip
+
+
+def _is_destructive(view: JobView, group: TaskGroup, row: int) -> bool:
+    # A version that is no longer kept can't be compared.
+    old = view.versions.get(int(view.rows.job_version[row]))
+    if view.job is None or int(view.rows.job_version[row]) == (view.job.version or 0):
+        return False
+    return old is None or is_destructive(old, view.job, group.name)
 
 
 def _is_waited_for(view: JobView, row: int, rule: DisconnectRule, gone: str, now_us: int) -> bool:
@@ -109,24 +172,24 @@ def _update(
     changes: GroupChanges,
     updates: list[int],
     kept: list[int],
+    trial: _Trial,
 ) -> None:
     """Replace `max_parallel` at a time, as the health of those before allows."""
-    assert view.job is not None
-    limit, moves = update_limit(view, group), len(changes.replacements)
+    limit = update_limit(view, group)
     if limit is not None:
-        limit = max(0, limit - changes.fresh.size)  # they have to become healthy as well
-    for row in updates:
-        old = view.versions.get(int(view.rows.job_version[row]))
-        if old is not None and not is_destructive(old, view.job, group.name):
-            changes.in_place.append(row)
-            kept.append(row)
-        elif limit is not None and len(changes.replacements) - moves >= limit:
+        # They have to become healthy as well.
+        limit = max(0, limit - changes.fresh.size - changes.canaries.size)
+        if trial.is_on:
+            limit = min(limit, trial.lacking)
+    for place, row in enumerate(updates):
+        if limit is not None and place >= limit:
             changes.waiting_updates += 1
             kept.append(row)
-        else:
-            stop = stop_of(view, row, UPDATING)
-            index = int(view.rows.index[row])
-            changes.replacements.append(Replacement(index, row, "update", stop))
+            continue
+        stop = stop_of(view, row, UPDATING)
+        changes.replacements.append(
+            Replacement(int(view.rows.index[row]), row, "update", stop, is_canary=trial.is_on)
+        )
 
 
 def _is_ended_well(view: JobView) -> Mask:

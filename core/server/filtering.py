@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from core.scheduler.regexp import BadExpression, Expression
+from core.model.regexp import BadExpression, Expression
 
 Predicate = Callable[[Any], bool]
 

@@ -113,6 +113,8 @@ def _update_in_place(
         columns.resources[row] = allocs.resources.ordinal(update.resources, 1)
         allocs.release_resources(old)
         accounts.hold(state, rows, more)
+        if columns.job_version[row] != update.job_version:
+            columns.flags[row] &= np.uint8(255 - FLAG_CANARY)  # it was one of another version
         columns.job_version[row] = update.job_version
         old_deployment = int(columns.deployment[row])
         if update.deployment_id:

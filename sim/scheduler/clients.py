@@ -367,7 +367,7 @@ class Client:
 
     def _tell_late(self, updates: list[AllocUpdate]) -> None:
         """A copy of an old report arrives when what it speaks of has ended and said so."""
-        old = [one for one in updates if not one.client_status.is_terminal]
+        old = [one for one in updates if not ClientStatus(one.client_status).is_terminal]
         known = [(one, self.runs.get(one.alloc_id)) for one in old]
         late = [one for one, run in known if run is not None and run.is_over and run.is_told]
         if late and self.is_heard:

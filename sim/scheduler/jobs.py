@@ -145,7 +145,9 @@ def random_group(rng: random.Random, kind: str, name: str) -> TaskGroup:
             else None
         ),
         ephemeral_disk=EphemeralDisk(size_mb=rng.choice((10, 10, 200))),
-        update=_update(rng) if is_service or (kind == "system" and rng.random() < 0.5) else None,
+        update=_update(rng, kind)
+        if is_service or (kind == "system" and rng.random() < 0.5)
+        else None,
         migrate=MigrateStrategy(max_parallel=rng.choice((1, 2)), min_healthy_time_ns=3 * _NS)
         if is_service
         else None,
@@ -277,8 +279,9 @@ def _spreads(rng: random.Random) -> list[Spread] | None:
     return blocks
 
 
-def _update(rng: random.Random) -> UpdateStrategy:
-    canary = rng.choice((0, 0, 1, 2))
+def _update(rng: random.Random, kind: str) -> UpdateStrategy:
+    # Instances of a service, percent of the nodes of a system job.
+    canary = rng.choice((0, 0, 1, 2) if kind == "service" else (0, 0, 30, 100))
     return UpdateStrategy(
         max_parallel=rng.choice((1, 1, 2, 3)),
         health_check="checks",

@@ -250,6 +250,9 @@ class Ledger:
         wanted = self.group_of(group, version)
         update = wanted.update if wanted is not None else None
         most = (update.canary or 0) if update is not None else 0
+        record = self.state.jobs.by_uid(group[0])
+        if record is not None and record.job.type == "system":  # percent of the nodes
+            most = -(-most * len([*self.state.nodes]) // 100)
         if count > most:
             text = f"{count} canaries of {group[1]} version {version}, the job asks for {most}"
             raise Violation("canaries", text)
@@ -290,6 +293,9 @@ class Ledger:
             healthy = sum(count.health.values())
             if group.promoted and (deployment_id, name) not in self._promoted:
                 self._promoted[deployment_id, name] = None
+                record = self.state.jobs.get(deployment.namespace, deployment.job_id)
+                is_system = record is not None and record.job.type == "system"
+                self.situations["system canaries promoted"] += is_system
                 good = sum(count.health.get(alloc_id, False) for alloc_id in count.canaries)
                 if good < group.desired_canaries:
                     text = f"{deployment.job_id}.{name}: {good} of {group.desired_canaries} healthy"
@@ -367,7 +373,9 @@ class Ledger:
             stopped[known.job_uid, known.alloc.task_group] += 1
         for group, count in stopped.items():
             record = self.state.jobs.by_uid(group[0])
-            batch = next((b for b in plan.placements if b.group == group[1] and not b.canary), None)
+            is_system = record is not None and record.job.type == "system"
+            mine = [one for one in plan.placements if one.group == group[1]]
+            batch = next((one for one in mine if is_system or not one.canary), None)
             if record is None or batch is None:
                 continue
             wanted = self.group_of(group, batch.job_version)

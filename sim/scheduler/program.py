@@ -48,6 +48,7 @@ SITUATIONS: Final = (
     "allocation asked to move",
     "system job on a new node",
     "system deployment successful",
+    "system canaries promoted",
     "core given",
     "device given",
     "job changed: processes",

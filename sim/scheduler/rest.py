@@ -242,8 +242,8 @@ class Rest:
     def _check_apart(self, record: JobRecord, group: TaskGroup, live: list[Known]) -> None:
         if any(known.was_unknown or known.was_canary for known in live):
             return
-        if len({known.alloc.job_version for known in live}) > 1:
-            return
+        if any(known.alloc.job_version != record.version for known in live):
+            return  # older versions asked for something else
         for known in live:
             node = self._nodes.get(known.alloc.node_id)
             others = [one.alloc for one in live if one is not known]

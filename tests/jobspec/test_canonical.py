@@ -6,7 +6,7 @@ import pytest
 
 from core.jobspec import canonicalize, diff_jobs, error_text, parse_job, validate, warnings_of
 from core.jobspec.diff import annotate
-from core.model.job import Job
+from core.model.job import Constraint, Job
 
 SECOND = 1_000_000_000
 
@@ -281,3 +281,24 @@ def test_changed_lists_and_namesakes() -> None:
 def test_a_renamed_group_is_deleted_and_added() -> None:
     made = diff('group "g"', 'group "h"')
     assert names(made["TaskGroups"]) == [("Deleted", "g"), ("Added", "h")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("[", "unterminated"),
+        ("(?=x)", "backtracking"),
+        ("(.*){1,32000}x", "too many states"),
+        ("(" * 5000, "longer than"),
+    ],
+)
+def test_an_expression_that_the_scheduler_would_not_run_is_refused(pattern: str, why: str) -> None:
+    job = Job(constraints=[Constraint("${attr.os.name}", pattern, "regexp")])
+    (problem,) = [text for text in validate(job) if text.startswith("Constraint 1")]
+    assert "Regular expression failed to compile" in problem and why in problem
+
+
+def test_a_job_may_not_have_expressions_without_end() -> None:
+    many = [Constraint("${attr.os.name}", f"(a+)+{n}$", "regexp") for n in range(1_001)]
+    (problem,) = validate(Job(constraints=many))
+    assert problem.startswith("1001 regular expressions")

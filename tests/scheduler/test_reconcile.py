@@ -129,6 +129,7 @@ def test_a_node_that_takes_no_new_work_keeps_what_it_has_in_place(world: Any, ki
     [
         {"affinities": [Affinity("${meta.rack}", "a", "=", weight=50)]},
         {"spreads": [Spread("${meta.rack}", weight=50)]},
+        {"constraints": [Constraint(operand="distinct_hosts", r_target="true")]},
     ],
 )
 def test_what_likes_other_nodes_is_placed_anew(world: Any, kit: Any, liking: Any) -> None:

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.model.allocation import ClientStatus
 from core.model.evaluation import DeploymentStatus
 from core.model.job import Job, UpdateStrategy
 from core.model.node import Eligibility, NodeStatus
-from core.state.commands import SetNodeEligibility
+from core.server import promotion
+from core.state.alloc_columns import FLAG_CANARY
+from core.state.commands import SetNodeEligibility, UpsertDeployments
 
 MINUTE_NS = 60 * 10**9
 
@@ -148,3 +151,77 @@ def test_without_an_update_block_all_change_at_once(world: Any, kit: Any) -> Non
     world.run(world.register(kit.changed(job, env={"A": "2"})))
     assert _versions(world, job) == [1, 1, 1]
     assert _deployment(world, job) is None
+
+
+def _canaries(world: Any, job: Job) -> list[int]:
+    flags = world.state.allocs.columns.flags
+    return [row for row in world.rows(job) if flags[row] & FLAG_CANARY]
+
+
+@pytest.fixture
+def tried(kit: Any) -> Job:
+    """A system job that tries a new version on 40 percent of its nodes."""
+    update = UpdateStrategy(max_parallel=2, canary=40, progress_deadline_ns=10 * MINUTE_NS)
+    job: Job = kit.job(type="system", group_reschedule_policy=None, group_update=update)
+    return job
+
+
+def _promote(world: Any, job: Job) -> None:
+    going_on = promotion.promoted(world.state, _deployment(world, job), None, world.now_us)
+    world.do(UpsertDeployments(deployments=[going_on]))
+    world.evaluate(job)
+
+
+def test_canaries_are_a_part_of_the_nodes_and_the_others_wait_for_promotion(
+    world: Any, kit: Any, tried: Job
+) -> None:
+    _rolled_out(world, tried)
+    world.run(world.register(kit.changed(tried, env={"A": "2"})))
+    assert _versions(world, tried) == [0, 0, 0, 1, 1]  # 40 percent of five nodes
+    assert len(_canaries(world, tried)) == 2
+    deployment = _deployment(world, tried)
+    assert deployment.task_groups["main"].desired_canaries == 2
+    assert len(deployment.task_groups["main"].placed_canaries) == 2
+    with pytest.raises(promotion.PromotionError):
+        promotion.promoted(world.state, deployment, None, world.now_us)
+    _healthy(world, tried)
+    assert kit.is_quiet(world.evaluate(tried)), "they wait"
+    _promote(world, tried)
+    assert _versions(world, tried) == [0, 1, 1, 1, 1] and not _canaries(world, tried)
+    _healthy(world, tried)
+    world.evaluate(tried)
+    _healthy(world, tried)
+    world.evaluate(tried)
+    assert _versions(world, tried) == [1] * 5
+    assert _deployment(world, tried).status == DeploymentStatus.SUCCESSFUL
+
+
+def test_what_begins_anew_during_a_trial_does_so_in_its_version(
+    world: Any, kit: Any, tried: Job
+) -> None:
+    _rolled_out(world, tried)
+    world.run(world.register(kit.changed(tried, env={"A": "2"})))
+    _healthy(world, tried)
+    canary, *_ = _canaries(world, tried)
+    old = next(row for row in world.rows(tried) if row not in _canaries(world, tried))
+    world.migrate([canary, old])
+    world.evaluate(tried)
+    assert _versions(world, tried) == [0, 0, 0, 1, 1]
+    assert len(_canaries(world, tried)) == 2 and canary not in _canaries(world, tried)
+    world.end_stopped()
+    world.report(_canaries(world, tried)[:1], ClientStatus.FAILED)
+    world.evaluate(tried)
+    assert _versions(world, tried) == [0, 0, 0, 1, 1] and len(_canaries(world, tried)) == 2
+
+
+def test_a_trial_that_failed_changes_no_further_node(world: Any, kit: Any, tried: Job) -> None:
+    _rolled_out(world, tried)
+    world.run(world.register(kit.changed(tried, env={"A": "2"})))
+    failed = msgspec.structs.replace(_deployment(world, tried), status=DeploymentStatus.FAILED)
+    world.do(UpsertDeployments(deployments=[failed]))
+    assert kit.is_quiet(world.evaluate(tried))
+    assert _versions(world, tried) == [0, 0, 0, 1, 1]
+    world.end_stopped()
+    world.run(world.register(kit.changed(tried, env={"A": "3"})))
+    assert 2 in _versions(world, tried), "the next version is tried anew"
+    assert len(_canaries(world, tried)) >= 2
