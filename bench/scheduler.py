@@ -23,7 +23,8 @@ is the scheduler, its log and its state.
 `*_cpu_s` is the processor time of the leader's process and of one follower's in that case: it
 says what the figures would be on a machine that does nothing else, `load_1m` what this one
 did. Loop lag is what the leader itself exports, over its whole run. The last line is one
-JSON object. A reduced run says so and exits 3: its figures are no claim.
+JSON object. A reduced run (`--reduced`, or fewer jobs) says so and exits 3: its figures are no
+claim.
 """
 
 import argparse
@@ -381,8 +382,13 @@ def main() -> int:
     names = [*CASES, "scale", "packing"]
     parser.add_argument("--only", choices=names, action="append", help="this case; repeatable")
     parser.add_argument("--rate", type=int, help="jobs a second that tiny offers")
+    for name in ("huge", "tiny"):
+        parser.add_argument(f"--{name}-jobs", type=int, help="fewer of them: a reduced run")
     given = parser.parse_args()
     sizes: dict[str, Any] = dict(REDUCED if given.reduced else FULL)
+    fewer = {"huge_jobs": given.huge_jobs, "tiny_jobs": given.tiny_jobs}
+    sizes |= {name: jobs for name, jobs in fewer.items() if jobs is not None}
+    is_reduced = given.reduced or any(sizes[name] < FULL[name] for name in fewer)
     if given.rate:
         sizes["tiny_rate"] = given.rate
     figures: dict[str, Any] = {}
@@ -405,8 +411,8 @@ def main() -> int:
                 print(f"{key:28} {value}", flush=True)
     figures["load_1m"] = round(os.getloadavg()[0], 2)
     samples = sum(sizes[key] for key in ("huge_jobs", "tiny_jobs", "kube_jobs"))
-    print(last_line(figures, sizes=sizes, samples=samples, is_reduced=given.reduced))
-    return 3 if given.reduced else 0
+    print(last_line(figures, sizes=sizes, samples=samples, is_reduced=is_reduced))
+    return 3 if is_reduced else 0
 
 
 def worst_lag(figures: dict[str, Any]) -> dict[str, float]:

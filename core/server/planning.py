@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _MERGED = "a newer evaluation of the job made this one needless"
 _GIVEN_UP = "planning failed too often"
-_BATCH_INSTANCES = 8_192
+_BATCH_INSTANCES = 4_096
 
 
 class Planning:
