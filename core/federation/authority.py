@@ -81,6 +81,13 @@ def claim_own_jobs(state: "State", context: "Context") -> None:
             created_us=context.time_us,
         )
         claims.put(key, claim)
+    # Names that were given free here keep a tombstone: the answers to calls go with it.
+    for namespace, job_id in state.calls.jobs():
+        key = claim_key(namespace, job_id)
+        if key not in claims and state.jobs.get(namespace, job_id) is None:
+            gone = Claim(namespace=namespace, job_id=job_id, uid="", home="", epoch=0,
+                         is_closed=True)  # fmt: skip
+            claims.put(key, gone)
 
 
 def drop_claims(state: "State", command: DropClaims, context: "Context") -> CommandResult:

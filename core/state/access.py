@@ -67,6 +67,10 @@ class CallTable(Table[str, CallAnswer]):
         known = self._by_job.get((namespace, job_id), {})
         return {call_id: self._records[call_id] for call_id in known}
 
+    def jobs(self) -> list[tuple[str, str]]:
+        """Return (namespace, job id) of all that a kept call changed."""
+        return list(self._by_job)
+
     def keep(self, answers: dict[str, CallAnswer]) -> None:
         """Take over the answers that another datacenter gave; our own stand."""
         for call_id, answer in answers.items():

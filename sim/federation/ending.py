@@ -128,23 +128,29 @@ class Ending:
                 self._watch.fail("never settled", f"{text} runs in {len(places)} datacenters")
         for home, record in homes:
             missing = [key for key in wanted if key.uid == record.uid and key not in running]
-            if missing:
+            if self._has_failed(record):
+                self._world.situations["rollout failed"] += 1  # nothing is placed for it any more
+            elif missing:
                 self._check_room(home, record, missing)
             else:
                 self._check_versions(record)
 
+    def _has_failed(self, record: JobRecord) -> bool:
+        """Whether a rollout of the job was given up somewhere, for want of room or health."""
+        return any(
+            (latest := one.state.deployments.latest_of_job(record.namespace, record.id)) is not None
+            and latest.status is DeploymentStatus.FAILED
+            for one in self._world.datacenters.values()
+        )
+
     def _check_versions(self, record: JobRecord) -> None:
-        """The newest version runs everywhere, unless its rollout failed somewhere."""
+        """The newest version runs everywhere."""
         behind = []
         for datacenter in self._world.datacenters.values():
             state = datacenter.state
             known = state.jobs.by_uid(record.uid)
             if known is None:
                 continue
-            latest = state.deployments.latest_of_job(record.namespace, record.id)
-            if latest is not None and latest.status is DeploymentStatus.FAILED:
-                self._world.situations["rollout failed"] += 1
-                return
             rows = state.allocs.rows_of_job(known.ordinal)
             rows = rows[state.allocs.is_live(rows)]
             if (state.allocs.columns.job_version[rows] != record.version).any():

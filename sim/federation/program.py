@@ -25,7 +25,9 @@ SITUATIONS: Final = (
     *situations.NAMES,
     "repeated token answered",
     "request repeated with its token",
+    "answered request repeated much later",
     "no room anywhere",
+    "rollout failed",
     *(f"roster of {size}" for size in ROSTERS),
 )
 

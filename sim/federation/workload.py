@@ -33,6 +33,8 @@ NAMESPACE: Final = "default"
 GROUP: Final = "web"
 PATIENCE_US: Final = (2 * S, 25 * S)
 RACE_US: Final = 150_000
+ECHO_PART: Final = 0.3  # of the requests come once more after they were answered
+ECHO_US: Final = (5 * S, 60 * S)
 PAUSE_US: Final = (300_000, 15 * S)
 _NS: Final = 1_000_000_000
 
@@ -96,6 +98,9 @@ class Workload:
     operations: list[Operation] = field(default_factory=list)
     is_over: bool = False
     _count: int = 0
+
+    def __post_init__(self) -> None:
+        self._echoes = random.Random(f"federation/{self.world.seed}/echoes")
 
     def begin(self) -> None:
         rng = self.rng
@@ -166,8 +171,8 @@ class Workload:
         self._count += 1
         return self._count
 
-    def _somewhere(self, rules: NameRules) -> Datacenter:
-        rng, world = self.rng, self.world
+    def _somewhere(self, rules: NameRules, rng: random.Random | None = None) -> Datacenter:
+        rng, world = rng or self.rng, self.world
         if rng.random() < 0.85:
             return rng.choice([*world.region(rules.region)])
         return rng.choice([*world.datacenters.values()])
@@ -176,6 +181,8 @@ class Workload:
         """Send it; when no answer comes, send it again or give up."""
         world, rng = self.world, self.rng
         is_settled = False
+        if operation.fate is Fate.UNKNOWN and self._echoes.random() < ECHO_PART:
+            world.after(self._echoes.randint(*ECHO_US), partial(self._echo, operation, rules))
 
         def settle() -> bool:
             nonlocal is_settled
@@ -212,6 +219,21 @@ class Workload:
         world.after(rng.randint(*PATIENCE_US), give_up)
         if hosts:
             rng.choice(hosts).on_query(self._query(operation, rules), respond)
+
+    def _echo(self, operation: Operation, rules: NameRules) -> None:
+        """Somebody between sends an answered request once more, much later, anywhere."""
+        world, rng = self.world, self._echoes
+        hosts = [host for host in self._somewhere(rules, rng).servers if host.is_up]
+        if self.is_over or operation.fate is not Fate.DONE or not hosts:
+            return
+        world.situations["answered request repeated much later"] += 1
+        sent_us = world.now_us
+
+        def respond(answer: Answer) -> None:
+            if answer.status == 404:
+                world.watch.on_unknown(operation.token, sent_us)
+
+        rng.choice(hosts).on_query(self._query(operation, rules), respond)
 
     def _note(self, operation: Operation, answer: Answer) -> None:
         """Keep what an answer says; a server error says nothing of what took effect."""
