@@ -219,7 +219,7 @@ def random_devices(rng: random.Random) -> list[NodeDevice] | None:
             ],
             attributes={"memory": {"Int": memory}} if rng.random() < 0.8 else None,
         )
-        for vendor, name, memory in rng.sample(made, rng.choice((1, 1, 2)))
+        for vendor, name, memory in rng.sample(made, rng.choice((1, 2, 2)))
     ]
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from core.model.allocation import Allocation
-from core.model.evaluation import Deployment, DeploymentStatus
+from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger
 from core.model.job import TaskGroup
 from core.model.node import Node
 from core.model.plan import Plan
-from core.state.commands import ApplyPlans, UpsertDeployments
+from core.state.commands import ApplyPlans, SetDesiredTransition, UpsertDeployments
 from core.state.result import Applied, PlanResult
 from core.state.state import State
 from sim.scheduler import named, reference
@@ -117,6 +117,8 @@ class Ledger:
         for command, result in zip(commands, applied.results, strict=True):
             if isinstance(command, ApplyPlans):
                 self._check_plans(command.plans, result.value, applied.index)
+            elif isinstance(command, SetDesiredTransition):
+                self._check_drain(command)
             elif isinstance(command, UpsertDeployments):
                 for one in command.deployments:
                     self._note_deployment(one.status, one.status_description)
@@ -153,6 +155,29 @@ class Ledger:
         if not alloc.node_id:
             alloc.node_id = known.alloc.node_id  # its node was purged
         known.alloc = alloc
+
+    def _check_drain(self, command: SetDesiredTransition) -> None:
+        """A drain leaves alone what it was told to, and takes healthy ones a few at a time."""
+        if any(one.triggered_by != EvalTrigger.NODE_DRAIN for one in command.evaluations):
+            return
+        healthy: Counter[Group] = Counter()
+        for alloc_id in command.transitions:
+            known = self.known[alloc_id]
+            node, job = self._node(known.alloc.node_id), known.alloc.job
+            drain = node.drain_strategy if node is not None else None
+            if drain is None or job is None:
+                continue
+            if drain.ignore_system_jobs and job.type in ("system", "sysbatch"):
+                raise Violation("drain moved a system job", known.alloc.name)
+            is_forced = drain.deadline_ns < 0 or drain.deadline_ns > 0
+            if job.type == "service" and not is_forced and _is_healthy(known.alloc):
+                healthy[known.job_uid, known.alloc.task_group] += 1
+        for group, count in healthy.items():
+            record = self.state.jobs.by_uid(group[0])
+            wanted = self.group_of(group, record.version) if record is not None else None
+            most = wanted.migrate.max_parallel if wanted is not None and wanted.migrate else None
+            if most and wanted is not None and count > most:
+                raise Violation("drain takes too many", f"{count} of {group[1]}, {most} may move")
 
     # --- nodes ----------------------------------------------------------------------------
 

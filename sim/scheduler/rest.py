@@ -42,6 +42,7 @@ class Rest:
         """
         self._check_books()
         self._check_evaluations()
+        self._check_drains()
         for record in [*self._state.jobs]:
             self._check_job(record)
         records = [*self._state.jobs]
@@ -100,6 +101,28 @@ class Rest:
                 if getattr(alloc, name) != getattr(known, name):
                     text = f"{alloc.name}: {name} became {getattr(alloc, name)} in silence"
                     raise Violation("unsaid change", text)
+
+    def _check_drains(self) -> None:
+        """A drain that is due has moved all, and one that has moved all is over."""
+        for node in self._nodes.values():
+            drain = node.drain_strategy
+            if drain is None:
+                continue
+            left = [
+                known.alloc
+                for known in self._ledger.by_node[node.id].values()
+                if known.is_live
+                and known.alloc.job is not None
+                and not (drain.ignore_system_jobs and known.alloc.job.type in _SYSTEM)
+            ]
+            due_us = ns_of_rfc3339(drain.force_deadline) // 1000
+            is_due = drain.deadline_ns < 0 or 0 < due_us < self._now_us - _SLACK_US
+            # Of those that are unknown it is not known either whether they left.
+            told = [alloc for alloc in left if alloc.client_status != "unknown"]
+            if is_due and told and node.status == NodeStatus.READY:
+                raise Violation("drain is late", f"{told[0].name} is still on {node.name}")
+            if not left:
+                raise Violation("drain never ends", f"{node.name} has nothing left")
 
     def _check_evaluations(self) -> None:
         """What is due was planned: nobody works on anything, and nothing waits for that."""

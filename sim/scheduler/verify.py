@@ -24,6 +24,7 @@ from sim.scheduler.ledger import PRIORITY_GAP, Known, Ledger
 from sim.seeds import Violation
 
 _UPDATED = "alloc is being updated due to job update"
+_NOT_NEEDED = "alloc not needed due to job update"
 _SYSTEM = ("system", "sysbatch")
 _CLOSE = 1e-9
 
@@ -145,6 +146,7 @@ class _PlanCheck:
                 self._check_score(row)
             self._new.append(made)
         self._check_lost()
+        self._check_promoted()
         if has_victims:
             self._check_victims()
         for update in self._plan.in_place:
@@ -153,6 +155,22 @@ class _PlanCheck:
             self._check_missing()
         for alloc in self._new:
             self._verifier._extra.setdefault(alloc.node_id, []).append(alloc)
+
+    def _check_promoted(self) -> None:
+        """A promoted canary is what its index holds: it does not stop for the old instance."""
+        counts = {g.name: 1 if g.count is None else g.count for g in self._groups()}
+        for known in self._mine():
+            stop = self._stops.get(known.alloc.id)
+            is_promoted = known.was_canary and not (known.is_canary or known.was_unknown)
+            is_promoted &= known.alloc.job_version == self._record.version
+            has_place = known.alloc.index < counts.get(known.alloc.task_group, 0)
+            if stop is None or stop.description != _NOT_NEEDED or self._record.is_stopped:
+                continue
+            if is_promoted and has_place and self._record.job.type not in _SYSTEM:
+                raise Violation("promoted canary stopped", known.alloc.name)
+
+    def _groups(self) -> list[TaskGroup]:
+        return self._record.job.task_groups or []
 
     def _check_victims(self) -> None:
         """Nobody gave way without need, nor somebody more important than had to."""
