@@ -29,22 +29,24 @@ def job_of_deployment(api: Api, deployment: Record) -> Record:
 
 
 def regions_table(api: Api, out: Output, job: Record, *, verbose: bool) -> None:
-    """Write how far each region's newest deployment is; nothing for a job of one region.
+    """Write how far each region's part of the newest rollout is; nothing for one region's job.
 
-    A region that can't be asked is there as well, with "(error)".
+    A region that can't be asked is there as well, with "(error)". What somebody, or
+    `auto_revert`, rolled out in one region alone is not shown.
     """
     names = region_names(job)
     if not names:
         return
-    path = f"/v1/job/{segment(job['ID'])}/deployment"
+    path = f"/v1/job/{segment(job['ID'])}/deployments"
     rows, is_deployed = [], False
     for name in names:
         try:
-            found = api.find(path, region=name, namespace=job.get("Namespace"))
+            listed = api.find(path, region=name, namespace=job.get("Namespace")) or []
         except ApiError:
             rows.append([f"{name} (error)", NONE, NONE])
             continue
-        is_deployed |= bool(found)
+        found = next((one for one in listed if one.get("IsMultiregion")), None)
+        is_deployed |= found is not None
         known = (short(found["ID"], verbose=verbose), found["Status"]) if found else (NONE, NONE)
         rows.append([name, *known])
     if is_deployed:

@@ -24,7 +24,7 @@ from core.model.job import Job
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
 
-LOOK_US: Final = 10_000_000
+LOOK_US: Final = 5_000_000
 _WANTS: Final = {want: place for place, want in enumerate(Want)}
 
 
@@ -164,7 +164,7 @@ class Coordinating:
         body = {
             "Namespace": rollout.namespace, "JobID": rollout.job_id, "Region": region.name,
             "Generation": rollout.generation, "Coordinator": rollout.coordinator,
-            "Want": region.want.value, "IsPurge": rollout.is_purge,
+            "Want": region.want.value, "IsPurge": rollout.is_purge, "CallID": rollout.call_id,
         }  # fmt: skip
         if region.want is Want.HOLD and not region.is_taken:
             body["Body"] = _body_for(rollout, region.name)
@@ -236,7 +236,7 @@ def report_in(body: Any) -> Report | None:
 def _body_for(rollout: Rollout, region: str) -> dict[str, Any]:
     """Return the body of a registration of a region's copy."""
     job = regional(msgspec.convert(rollout.body["Job"], Job), region)
-    copy = marked(job, rollout.generation, rollout.coordinator)
+    copy = marked(job, rollout.generation, rollout.coordinator, rollout.call_id)
     return {**rollout.body, "Job": msgspec.to_builtins(copy)}
 
 

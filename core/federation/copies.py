@@ -18,7 +18,7 @@ import msgspec
 
 from core.federation.claims import claim_key
 from core.federation.multiregion import Report, Status, Want
-from core.jobspec.regions import coordinator_of, generation_of
+from core.jobspec.regions import call_of, coordinator_of, generation_of
 from core.model.evaluation import Deployment, DeploymentState, DeploymentStatus, Evaluation
 from core.model.job import Job
 from core.scheduler.reconcile import strategy_of
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from core.state.state import State
 
 TABLE: Final = "copies"
+CALLS_KEPT: Final = 16
 KEPT_US: Final = 24 * 3600 * 1_000_000
 _LOOKED_AT: Final = 4  # old copies that an entry looks at, to see whether their jobs are gone
 FAILED_BY_PEER: Final = "Failed because of an error in peer region"
@@ -64,6 +65,7 @@ class Copy(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     version: int = 0
     is_stopped: bool = False
     is_dropped: bool = False  # the job does not list this region any more
+    calls: tuple[str, ...] = ()  # ids of the submissions that took effect here, newest last
     changed_us: int = 0  # log time
 
 
@@ -83,6 +85,7 @@ class SteerCopy(Command):
     generation: int
     coordinator: str
     want: Want
+    call_id: str = ""
     is_purge: bool = False
     evaluation: Evaluation | None = None
 
@@ -174,7 +177,7 @@ def register_copy(state: "State", command: RegisterCopy, context: "Context") -> 
         Copy(
             namespace=namespace, job_id=job_id, generation=command.generation,
             coordinator=command.coordinator, deployment_id=deployment_id,
-            version=result.value["Version"],
+            calls=_calls(known, call_of(job)), version=result.value["Version"],
         ),
         context,
     )  # fmt: skip
@@ -188,6 +191,11 @@ def _registered(record: JobRecord) -> dict[str, Any]:
         "UID": record.uid,
         "IsNew": False,
     }
+
+
+def _calls(known: Copy | None, call_id: str) -> tuple[str, ...]:
+    before = known.calls if known is not None else ()
+    return (*before, call_id)[-CALLS_KEPT:] if call_id and call_id not in before else before
 
 
 def _superseded(known: Copy) -> CommandResult:
@@ -271,6 +279,7 @@ def _leave(
         Copy(
             namespace=command.namespace, job_id=command.job_id, generation=command.generation,
             coordinator=command.coordinator, is_stopped=is_stop, is_dropped=not is_stop,
+            calls=_calls(known, command.call_id),
             version=record.version if record is not None else 0,
         ),
         context,

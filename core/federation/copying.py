@@ -67,36 +67,47 @@ class Copying:
     # --- calls of coordinators ------------------------------------------------------------
 
     def on_look(self, body: Any, source: Peer, reply: Done) -> None:
-        """Say what a region would make of a copy: {Generation, IsSame, Error}."""
+        """Say what a region would make of a copy: {Generation, IsKnown, IsSame, Error}.
+
+        Without a `Body` nothing is to come: then only what it has of the job is said.
+        """
         if error := _stranger(source):
             reply(None, error)
             return
         namespace, job_id = str(body["Namespace"]), str(body["JobID"])
         record = self._record(namespace, job_id)
         copy = find_copy(self._host.state, namespace, job_id)
+        call_id = str(body.get("CallID") or "")
+        known = {
+            "Generation": copy.generation if copy is not None else 0,
+            "IsKnown": copy is not None and call_id != "" and call_id in copy.calls,
+            "IsSame": False,
+            "Error": "",
+        }
         query = self._query("Job.Plan", body, namespace)
-        job = self._host.canonical(query.body)
-        if job is None:
-            reply({"Error": "the job is not valid there"}, "")
-            return
-        generation = copy.generation if copy is not None else 0
+        job = self._host.canonical(query.body) if "Body" in body else None
 
         def planned(answer: Answer) -> None:
-            is_same = record is not None and copy is not None and self._is_same(record, copy, job)
-            reply({"Generation": generation, "IsSame": is_same, "Error": answer.error}, "")
+            is_same = record is not None and copy is not None and job is not None
+            if is_same:
+                assert record is not None and copy is not None and job is not None
+                is_same = self._is_same(record, copy, job)
+            reply({**known, "IsSame": is_same, "Error": answer.error}, "")
 
-        if record is not None:
-            if len(datacenters_of(self._host.state, namespace, job_id)) > 1:
-                text = "it is divided over datacenters there: stop it first"
-                reply({"Generation": generation, "IsSame": False, "Error": text}, "")
-                return
+        if "Body" in body and job is None:
+            reply({**known, "Error": "the job is not valid there"}, "")
+        elif record is None:
+            self._elsewhere(
+                "Multiregion.Look", body, reply,
+                lambda: self._place(query, job, planned) if job is not None else reply(known, ""),
+                lambda why: reply({**known, "Error": why}, ""),
+            )  # fmt: skip
+        elif job is None:
+            reply(known, "")
+        elif len(datacenters_of(self._host.state, namespace, job_id)) > 1:
+            reply({**known, "Error": "it is divided over datacenters there: stop it first"}, "")
+        else:
             self._host.answer_here(query, planned)
-            return
-        self._elsewhere(
-            "Multiregion.Look", body, reply,
-            lambda: self._place(query, job, planned),
-            lambda why: reply({"Generation": generation, "IsSame": False, "Error": why}, ""),
-        )  # fmt: skip
 
     def on_steer(self, body: Any, source: Peer, reply: Done) -> None:
         """Do what is wanted of a copy: {Report}, {Superseded: generation} or {Refused: why}."""
@@ -214,7 +225,8 @@ class Copying:
         command = SteerCopy(
             namespace=namespace, job_id=job_id, generation=int(body["Generation"]),
             coordinator=str(body["Coordinator"]), want=Want(body["Want"]),
-            is_purge=bool(body.get("IsPurge")), evaluation=due,
+            call_id=str(body.get("CallID") or ""), is_purge=bool(body.get("IsPurge")),
+            evaluation=due,
         )  # fmt: skip
 
         def done(value: Any, error: str) -> None:

@@ -20,7 +20,16 @@ from core.federation.host import CALL_TIMEOUT_US
 from core.federation.multiregion import OnFailure, Region, Rollout, Status, Want
 from core.federation.rollout_log import BeginRollout, find_rollout
 from core.federation.where import Answered, Refused, There, Where
-from core.jobspec.regions import generation_of, marked, region_names, regional, strategy, unmarked
+from core.jobspec.regions import (
+    call_of,
+    coordinator_of,
+    generation_of,
+    marked,
+    region_names,
+    regional,
+    strategy,
+    unmarked,
+)
 from core.model.job import Job
 from core.model.query import Answer, OwnQuery, Query
 from core.state.jobs import JobRecord
@@ -32,6 +41,7 @@ TAKEN_WAIT_US: Final = 6_000_000
 _KEPT: Final = ("Submission", "PreserveCounts", "EvalPriority")  # of a registration's body
 
 Then = Callable[[Where], None]
+Answers = dict[str, tuple[Any, str]]  # by region: body and error of its answer
 
 
 def is_stopped_everywhere(query: Query, record: JobRecord) -> bool:
@@ -103,9 +113,9 @@ class Submitting:
         record = host.state.jobs.get(job.namespace or "default", job.id or "")
         copy = regional(job, host.region)
         if record is not None and generation_of(record.job):
-            known = find_copy(host.state, record.namespace, record.id)
             # Not shown as a difference: the next submission has marks of its own.
-            copy = marked(copy, generation_of(record.job), known.coordinator if known else "")
+            kept = generation_of(record.job), coordinator_of(record.job), call_of(record.job)
+            copy = marked(copy, *kept)
         body = {**query.body, "Job": msgspec.to_builtins(copy)}
         self._coordinator.locate_one(msgspec.structs.replace(query, body=body), copy, then)
 
@@ -132,7 +142,7 @@ class Submitting:
         given = query.body if isinstance(query.body, dict) else {}
         body = {name: given[name] for name in _KEPT if given.get(name) is not None}
         body["Job"] = msgspec.to_builtins(job)
-        _Asking(self, query, job, body, then).start(names)
+        self._ask_about(query, job, body, then)
 
     def _enforced(self, query: Query, job: Job) -> str:
         """Return why a compare-and-set registration is refused; our own region's copy counts."""
@@ -146,7 +156,9 @@ class Submitting:
             return ""
         return f"Enforcing job modify index {expected}: job's index in this region is {found}"
 
-    def commit(self, query: Query, job: Job, body: dict[str, Any], newest: int, then: Then) -> None:
+    def _commit(
+        self, query: Query, job: Job, body: dict[str, Any], newest: int, then: Then
+    ) -> None:
         """Commit a rollout whose generation is beyond `newest`, and answer when it is taken."""
         host = self._host
         parallel, on_failure = strategy(job)
@@ -180,7 +192,14 @@ class Submitting:
 
     def _answer(self, rollout: Rollout) -> Answer:
         """Return what a submission is answered: as of our own region, and a row for each."""
-        state = self._host.state
+        state, region = self._host.state, rollout.region(self._host.region)
+        if region is not None and not region.is_taken and rollout.superseded_by:
+            text = f"job {rollout.job_id!r}: a newer version of it came meanwhile"
+            return Answer(status=409, error=text)
+        if region is not None and not region.is_taken:
+            # Who submits next could not know of it: so it is not said to be done.
+            text = "is under way: this region has not taken its part yet; try again shortly"
+            return Answer(status=503, error=f"job {rollout.job_id!r} {text}")
         own = self._coordinator.coordinating.registered(rollout, self._host.region)
         waiting = [region.name for region in rollout.regions if not region.is_taken]
         refused = [f"{region.name}: {region.reason}" for region in rollout.regions
@@ -201,7 +220,7 @@ class Submitting:
         }
         return Answer(body=body, index=max(1, state.index))
 
-    def answer_unchanged(self, query: Query, job: Job, then: Then) -> None:
+    def _answer_unchanged(self, query: Query, job: Job, then: Then) -> None:
         """Answer what changes nothing anywhere: the copy of our region is looked at again."""
         params = {"job_id": job.id or ""}
         if job.is_template:
@@ -226,74 +245,86 @@ class Submitting:
         if known is not None and query.call_id and known.call_id == query.call_id:
             self._answer_when_taken(known, then)
             return
-        copy = find_copy(host.state, record.namespace, record.id)
-        newest = max(one.generation for one in (known, copy, _NONE) if one is not None)
+        names = region_names(record.job)
         purge = str(query.params.get("purge", "")).lower()
-        regions = tuple(Region(name=name, want=Want.STOP) for name in region_names(record.job))
-        self._propose(
-            Rollout(
+        regions = tuple(Region(name=name, want=Want.STOP) for name in names)
+
+        def heard(answers: Answers) -> None:
+            # Who can't be asked now is told later; nothing newer is known there than here.
+            found = [body for body, error in answers.values() if not error]
+            if any(body["IsKnown"] for body in found):
+                then(Answered(_done_before(host.state.index)))
+                return
+            newest = max((int(body["Generation"]) for body in found), default=0)
+            rollout = Rollout(
                 namespace=record.namespace, job_id=record.id,
                 generation=max(host.clock.read(), newest + 1), coordinator=host.datacenter_id,
                 call_id=query.call_id, regions=regions, is_stop=True,
                 is_purge="purge" in query.params and purge in ("", "1", "t", "true"),
-            ),
-            then,
-        )  # fmt: skip
+            )  # fmt: skip
+            self._propose(rollout, then)
 
+        body = {"Namespace": record.namespace, "JobID": record.id, "CallID": query.call_id}
+        self._ask_all(dict.fromkeys(names, body), heard)
 
-_NONE: Final = Rollout(namespace="", job_id="", generation=0, coordinator="")
+    # --- asking ---------------------------------------------------------------------------
 
+    def _ask_all(self, bodies: dict[str, dict[str, Any]], then: Callable[[Answers], None]) -> None:
+        """Ask every region what it has of a job, and would make of its copy."""
+        answers: Answers = {}
 
-class _Asking:
-    """One submission asks every region first. Used once."""
+        def ask(region: str, body: dict[str, Any]) -> None:
+            def done(answer: Any, error: str) -> None:
+                answers[region] = answer, error
+                if len(answers) == len(bodies):
+                    then({name: answers[name] for name in bodies})
 
-    def __init__(
-        self, submitting: Submitting, query: Query, job: Job, body: dict[str, Any], then: Then
-    ) -> None:
-        self._submitting = submitting
-        self._coordinator = submitting._coordinator
-        self._host = submitting._host
-        self._query, self._job, self._body, self._then = query, job, body, then
-        self._answers: dict[str, tuple[Any, str]] = {}
+            to = self._coordinator.authority(region)
+            if not to:
+                done(None, "nobody of it is known to be there")
+            else:
+                self._host.ask(to, "Multiregion.Look", body, CALL_TIMEOUT_US, done)
 
-    def start(self, names: list[str]) -> None:
-        for name in names:
-            self._ask(name, len(names))
+        for region, body in bodies.items():
+            ask(region, body)
 
-    def _ask(self, region: str, count: int) -> None:
-        def done(body: Any, error: str) -> None:
-            self._answers[region] = body, error
-            if len(self._answers) == count:
-                self._finish()
+    def _ask_about(self, query: Query, job: Job, body: dict[str, Any], then: Then) -> None:
+        """Begin a rollout if every region would take its copy."""
 
-        to = self._coordinator.authority(region)
-        if not to:
-            done(None, "nobody of it is known to be there")
-            return
-        copy = {**self._body, "Job": msgspec.to_builtins(regional(self._job, region))}
-        body = {
-            "Namespace": self._job.namespace or "default", "JobID": self._job.id, "Body": copy,
+        def heard(answers: Answers) -> None:
+            unheard = [f"{name}: {error}" for name, (_, error) in answers.items() if error]
+            found = {name: answer for name, (answer, error) in answers.items() if not error}
+            text = f"job {job.id!r} was registered in no region;"
+            if any(one["IsKnown"] for one in found.values()):
+                then(Answered(_done_before(self._host.state.index)))
+            elif refused := [f"{name}: {one['Error']}" for name, one in found.items()
+                             if one["Error"]]:  # fmt: skip
+                error = f"{text} it is refused by\n  " + "\n  ".join(refused)
+                then(Refused(Answer(status=422, error=error)))
+            elif unheard:
+                error = f"{text} not all can be asked:\n  " + "\n  ".join(unheard)
+                then(Refused(Answer(status=503, error=error)))
+            elif all(one["IsSame"] for one in found.values()):
+                self._answer_unchanged(query, job, then)
+            else:
+                newest = max(int(one["Generation"]) for one in found.values())
+                self._commit(query, job, body, newest, then)
+
+        named = {
+            "Namespace": job.namespace or "default", "JobID": job.id, "CallID": query.call_id,
         }  # fmt: skip
-        self._host.ask(to, "Multiregion.Look", body, CALL_TIMEOUT_US, done)
+        copies = {name: msgspec.to_builtins(regional(job, name)) for name in region_names(job)}
+        bodies = {name: {**named, "Body": {**body, "Job": copy}} for name, copy in copies.items()}
+        self._ask_all(bodies, heard)
 
-    def _finish(self) -> None:
-        unheard = [f"{name}: {error}" for name, (_, error) in self._answers.items() if error]
-        refused = [f"{name}: {body['Error']}" for name, (body, error) in self._answers.items()
-                   if not error and body.get("Error")]  # fmt: skip
-        text = f"job {self._job.id!r} was registered in no region;"
-        if refused:
-            error = f"{text} it is refused by\n  " + "\n  ".join(refused)
-            self._then(Refused(Answer(status=422, error=error)))
-            return
-        if unheard:
-            error = f"{text} not all can be asked:\n  " + "\n  ".join(unheard)
-            self._then(Refused(Answer(status=503, error=error)))
-            return
-        if all(body["IsSame"] for body, _ in self._answers.values()):
-            self._submitting.answer_unchanged(self._query, self._job, self._then)
-            return
-        newest = max(int(body["Generation"]) for body, _ in self._answers.values())
-        self._submitting.commit(self._query, self._job, self._body, newest, self._then)
+
+def _done_before(index: int) -> Answer:
+    """Return the answer to a call that came again after it took effect."""
+    body = {
+        "EvalID": "", "EvalCreateIndex": 0, "JobModifyIndex": 0,
+        "Warnings": "this call was carried out before", "Index": max(1, index),
+    }  # fmt: skip
+    return Answer(body=body, index=max(1, index))
 
 
 def described(rollout: Rollout) -> dict[str, Any]:

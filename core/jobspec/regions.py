@@ -15,7 +15,8 @@ from core.model.job import Job
 
 GENERATION: Final = "SeraiGeneration"  # of the submission that a copy is of
 COORDINATOR: Final = "SeraiCoordinator"  # datacenter id of whoever steers its rollout
-_MARKS: Final = (GENERATION, COORDINATOR)
+CALL: Final = "SeraiCall"  # id of the call that submitted it
+_MARKS: Final = (GENERATION, COORDINATOR, CALL)
 _ON_FAILURE: Final = ("", "fail_all", "fail_local")
 
 
@@ -71,9 +72,14 @@ def coordinator_of(job: Job) -> str:
     return str((job.multiregion or {}).get(COORDINATOR) or "")
 
 
-def marked(job: Job, generation: int, coordinator: str) -> Job:
+def call_of(job: Job) -> str:
+    """Return the id of the call that submitted a copy, "" for what is no copy."""
+    return str((job.multiregion or {}).get(CALL) or "")
+
+
+def marked(job: Job, generation: int, coordinator: str, call_id: str) -> Job:
     """Return a copy with the submission that it is of."""
-    marks = {GENERATION: generation, COORDINATOR: coordinator}
+    marks = {GENERATION: generation, COORDINATOR: coordinator, CALL: call_id}
     return msgspec.structs.replace(job, multiregion={**(job.multiregion or {}), **marks})
 
 
