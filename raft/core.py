@@ -233,7 +233,7 @@ class RaftCore(Replica):
             held for held in self.configurations if held[0] > meta.configuration_index
         ]
         floor = index - self.settings.trailing_entries
-        floor = max(floor, self.log.tail_begin(index, self.settings.trailing_bytes))
+        floor = self.log.tail_begin(floor, index, self.settings.trailing_bytes)
         # What a full disk refused must stay in memory until it is written.
         floor = min(floor, max(self.journal.durable_index, self.log.offset))
         if floor > self.log.offset:

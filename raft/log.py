@@ -81,10 +81,12 @@ class Log:
             position += 1
         return held[start:position], size
 
-    def tail_begin(self, index: int, limit_bytes: int) -> int:
-        """Return the place behind which the entries up to `index` have at most `limit_bytes`."""
+    def tail_begin(self, floor: int, index: int, limit_bytes: int) -> int:
+        """Return the place at or after `floor` behind which the entries up to `index` have at
+        most `limit_bytes`."""
+        floor = max(floor, self.offset)
         size = 0
-        while index > self.offset:
+        while index > floor:
             size += len(self._entries[index - self.offset - 1].data) + ENTRY_OVERHEAD_BYTES
             if size > limit_bytes:
                 break

@@ -503,8 +503,8 @@ def test_a_message_survives_the_wire_and_a_newer_schema_may_add_fields() -> None
 
 def test_a_tail_of_large_entries_is_short() -> None:
     log = Log(0, 0, [Entry(index, 1, Kind.COMMAND, b"x" * 1_000) for index in range(1, 101)])
-    assert log.tail_begin(100, 1 << 20) == 0
-    assert log.tail_begin(100, 10_300) == 90
-    assert log.tail_begin(90, 0) == 90
-    log.compact(log.tail_begin(100, 10_300))
+    assert log.tail_begin(0, 100, 1 << 20) == 0
+    assert log.tail_begin(0, 100, 10_300) == 90
+    assert log.tail_begin(0, 90, 0) == 90
+    log.compact(log.tail_begin(0, 100, 10_300))
     assert log.first_index == 91
