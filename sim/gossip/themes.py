@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gossip.messages import DEAD, GOSSIP, LEFT, SUSPECT, Identity, Packet, make_update
+from gossip.messages import ACK, DEAD, GOSSIP, LEFT, SUSPECT, Identity, Packet, make_update
 from sim.gossip.pool import STRANGER, Plight, Pool
 from sim.gossip.watch import Watch
 
@@ -318,8 +318,18 @@ def echoes(story: Story) -> None:
     pool.farewell(name)
     watch.run(3)
     pool.end(name)
+    # answers of earlier, which say nothing of one that is silent now
+    acks = {
+        flight.target: flight
+        for flight in pool.flights
+        if isinstance(flight.body, Packet) and flight.body.kind == ACK
+    }
     victim = story.someone()
     story.kill(victim)
+    for _ in range(300 if rng.random() < 0.5 else 0):  # longer than to find it dead takes
+        for flight in acks.values():
+            pool.repeat(flight)
+        watch.run(0.2)
     for _ in range(rng.randint(10, 30)):
         if rng.random() < 0.3:
             pool.change_meta(story.someone(), str(pool.now_us))
