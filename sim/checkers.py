@@ -7,9 +7,13 @@ with the world, the comparison of states in one that grows with the states too.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
+from core.state.entry import UnknownCommand
+from core.state.snapshot import cut
 from core.state.state import State
+from raft.messages import Kind as EntryKind
 from sim.agents import SimAgent, SimServer, World
 from sim.census import Census, JobCount
 from sim.faults import Faults
@@ -38,6 +42,18 @@ CHECKERS: Final = (
 )  # fmt: skip
 
 Range = tuple[int, int]
+
+
+def _state_on_disk(agent: SimServer) -> State:
+    """Return what a server that is down would know again: its snapshot and all of its log."""
+    boot, image = agent.disk.boot()
+    schema_max = agent.config.schema_max
+    state = State(schema_max) if image is None else State.restore(cut(image), schema_max)
+    with suppress(UnknownCommand):  # of a newer version: it stops there as well
+        for entry in boot.entries:
+            if entry.kind is EntryKind.COMMAND:
+                state.apply(entry.index, entry.data)
+    return state
 
 
 class Checkers:
@@ -84,7 +100,8 @@ class Checkers:
         """At the end: every job that was acknowledged is in some datacenter's state."""
         kept: dict[str, bool] = {}
         for agent in self._world.servers:
-            for record in agent.state.jobs if agent.state is not None else ():
+            state = agent.state if agent.state is not None else _state_on_disk(agent)
+            for record in state.jobs:
                 if not record.is_purged:
                     kept[record.id] = kept.get(record.id, True) and bool(record.is_stopped)
         for job in jobs:
