@@ -94,6 +94,9 @@ def declare_off(state: "State", command: DeclareOff, context: "Context") -> Comm
         return CommandResult(value={"Version": roster.version})
     if dc not in roster.members:
         return CommandResult(error=f"region {state.region} has no datacenter {dc}", status=404)
+    if authority_of(state).to == dc:
+        text = "the authority is on its way to it: wait until that is through"
+        return CommandResult(error=text, status=409)
     members = {one: member for one, member in roster.members.items() if one != dc}
     gone = Gone(name=roster.members[dc].name, since_us=context.time_us, has_left=command.has_left)
     _write(state, roster, members, {**roster.gone, dc: gone}, context)

@@ -202,6 +202,14 @@ class Clients:
         self._end(run)
         return True
 
+    def die(self) -> None:
+        """The machines are gone, and with them all that ran there."""
+        for run in self.runs.values():
+            if run.phase in (Phase.RUNNING, Phase.STOPPING):
+                self.datacenter.world.watch.on_ended(self.datacenter, run.process)
+            run.phase = Phase.OVER
+        self.runs.clear()
+
     def running(self) -> dict[ProcessKey, int]:
         """Return how many processes there are of each, those that are being stopped too."""
         found: dict[ProcessKey, int] = {}

@@ -39,6 +39,7 @@ class Ending:
             Violation: With the first promise that does not hold.
         """
         self._check_authorities()
+        self._check_the_lost()
         homes: list[tuple[Datacenter, JobRecord]] = []
         for name in self._workload.names:
             found = self._homes_of(name)
@@ -51,6 +52,8 @@ class Ending:
         """Return where the job of a name lives: in the region of its users, or beyond."""
         found = []
         for datacenter in self._world.datacenters.values():
+            if datacenter.id in self._watch.off:
+                continue
             record = datacenter.state.jobs.get(NAMESPACE, name)
             if record is not None and not record.home:
                 found.append((datacenter, record))
@@ -62,6 +65,16 @@ class Ending:
             if len(holders) != 1:
                 titles = ", ".join(one.title for one in holders) or "nobody"
                 self._watch.fail("authority", f"region {region} has {titles}")
+
+    def _check_the_lost(self) -> None:
+        """Who was declared off and is back has stopped its work."""
+        for lost in self._watch.off:
+            datacenter = self._world.datacenters[lost]
+            left = sorted(datacenter.clients.running())
+            if left:
+                text = f"{datacenter.title} is off, and back, and runs {left[0]}"
+                self._watch.fail("works although it is off", text)
+            self._world.situations["came back and stopped its work"] += 1
 
     # --- what was acknowledged ------------------------------------------------------------------
 
@@ -185,6 +198,7 @@ class Ending:
             one
             for one in self._world.datacenters.values()
             if one.id not in parked
+            and one.id not in self._watch.off
             and (one is home or one.region in regions or "*" in regions)
             and (one is home or "*" in rules.datacenters or one.name in rules.datacenters)
         ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from core.federation.transfer import PlanTransfer
+from sim.federation.operator import Operator, may_be_lost
 from sim.federation.world import S
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ NAMES: Final = (
     "lying digest",
     "datacenter drained",
     "authority given away",
+    "datacenter lost for good",
 )
 PACES_US: Final = ((500_000, 6 * S), (1 * S, 12 * S), (3 * S, 25 * S))
 DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
@@ -52,6 +54,7 @@ HOUR_US: Final = 3600 * S
 LEAP_MAX_US: Final = 16 * HOUR_US
 LONG_US: Final = (70 * S, 110 * S)  # beyond what surge waits
 LONG_PART: Final = 0.5  # of the seeds
+LOST_PART: Final = 0.4
 TRANSFER_PART: Final = 0.3  # of the seeds
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 
@@ -91,6 +94,9 @@ class Faults:
         world.after(rng.randint(200_000, 4 * S), self._next)
         if rng.random() < LONG_PART:
             world.after(rng.randint(15 * S, 70 * S), self._long_partition)
+        loss = random.Random(f"federation/{world.seed}/loss")
+        if loss.random() < LOST_PART:
+            world.after(loss.randint(10 * S, 60 * S), self._lose, loss)
         operator = random.Random(f"federation/{world.seed}/authority")
         if operator.random() < TRANSFER_PART:
             for _ in range(operator.randint(1, 3)):
@@ -253,6 +259,13 @@ class Faults:
         if self._rng.random() < 0.5:
             delay_us = self._rng.randint(3 * S, 30 * S)
             self.world.after(delay_us, lambda: one.drain(is_draining=False))
+
+    def _lose(self, rng: random.Random) -> None:
+        """A datacenter's machines are gone; an operator gives it up, and others take over."""
+        found = [one for one in self.world.datacenters.values() if may_be_lost(self.world, one)]
+        if self._is_active and found:
+            self.world.faults["datacenter lost for good"] += 1
+            Operator(self.world, rng.choice(found), rng)
 
     def _transfer(self, rng: random.Random) -> None:
         """An operator gives a region's authority to another of its datacenters."""

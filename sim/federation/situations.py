@@ -13,9 +13,13 @@ import msgspec
 from core.federation import ranges
 from core.federation.authority import DropClaims, YieldAuthority
 from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim, KeepCalls
+from core.federation.handing import arrivals_of
+from core.federation.handing_log import ActivateHome
 from core.federation.home_log import ParkOwnPart, PutParts, TakeReport, homes_of
 from core.federation.homes import Home
 from core.federation.lifecycle import is_draining
+from core.federation.roster import is_off
+from core.federation.roster_log import DeclareOff
 from core.federation.share_log import ParkShare, PutShare, SyncShares, synced_index, watermarks_of
 from core.federation.shares import Share
 from core.federation.transfer import GiveAuthority, TakeAuthority
@@ -63,6 +67,11 @@ NAMES: Final = (
     "surge copy",
     "surge copy during a second cut",
     "surge copy released",
+    "datacenter declared off",
+    "lost with a backup of all its jobs",
+    "job adopted",
+    "job of which another ran a part adopted",
+    "came back and stopped its work",
 )
 
 
@@ -110,6 +119,10 @@ class Situations:
                     self._on_share(datacenter, command, result.value)
                 case SyncShares():
                     self._on_sync(datacenter, command)
+                case DeclareOff():
+                    seen["datacenter declared off"] += not result.is_error
+                case ActivateHome():
+                    self._on_adopted(datacenter, command, result.is_error)
                 case ParkShare() | ParkOwnPart():
                     word = "parked" if command.is_parked else "started again"
                     seen[f"part {word}"] += not result.is_error
@@ -144,6 +157,18 @@ class Situations:
             seen["surge copy"] += 1
             cut_off = [to for to in home.parts if self._world.is_cut(datacenter.id, to)]
             seen["surge copy during a second cut"] += len(cut_off) > 1
+
+    def _on_adopted(
+        self, datacenter: "Datacenter", command: ActivateHome, is_refused: bool
+    ) -> None:
+        arrival = arrivals_of(datacenter.state).get(command.uid)
+        if is_refused or arrival is None or not is_off(datacenter.state, arrival.source):
+            return
+        self._seen["job adopted"] += 1
+        home = homes_of(datacenter.state).get(command.uid)
+        self._seen["job of which another ran a part adopted"] += (
+            home is not None and len(home.parts) > 1
+        )
 
     def _look(self, datacenter: "Datacenter", uid: str) -> Home | None:
         """Compare a home with what it was."""

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from core.federation.backup import backups_of, stamp_of, turn_of
 from core.federation.claims import authority_of, open_claims
 from core.federation.handing import departures_of
+from core.federation.roster_log import DeclareOff
 from core.federation.share_log import watermarks_of
 from core.state.commands import DeregisterJob, RecordCall, RegisterJob
 from core.state.jobs import JobRecord
@@ -72,6 +74,7 @@ class Watch:
         self._processes: dict[ProcessKey, Counter[str]] = {}
         self._most: dict[str, int] = {}  # by uid
         self._newest_share: dict[tuple[str, str], tuple[int, int]] = {}  # (datacenter, uid)
+        self.off: dict[str, None] = {}  # datacenters that were declared off: their id is void
         self.situations = Situations(world)
         world.watch = self
 
@@ -90,6 +93,8 @@ class Watch:
         applied: Applied,
     ) -> None:  # fmt: skip
         """An entry was applied in a datacenter."""
+        if not applied.is_repeat:
+            self._note_off(commands, applied)
         names: dict[Name, None] = {}
         has_allocs = has_shares = False
         for change in applied.changes:
@@ -121,7 +126,7 @@ class Watch:
                 gone = gone - now.indices
             for group, index in gone:
                 self._by_index[ProcessKey(before.uid, group, index)].pop(datacenter.id, None)
-        if now is None:
+        if now is None or datacenter.id in self.off:
             return
         self.allowed[datacenter.id, name] = now
         self.uids[now.uid] = name
@@ -140,6 +145,37 @@ class Watch:
         self._versions[datacenter.id, now.uid] = record.version
         if known is not None and known != record.version and record.home:
             self._check_rollout(datacenter, record)
+
+    def _note_off(self, commands: list[Any], applied: Applied) -> None:
+        for command, result in zip(commands, applied.results, strict=True):
+            if isinstance(command, DeclareOff) and not result.is_error:
+                self._give_up(command.datacenter_id)
+
+    def _give_up(self, lost: str) -> None:
+        """A datacenter is off: what it may run and runs counts no more, by an operator's word.
+
+        What was acknowledged there after its last backup may be lost with it.
+        """
+        if lost in self.off:
+            return
+        self.off[lost] = None
+        for key in [one for one in self.allowed if one[0] == lost]:
+            before = self.allowed.pop(key)
+            for group, index in before.indices:
+                self._by_index[ProcessKey(before.uid, group, index)].pop(lost, None)
+        for places in self._processes.values():
+            places.pop(lost, None)
+        state = self.world.datacenters[lost].state
+        others = [one.state for one in self.world.datacenters.values() if one.id != lost]
+        newest = max(others, key=lambda one: turn_of(one, lost))
+        kept = {one.member.home.uid: one for one in backups_of(newest, lost)}
+        for record in state.jobs:
+            found = kept.pop(record.uid, None)
+            if not record.home and (found is None or found.stamp != stamp_of(state, record)):
+                self.excused[record.namespace, record.id] = None
+        for found in kept.values():  # purged there since
+            self.excused[found.member.home.namespace, found.member.home.job_id] = None
+        self.world.situations["lost with a backup of all its jobs"] += not self.excused
 
     def _allowed_by(self, state: State, name: Name) -> Allowed | None:
         record = state.jobs.get(*name)
@@ -252,6 +288,8 @@ class Watch:
     # --- processes ------------------------------------------------------------------------------
 
     def on_started(self, datacenter: "Datacenter", process: ProcessKey) -> None:
+        if datacenter.id in self.off:
+            return
         running = self._processes.setdefault(process, Counter())
         running[datacenter.id] += 1
         places = [one for one, count in running.items() if count]
@@ -264,6 +302,8 @@ class Watch:
             )
 
     def on_ended(self, datacenter: "Datacenter", process: ProcessKey) -> None:
+        if datacenter.id in self.off:
+            return
         self._processes[process][datacenter.id] -= 1
 
     def running(self) -> dict[ProcessKey, list[str]]:

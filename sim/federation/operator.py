@@ -1,0 +1,86 @@
+"""The operator of a datacenter that is lost for good: declares it off, and has its jobs adopted.
+
+He tries until it is so, at whoever answers. Its machines are gone: what ran there has ended. At
+times the datacenter comes back later all the same, with everything that its servers had.
+"""
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from core.federation.adoption import adoptions_of
+from core.federation.claims import authority_of
+from core.federation.roster import is_off, roster_of
+from core.model.query import Answer, Query
+from sim.federation.world import S
+
+if TYPE_CHECKING:
+    from sim.federation.datacenter import Datacenter
+    from sim.federation.world import World
+
+AGAIN_US: Final = 3 * S
+AWAY_US: Final = (60 * S, 150 * S)
+
+
+class Operator:
+    """Looks after one lost datacenter."""
+
+    def __init__(self, world: "World", lost: "Datacenter", rng: random.Random) -> None:
+        self._world, self._lost, self._rng = world, lost, rng
+        self._adopter = ""
+        lost.clients.die()
+        lost.crash(rng.randint(*AWAY_US))
+        world.after(rng.randint(26 * S, 40 * S), self._work)
+
+    def _work(self) -> None:
+        """Take the next step, until the jobs are adopted."""
+        world, lost = self._world, self._lost
+        if lost.id not in world.watch.off:
+            if lost.is_up:
+                return  # back, before anybody gave it up
+            self._ask(self._anyone(), "Datacenter.Off")
+        elif not self._is_adopted():
+            one = world.datacenters.get(self._adopter) or self._anyone()
+            if is_off(one.state, lost.id):
+                self._ask(one, "Datacenter.Adopt")
+        else:
+            return
+        world.after(AGAIN_US, self._work)
+
+    def _is_adopted(self) -> bool:
+        adopter = self._world.datacenters.get(self._adopter)
+        found = adoptions_of(adopter.state).get(self._lost.id) if adopter is not None else None
+        if found is None or found.stage != "done":
+            return False
+        return not found.refused
+
+    def _anyone(self) -> "Datacenter":
+        others = [one for one in self._world.region(self._lost.region) if one is not self._lost]
+        return self._rng.choice(others)
+
+    def _ask(self, at: "Datacenter", method: str) -> None:
+        hosts = [host for host in at.servers if host.is_up]
+        if not hosts:
+            return
+        query = Query(method=method, region=at.region, datacenter=at.id,
+                      body={"Datacenter": self._lost.id})  # fmt: skip
+        if method == "Datacenter.Off":
+            query = Query(method=method, region=at.region, body={"Datacenter": self._lost.id})
+
+        def answered(answer: Answer) -> None:
+            if not answer.is_error and method == "Datacenter.Adopt":
+                self._adopter = at.id
+
+        self._rng.choice(hosts).on_query(query, answered)
+
+
+def may_be_lost(world: "World", one: "Datacenter") -> bool:
+    """Whether a datacenter is no authority, nor about to be one, and others of its region stay."""
+    inside = [*world.region(one.region)]
+    return (
+        len(inside) > 1
+        and one.is_up
+        and not one.state.is_authority
+        and not world.watch.off
+        and all(authority_of(other.state).to != one.id for other in inside)
+        and any(one.id in roster_of(other.state).members for other in inside)
+    )
