@@ -190,6 +190,8 @@ def _registered(record: JobRecord) -> dict[str, Any]:
         "Version": record.version,
         "UID": record.uid,
         "IsNew": False,
+        "EvalID": "",  # that of the first time is on its way, or done
+        "EvalCreateIndex": 0,
     }
 
 
