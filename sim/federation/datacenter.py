@@ -434,6 +434,7 @@ class Datacenter:
         if old is None:
             return
         self.world.watch.situations.on_leader_lost(self)
+        self.world.watch.rollouts.on_leader_lost(self)
         self.term += 1
         self.leader = None
         on_its_way = [*self._committing, *old.log.pending]

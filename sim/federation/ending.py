@@ -8,7 +8,7 @@ authority         one per region
 claim             a name's claim and its home agree
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from core.model.evaluation import DeploymentStatus
@@ -32,8 +32,11 @@ class Ending:
         self._world, self._workload = world, workload
         self._watch = world.watch
 
-    def check(self) -> None:
+    def check(self, others: Sequence[str] = ()) -> None:
         """Look at everything once.
+
+        Args:
+            others: Names of jobs that others look after: what runs of them must be wanted.
 
         Raises:
             Violation: With the first promise that does not hold.
@@ -46,7 +49,8 @@ class Ending:
             homes += found
             if (NAMESPACE, name) not in self._watch.excused:
                 self._check_writes(name, found[0][1] if found else None)
-        self._check_processes(homes)
+        more = [one for name in others for one in self._homes_of(name)]
+        self._check_processes(homes, more)
 
     def _homes_of(self, name: str) -> "list[tuple[Datacenter, JobRecord]]":
         """Return where the job of a name lives: in the region of its users, or beyond."""
@@ -120,10 +124,14 @@ class Ending:
 
     # --- what runs ------------------------------------------------------------------------------
 
-    def _check_processes(self, homes: "list[tuple[Datacenter, JobRecord]]") -> None:
+    def _check_processes(
+        self,
+        homes: "list[tuple[Datacenter, JobRecord]]",
+        others: "list[tuple[Datacenter, JobRecord]]",
+    ) -> None:
         running = self._watch.running()
         wanted: dict[ProcessKey, str] = {}
-        for _, record in homes:
+        for _, record in [*homes, *others]:
             for group in record.job.task_groups or []:
                 count = 0 if record.is_stopped else group.count or 0
                 for index in range(count):
@@ -133,7 +141,7 @@ class Ending:
             name = self._watch.uids.get(process.uid, ("", "?"))[1]
             text = f"{name} {process.group}[{process.index}] of {process.uid[:8]} in {title}"
             if process not in wanted:
-                uids = {record.uid for _, record in homes}
+                uids = {record.uid for _, record in [*homes, *others]}
                 is_homeless = process.uid not in uids
                 self._watch.fail("homeless share" if is_homeless else "never settled",
                                  f"{text} runs and is not wanted")  # fmt: skip

@@ -8,10 +8,11 @@ import argparse
 import random
 from typing import Any, Final
 
-from sim.federation import faults, situations
+from sim.federation import faults, rollout_watch, situations
 from sim.federation.datacenter import Datacenter
 from sim.federation.ending import Ending
 from sim.federation.faults import HOUR_US, Faults
+from sim.federation.rollouts import RolloutUsers
 from sim.federation.watch import Watch
 from sim.federation.workload import Workload
 from sim.federation.world import S, World
@@ -23,6 +24,7 @@ QUIET_US: Final = 300 * S
 
 SITUATIONS: Final = (
     *situations.NAMES,
+    *rollout_watch.NAMES,
     "repeated token answered",
     "request repeated with its token",
     "answered request repeated much later",
@@ -41,6 +43,8 @@ class Trial:
         self.watch = Watch(self.world)
         self._build(rng, has_faults=has_faults)
         self.workload = Workload(self.world, random.Random(rng.getrandbits(64)))
+        users = random.Random(f"federation/{seed}/rollouts")
+        self.rollouts = RolloutUsers(self.world, users)
         self._faulty_us = rng.randint(*FAULTY_US)
         self._faults = None
         if has_faults:
@@ -75,13 +79,15 @@ class Trial:
         world = self.world
         world.run_for(4 * S)  # digests go round
         self.workload.begin()
+        self.rollouts.begin()
         world.run_for(self._faulty_us)
         if self._faults is not None:
             self._faults.stop()
-        self.workload.is_over = True
+        self.workload.is_over = self.rollouts.is_over = True
         world.mend()
         world.run_for(QUIET_US)
-        Ending(world, self.workload).check()
+        Ending(world, self.workload).check([*self.rollouts.names])
+        self.watch.rollouts.check_end(self.rollouts)
 
 
 def run_seed(seed: int, options: argparse.Namespace) -> Outcome:

@@ -31,6 +31,7 @@ from core.state.jobs import JobRecord
 from core.state.result import Applied
 from core.state.state import State
 from sim.federation.clients import ProcessKey
+from sim.federation.rollout_watch import RolloutWatch
 from sim.federation.situations import Situations
 from sim.federation.world import S, World
 from sim.seeds import Violation
@@ -76,6 +77,7 @@ class Watch:
         self._newest_share: dict[tuple[str, str], tuple[int, int]] = {}  # (datacenter, uid)
         self.off: dict[str, None] = {}  # datacenters that were declared off: their id is void
         self.situations = Situations(world)
+        self.rollouts = RolloutWatch(world)
         world.watch = self
 
     def fail(self, checker: str, text: str) -> None:
@@ -115,6 +117,7 @@ class Watch:
         self.world.situations["repeated token answered"] += applied.is_repeat
         if not applied.is_repeat:
             self.situations.on_entry(datacenter, commands, applied)
+            self.rollouts.on_entry(datacenter, commands, applied)
 
     def _look_at(self, datacenter: "Datacenter", name: Name) -> None:
         """Compare what a datacenter may run of a name with what all others may."""
