@@ -139,8 +139,9 @@ class Prober(Walk):
         # Asleep or starved, we may have the answer in a queue unread: then the fault is ours,
         # and nobody is accused. Each such interval makes the next one longer, until a quarter of a
         # timeout is more than we are late: an answer has to pass a helper's process as well.
-        late_us = now_us - due_us
-        self._is_late = is_late = late_us * 4 > settings.probe_timeout_us * self.stretch
+        self._is_late = is_late = (
+            now_us > due_us and (now_us - due_us) * 4 > settings.probe_timeout_us * self.stretch
+        )
         if not self._is_acked:
             self._judge(now_us, is_late=is_late)
         elif is_late:

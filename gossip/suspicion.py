@@ -1,6 +1,8 @@
 """How long a suspect has to refute (SWIM, section 4.2; Lifeguard, "LHA-Suspicion")."""
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 from gossip.settings import Settings
 
@@ -45,6 +47,26 @@ def suspicion_timeout_us(confirmations: int, *, k: int, min_us: int, max_us: int
     return max(min_us, int(max_us - share * (max_us - min_us)))
 
 
+class Terms(NamedTuple):
+    """What all suspicions have in common that begin in a pool of one size."""
+
+    k: int  # confirmations after which the wait is the shortest
+    min_us: int
+    max_us: int
+
+
+@lru_cache(maxsize=64)
+def suspicion_terms(settings: Settings, members: int) -> Terms:
+    """Return the terms of a suspicion in a pool of `members`; the same object for the same pool:
+    when many die at once, ten thousand members hold a million suspicions.
+    """
+    k = settings.suspicion_multiplier - 2 if settings.dynamic_suspicion else 0
+    min_us = suspicion_min_us(settings, members)
+    max_us = min_us * settings.suspicion_max_multiplier
+    # the suspect and its first accuser can't confirm
+    return Terms(max(0, k) if members - 2 >= k else 0, min_us, max_us)
+
+
 class Suspicion:
     """One suspicion of one member.
 
@@ -52,35 +74,28 @@ class Suspicion:
     `deadline_us` later; at most one live timer, the one that is due at `armed_us`.
     """
 
-    __slots__ = (
-        "_earliest_us", "_max_us", "_min_us", "accusers", "armed_us", "deadline_us", "k",
-        "start_us",
-    )  # fmt: skip
+    __slots__ = ("_earliest_us", "accusers", "armed_us", "deadline_us", "start_us", "terms")
 
     def __init__(self, accuser: str, now_us: int, settings: Settings, members: int) -> None:
         """`members` are those believed alive or suspect, this machine included."""
-        k = settings.suspicion_multiplier - 2 if settings.dynamic_suspicion else 0
-        # the suspect and its first accuser can't confirm
-        self.k = max(0, k) if members - 2 >= k else 0
-        self._min_us = suspicion_min_us(settings, members)
-        self._max_us = self._min_us * settings.suspicion_max_multiplier
-        self.accusers = [accuser]
+        self.terms = suspicion_terms(settings, members)
+        self.accusers: tuple[str, ...] = (accuser,)
         self.start_us = now_us
         self._earliest_us = now_us
         self.deadline_us = 0
         self._set_deadline()
         # armed at the earliest end; firing early, the timer looks again
-        self.armed_us = now_us + self._min_us
+        self.armed_us = now_us + self.terms.min_us
 
     def is_news(self, accuser: str) -> bool:
         """Return whether one more accuser, this one, would shorten the wait."""
-        return len(self.accusers) <= self.k and accuser not in self.accusers
+        return len(self.accusers) <= self.terms.k and accuser not in self.accusers
 
     def confirm(self, accuser: str) -> bool:
         """Count `accuser`; return whether that was new and still mattered."""
         if not self.is_news(accuser):
             return False
-        self.accusers.append(accuser)
+        self.accusers += (accuser,)
         self._set_deadline()
         return True
 
@@ -90,7 +105,6 @@ class Suspicion:
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        wait_us = suspicion_timeout_us(
-            len(self.accusers) - 1, k=self.k, min_us=self._min_us, max_us=self._max_us
-        )
+        k, min_us, max_us = self.terms
+        wait_us = suspicion_timeout_us(len(self.accusers) - 1, k=k, min_us=min_us, max_us=max_us)
         self.deadline_us = max(self._earliest_us, self.start_us + wait_us)

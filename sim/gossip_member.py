@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from gossip.inbound import Inbound
@@ -27,31 +27,17 @@ OnDigest = Callable[[int, str, str], None]  # time, host of the observer, origin
 Flight = tuple["Member", "Member", Any]  # from, to, a packet or its bytes
 
 
-def arrive(flight: Flight) -> None:
-    """End the flight of a datagram between two members: as `Network.hand_over` and
-    `Member.receive` do together, without the calls between where nothing is out of order.
-    """
-    here, there, packet = flight
-    if not there.is_plain or there.network.is_broken:
-        there.around.hand_over(flight)
-        return
-    machine = there.machine
-    machine.on_packet(here.name, packet, there.wheel.now_us)
-    if machine.output is not NOTHING or machine.deadline_us < there.armed_us:
-        there.carry_out()
-
-
-def draw_fates(network: Network) -> Iterator[int]:
-    """Yield what befalls one datagram after another: its delay in microseconds, or -1 if it is
-    lost. From the 16,385th on they come again in the same order: to draw costs more than all
-    else that is done to a datagram.
+def draw_fates(network: Network) -> Iterator[Iterable[int]]:
+    """Yield, in batches, what befalls one datagram after another: its delay in microseconds, or
+    -1 if it is lost. From the 16,385th on they come again in the same order: to draw costs more
+    than all else that is done to a datagram.
     """
     drawn: list[int] = []
     while len(drawn) < FATES_MAX:
         fates_us = network.draw_fates()[:]
         drawn += fates_us
-        yield from fates_us
-    yield from itertools.cycle(drawn)
+        yield fates_us
+    yield itertools.cycle(drawn)
 
 
 class Surroundings:
@@ -70,6 +56,7 @@ class Surroundings:
         "network",
         "on_digest",
         "on_event",
+        "sender",
         "wheel",
     )
 
@@ -89,15 +76,31 @@ class Surroundings:
         self.is_wire = is_wire
         self.by_address: dict[str, Member] = {}  # those that run
         # called with each datagram's flight; `GossipWorld.observe` puts itself before it
-        self.arrive: Callable[[Flight], None] = arrive
+        self.arrive: Callable[[Flight], None] = self.deliver
         self.hand_over = network.hand_over
-        self.fates_us = draw_fates(network)
+        self.fates_us = itertools.chain.from_iterable(draw_fates(network))
         # probes under way whose timeout is the usual one, in the order of their timeouts
         self._timeouts: deque[tuple[int, Member]] = deque()
         # whether a datagram that is not lost arrives once
         self.is_once = not network.lan.duplication
+        # of the packet that came last: most go back to where one came from
+        self.sender: Member | None = None
         self.bytes = 0  # of datagrams and streams; counted with `is_wire` only
         self.largest_bytes = 0  # of a datagram
+
+    def deliver(self, flight: Flight) -> None:
+        """End the flight of a datagram between two members: as `Network.hand_over` and
+        `Member.receive` do together, without the calls between where nothing is out of order.
+        """
+        here, there, packet = flight
+        if not there.is_plain or self.network.is_broken:
+            self.hand_over(flight)
+            return
+        self.sender = here
+        machine = there.machine
+        machine.on_packet(here.name, packet, self.wheel.now_us)
+        if machine.output is not NOTHING or machine.deadline_us < there.armed_us:
+            there.carry_out()
 
     def expect(self, timeout_us: int, member: "Member") -> None:
         """Let a member look at its probe at the timeout, if it is still open then.
@@ -292,8 +295,12 @@ class Member(Station):
         out of order.
         """
         around = self.around
-        network = self.network
-        there = network.stations.get(target)
+        network = around.network
+        sender = around.sender
+        if sender is not None and target is sender.name and sender.is_running:
+            there: Station | None = sender
+        else:
+            there = network.stations.get(target)
         if there is None or network.is_broken or not around.is_once or there.site is not self.site:
             super().post(target, body)
             return
@@ -301,7 +308,7 @@ class Member(Station):
         if delay_us < 0:
             network.lose_one("post/loss")
         else:
-            self.wheel.soon(delay_us, around.arrive, (self, there, body))
+            around.wheel.soon(delay_us, around.arrive, (self, there, body))
 
     def receive(self, here: Station, body: Any) -> None:
         packet = decode(body, label=self.pool) if self.around.is_wire else body

@@ -32,8 +32,8 @@ class Wheel:
     """
 
     __slots__ = (
-        "_far", "_mask", "_open", "_open_slot", "_opened", "_sequence", "_shift", "_slots",
-        "now_us",
+        "_far", "_is_running", "_mask", "_open", "_open_slot", "_opened", "_sequence", "_shift",
+        "_slots", "now_us",
     )  # fmt: skip
 
     def __init__(self, slot_us: int = SLOT_US) -> None:
@@ -45,8 +45,9 @@ class Wheel:
         assert 1 << self._shift == slot_us, slot_us
         self._slots: list[list[_Item] | None] = [None] * (self._mask + 1)
         self._far: list[_Item] = []
-        self._open: list[_Item] = []  # the current slot, sorted descending
+        self._open: list[_Item] = []  # what is left of the current slot, sorted
         self._open_slot = 0  # number of the slot that is open, counted from time zero
+        self._is_running = False
         self._opened = 0  # events that ever lay in a slot when it was opened, or came after
 
     @property
@@ -70,7 +71,7 @@ class Wheel:
         elif number > self._open_slot:
             heapq.heappush(self._far, (time_us, sequence, function, argument))
         else:
-            insort(self._open, (time_us, sequence, function, argument), key=_descending)
+            insort(self._open, (time_us, sequence, function, argument))
             self._opened += 1
 
     def after(self, delay_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
@@ -91,43 +92,59 @@ class Wheel:
 
     def run_until(self, end_us: int) -> None:
         """Work off all events up to and including `end_us`, then stand at `end_us`."""
-        while True:
-            opened = self._open
-            while opened:
-                time_us, sequence, function, argument = opened.pop()
-                if time_us > end_us:
-                    opened.append((time_us, sequence, function, argument))
-                    self.now_us = end_us
-                    return
-                self.now_us = time_us
-                function(argument)
-            if not self._advance(end_us):
-                self.now_us = max(self.now_us, end_us)
-                return
+        assert not self._is_running, "an event must not turn the wheel itself"
+        self._is_running = True
+        try:
+            self._work_off(end_us)
+        finally:
+            self._is_running = False
+
+    def _work_off(self, end_us: int) -> None:
+        whole = (end_us + 1 >> self._shift) - 1  # the last slot that ends by then
+        is_open = True
+        while is_open:
+            # what falls into the open slot meanwhile comes behind what is being worked off
+            events = iter(self._open)
+            try:
+                if self._open_slot <= whole:
+                    for time_us, _, function, argument in events:
+                        self.now_us = time_us
+                        function(argument)
+                else:
+                    for item in events:
+                        if item[0] > end_us:
+                            self._open = [item, *events]
+                            self.now_us = end_us
+                            return
+                        self.now_us = item[0]
+                        item[2](item[3])
+            except BaseException:
+                self._open = [*events]
+                raise
+            is_open = self._advance(end_us)
+        self._open = []
+        self.now_us = max(self.now_us, end_us)
 
     def _advance(self, end_us: int) -> bool:
         """Open the next slot that holds events; False when there is none before the end."""
-        far, shift = self._far, self._shift
         place = self._open_slot + 1 & self._mask
-        slot = next(filter(None, self._slots[place : place + NEAR]), None)
-        if slot is None:
+        for slot in self._slots[place : place + NEAR]:
+            if slot is not None:
+                break
+        else:
             return self._advance_far(end_us)
+        far = self._far
         time_us = slot[0][0]
-        if time_us > end_us or (far and far[0][0] >> shift <= time_us >> shift):
+        if time_us > end_us or (far and far[0][0] >> self._shift <= time_us >> self._shift):
             return self._advance_far(end_us)
-        # as _open_up
-        self._open_slot = number = time_us >> shift
-        self._opened += len(slot)
-        self._slots[number & self._mask] = None
-        slot.sort(reverse=True)
-        self._open = slot
+        self._open_up(slot)
         return True
 
     def _open_up(self, slot: list[_Item]) -> None:
         self._open_slot = number = slot[0][0] >> self._shift
         self._opened += len(slot)
         self._slots[number & self._mask] = None
-        slot.sort(reverse=True)
+        slot.sort()
         self._open = slot
 
     def _advance_far(self, end_us: int) -> bool:
@@ -168,7 +185,3 @@ class Wheel:
                 self._slots[place] = [item]
             else:
                 slot.append(item)
-
-
-def _descending(item: _Item) -> tuple[int, int]:
-    return (-item[0], -item[1])

@@ -15,7 +15,7 @@ import msgspec
 from gossip.messages import PING, Identity, Packet
 from gossip.settings import Settings
 from gossip.views import Counters, MemberEvent
-from sim.gossip_member import Member, OnEvent, arrive
+from sim.gossip_member import Member, OnEvent
 from sim.gossip_world import GossipWorld
 from sim.network import LinkModel, Station
 
@@ -118,7 +118,7 @@ class Pool(GossipWorld):
     def repeat(self, flight: "Flight") -> None:
         """Let a packet arrive once more, however old it is."""
         self.faults["packet repeated"] += 1
-        arrive(flight)
+        self._around.deliver(flight)
 
     # -- members --------------------------------------------------------------------
 
