@@ -193,7 +193,10 @@ class GossipMachine(Prober):
         if packet.kind != PING:
             reply = self._exchanger.answer(packet, now_us)
         elif packet.target == self.name:
-            reply = Packet(ACK, packet.sequence, self.name)
+            if packet.updates:
+                self._membership.absorb(packet.updates, now_us)
+            ours = (self._exchanger.own_row(),) if packet.updates else ()
+            reply = Packet(ACK, packet.sequence, self.name, updates=ours)
         else:
             self.tally.drop("wrong_target")
             reply = Packet(NACK, packet.sequence, self.name)
@@ -201,7 +204,10 @@ class GossipMachine(Prober):
 
     def on_exchanged(self, exchange_id: int, packet: Packet | None, now_us: int) -> None:
         """Our own exchange ended, with the reply or None."""
-        if not self.on_probe_exchanged(exchange_id, packet):
+        if self.on_probe_exchanged(exchange_id, packet):
+            if packet is not None and packet.updates:
+                self._membership.absorb(packet.updates, now_us)
+        else:
             self._exchanger.on_exchanged(exchange_id, packet, now_us)
 
     def tick(self, now_us: int) -> None:

@@ -196,9 +196,12 @@ class Prober(Walk):
             )
         if settings.stream_fallback:
             rest_us = settings.probe_interval_us - settings.probe_timeout_us
+            # whom no datagram reaches can refute over the stream alone
+            is_accused = table.key(target) & STATUS_MASK == SUSPECT and settings.buddy
+            told = (self.accusation(target),) if is_accused else ()
             self._stream_exchange = self.exchange(
                 identity.address,
-                Packet(PING, sequence, self.name, identity.name),
+                Packet(PING, sequence, self.name, identity.name, updates=told),
                 rest_us * self.stretch,
             )
 

@@ -150,6 +150,25 @@ def test_the_suspect_hears_it_at_once_from_its_first_accuser():
     ]
 
 
+def test_whom_no_datagram_reaches_refutes_over_the_stream():
+    """Found by theme "pairs" of sim.gossip, seed 300053: suspected, it answered streams in vain."""
+    lone = Lone("b")
+    accused = Packet(PING, 5, "b", "a", updates=(claim("a", SUSPECT),))
+    ((_, answer),) = lone.request(accused).replies
+    assert answer.kind == ACK and [(u.name, u.status) for u in answer.updates] == [("a", ALIVE)]
+    assert answer.updates[0].incarnation == 2
+    asker = Lone("a2", "b")
+    asker.hear(claim("b", SUSPECT, by="a2"))
+    streams = []
+    while not any(address == "b:1" for _, address, _, _ in streams):
+        streams = asker.tick().exchanges
+    ((exchange_id, _, ping, _),) = streams
+    assert [(u.name, u.status) for u in ping.updates] == [("b", SUSPECT)]
+    reply = Packet(ACK, ping.sequence, "b", updates=(alive("b", 2),))
+    asker.machine.on_exchanged(exchange_id, reply, asker.now_us)
+    assert asker.belief("b") == ("alive", 2)
+
+
 def test_who_slept_through_an_interval_accuses_nobody():
     lone = Lone("b")
     lone.tick_until_sent(PING)
