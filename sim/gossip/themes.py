@@ -58,11 +58,11 @@ class Story:
             return
         far = before.incarnation + INCARNATION_LEAP
         unknown = make_update(victim, before.incarnation << 2 | SUSPECT, "nobody")
-        lies = (make_update(victim, far << 2 | SUSPECT, teller),)
+        lies = [make_update(victim, far << 2 | SUSPECT, teller)]
         if victim != hearer:  # who hears it of itself refutes whoever said it
-            lies += (unknown,)
+            lies.append(unknown)
         self.pool.faults["slandered"] += 1
-        self.pool.hear(hearer, teller, Packet(GOSSIP, sender=teller, updates=lies))
+        self.pool.hear(hearer, teller, Packet(GOSSIP, sender=teller, updates=tuple(lies)))
         if machine.member(victim) != before:
             self.watch.fail("slander", f"{hearer} believes {machine.member(victim)} of {before}")
 
