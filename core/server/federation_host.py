@@ -93,9 +93,7 @@ class FederationHost:
     def datacenters(self) -> dict[str, tuple[str, str]]:
         found = self._server.membership.datacenters()
         return {
-            key: (one.region, one.name)
-            for key, one in found.items()
-            if not is_off(self.state, key)
+            key: (one.region, one.name) for key, one in found.items() if not is_off(self.state, key)
         }
 
     # --- calls and commands -----------------------------------------------------------------
