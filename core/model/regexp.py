@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 # The parser of `re` has no public name; its tree has been stable since Python 2.
-from re import _constants as _op  # type: ignore[attr-defined]  # isort: skip
-from re import _parser  # type: ignore[attr-defined]  # isort: skip
+from re import _constants as _op  # isort: skip
+from re import _parser  # isort: skip
 
 STATES_MAX: Final = 10_000
 TEXT_MAX: Final = 4_096  # characters of an attribute that are looked at
