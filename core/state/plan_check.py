@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from core.model.allocation import ClientStatus, Desired
 from core.model.ids import GENERATION_BITS, INDEX_BITS, AllocKey, alloc_id
-from core.model.plan import AllocStop, PlacementBatch, Plan
+from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
 from core.model.units import unit_names, units_of_node
 from core.state import accounts
 from core.state.allocs import FLAG_CANARY, HELD
@@ -390,6 +390,7 @@ class _Check:
         answer = []
         allocs, record = self._state.allocs, self._record
         stopped = set(self._stopped.tolist())
+        settled: set[tuple[int, int]] = set()  # (group, index) of canaries that become indices
         for row, update in zip(self._in_place_rows, plan.in_place, strict=True):
             is_ok = (
                 record is not None
@@ -399,6 +400,10 @@ class _Check:
                 and bool(HELD[allocs.columns.client[row]])
                 and self._state.jobs.version(record.ordinal, update.job_version) is not None
             )
+            if is_ok and row is not None and self._leaves_trial(row, update):
+                key = allocs.key_of(row)
+                is_ok = (key.group, key.index) not in settled and self._is_alone(row)
+                settled.add((key.group, key.index))
             if is_ok and row is not None:
                 old = np.array(allocs.ask(int(allocs.columns.resources[row])), dtype=np.int64)
                 more = np.array(ask_of(update.resources), dtype=np.int64) - old
@@ -408,6 +413,22 @@ class _Check:
                     self._free[at] -= more
             answer.append(is_ok)
         return answer
+
+    def _leaves_trial(self, row: int, update: InPlaceUpdate) -> bool:
+        """Whether a canary would follow another version than the one it was tried for."""
+        columns = self._state.allocs.columns
+        is_canary = bool(columns.flags[row] & FLAG_CANARY)
+        return is_canary and int(columns.job_version[row]) != update.job_version
+
+    def _is_alone(self, row: int) -> bool:
+        """Whether nobody else has a canary's index, so that it may become that instance."""
+        allocs = self._state.allocs
+        key, record = allocs.key_of(row), allocs.job_record(row)
+        taken, _ = self._accepted.get(record.groups[key.group], ((), ()))
+        index = allocs.group_index(record.group_rows[key.group])
+        places, known = index.positions(np.array([key.index]))
+        newest = index.rows[places[known]].astype(np.int64)
+        return key.index not in taken and not self._has_live(newest).any()
 
 
 def port_mask(ports: list[int]) -> int | None:

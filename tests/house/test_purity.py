@@ -14,7 +14,7 @@ MACHINES = ("core/model", "core/jobspec", "core/state", "core/scheduler", "core/
 EDGES = {"gossip/endpoint.py", "gossip/host.py", "gossip/keyring.py"}
 
 # Finds the place of an object again while a file is read; nothing is ordered by it.
-USES_ID_AS_KEY = {"core/jobspec/decode.py"}
+USES_ID_AS_KEY = {"core/jobspec/decode.py", "sim/sharing.py"}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -83,8 +83,9 @@ def test_a_stale_digest_costs_a_bounce_and_the_refusal_brings_news() -> None:
     refused = [name for name, (verdict, _) in verdicts(answer).items() if verdict == "refused"]
     assert bounces(world) <= 1, "after one refusal its fresh digest says that it is full"
     assert not refused or bounces(world) == 1
+    is_known = bounces(world) == 1  # by the draws it may not have been asked yet
     told = verdicts(register(world, "eu", sized("web-3", half)))
-    assert told["us"][0] == ("full" if bounces(world) else told["us"][0])
+    assert told["us"][0] == "full" or not is_known
 
 
 def test_after_three_bounces_a_job_waits_at_home_with_every_reason() -> None:

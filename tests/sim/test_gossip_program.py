@@ -124,9 +124,9 @@ def test_sockets_in_a_small_way(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_leaks_is_told():
-    rounds = [sockets.Round(1.0, 50, 1_000), sockets.Round(1.0, 90, 1_000)]
+    rounds = [sockets.Round(1.0, 0.0, 50, 1_000), sockets.Round(1.0, 0.0, 90, 1_000)]
     with pytest.raises(sockets.SocketsError, match="from 50 to 90"):
         sockets._check_leaks(50, rounds)
-    rounds = [sockets.Round(1.0, 50, kib) for kib in (1_000, 1_000, 90_000)]
+    rounds = [sockets.Round(1.0, 0.0, 50, kib) for kib in (1_000, 1_000, 90_000)]
     with pytest.raises(sockets.SocketsError, match="memory grew"):
         sockets._check_leaks(50, rounds)
