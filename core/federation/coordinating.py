@@ -16,7 +16,7 @@ from core.federation.claims import claim_key
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.multiregion import Region, Report, Rollout, Status, Want
 from core.federation.outbox import Key, Outbox
-from core.federation.rhythm import Rhythm
+from core.federation.rhythm import Alarm, Rhythm
 from core.federation.rollout_log import TakeRegionReport, find_rollout, open_rollouts, rollouts_of
 from core.jobspec.regions import marked, regional
 from core.model.job import Job
@@ -37,7 +37,7 @@ class Coordinating:
         self._outbox = Outbox(coordinator.host.rng, coordinator.retries)
         self._rhythm = Rhythm(self._host, LOOK_US, self._look_at_all)
         self._is_active = False
-        self._timer_us = 0  # when `_send_later` comes next; 0 = it does not
+        self._alarm = Alarm(self._host, self._send)
         self._round: dict[Key, None] = {}  # not answered by the home: by the authority next
         self._registered: dict[Key, dict[str, Any]] = {}  # what a region answered when it took
         self._waiting: dict[str, list[Callable[[Rollout], None]]] = {}  # by the job's name
@@ -50,7 +50,7 @@ class Coordinating:
         self._round.clear()
         self._registered.clear()
         self._waiting.clear()
-        self._timer_us = 0
+        self._alarm.on_leadership(is_leader)
         self._is_active = is_leader
         self._rhythm.on_leadership(is_leader)
 
@@ -126,18 +126,7 @@ class Coordinating:
                 self._outbox.settle(key)
             else:
                 self._ask(rollout, region, self._returned)
-        deadline_us = self._outbox.deadline_us
-        is_sooner = not self._timer_us or (deadline_us or 0) < self._timer_us
-        if deadline_us is not None and is_sooner:
-            self._timer_us = deadline_us
-            wait_us = max(1_000, deadline_us - host.now.mono_us)
-            host.after(wait_us, lambda: self._send_later(deadline_us))
-
-    def _send_later(self, due_us: int) -> None:
-        if self._is_active and self._timer_us == due_us:
-            self._timer_us = 0
-            if self._host.is_serving:
-                self._send()
+        self._alarm.ring_at(self._outbox.deadline_us)
 
     def _returned(self, key: Key) -> None:
         self._outbox.returned(key, self._host.now.mono_us)

@@ -19,6 +19,7 @@ from core.federation.home_log import TakeReport, homes_of
 from core.federation.homes import Home, Report, acknowledge
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.outbox import Key, Outbox
+from core.federation.rhythm import Alarm
 from core.federation.rolling import job_for
 from core.federation.shares import share_of
 from core.model.job import Job
@@ -49,7 +50,7 @@ class Sending:
         self._synced_us: dict[str, int] = {}  # when each datacenter was told of all its shares
         self._healing_us: dict[str, int] = {}  # since when those that were silent answer
         self._is_active = False
-        self._timer_us = 0  # when `_send_later` comes next; 0 = it does not
+        self._alarm = Alarm(self._host, self.send)
 
     def handlers(self) -> dict[str, Any]:
         return {"Share.Report": self._on_report}
@@ -61,7 +62,7 @@ class Sending:
         self._silent_since_us.clear()
         self._healing_us.clear()
         self._synced_us.clear()
-        self._timer_us = 0
+        self._alarm.on_leadership(is_leader)
         self._is_active = is_leader
 
     @property
@@ -113,12 +114,7 @@ class Sending:
         for key in self._outbox.due(host.now.mono_us):
             self._send_one(key)
         self._note_healed()
-        deadline_us = self._outbox.deadline_us
-        is_sooner = not self._timer_us or (deadline_us or 0) < self._timer_us
-        if deadline_us is not None and is_sooner:
-            self._timer_us = deadline_us
-            wait_us = max(1_000, deadline_us - host.now.mono_us)
-            host.after(wait_us, lambda: self._send_later(deadline_us))
+        self._alarm.ring_at(self._outbox.deadline_us)
 
     def _note_healed(self) -> None:
         if not self._healing_us:
@@ -126,12 +122,6 @@ class Sending:
         behind = {key.datacenter_id for key in self._outbox}
         for dc in [one for one in self._healing_us if one not in behind]:
             self._host.note_heal(self._host.now.mono_us - self._healing_us.pop(dc))
-
-    def _send_later(self, due_us: int) -> None:
-        if self._is_active and self._timer_us == due_us:
-            self._timer_us = 0
-            if self._host.is_serving:
-                self.send()
 
     def _send_one(self, key: Key) -> None:
         host, state = self._host, self._host.state
