@@ -137,16 +137,8 @@ class Adopting:
     def _raise_floors(self, adoption: Adoption) -> None:
         jobs = {one.uid: (one.namespace, one.job_id, one.epoch) for one in adoption.jobs.values()}
         body = {"Source": adoption.source, "Jobs": jobs}
-        for dc in [one for one, has_floor in adoption.members.items() if not has_floor]:
-            note = NoteFloors(source=adoption.source, datacenter_ids=[dc])
-            if is_off(self._host.state, dc):
-                self._propose(adoption, dc, note)
-                continue
-
-            def done(_: Any, dc: str = dc, note: NoteFloors = note) -> None:
-                self._propose(adoption, dc, note)
-
-            self._ask(adoption, dc, dc, "Adopt.Floor", body, done)
+        waited_for = [one for one, has_floor in adoption.members.items() if not has_floor]
+        self._tell(adoption, waited_for, "Adopt.Floor", body, NoteFloors)
 
     def _on_floor(self, body: Any, reply: Done) -> None:
         """Take no share of a lost home any more, nor of an earlier home of its jobs."""
@@ -286,16 +278,28 @@ class Adopting:
 
     def _remove(self, adoption: Adoption) -> None:
         body = {"Source": adoption.source, "UIDs": list(adoption.gone)}
-        for dc in [one for one in adoption.members if one not in adoption.removed]:
-            note = NoteRemoved(source=adoption.source, datacenter_ids=[dc])
+        waited_for = [one for one in adoption.members if one not in adoption.removed]
+        self._tell(adoption, waited_for, "Adopt.Remove", body, NoteRemoved)
+
+    def _tell(
+        self,
+        adoption: Adoption,
+        members: list[str],
+        method: str,
+        body: Any,
+        note: type[NoteFloors | NoteRemoved],
+    ) -> None:
+        """Call each of these, and note it once done; who is off has nothing to do."""
+        for dc in members:
+            noted = note(source=adoption.source, datacenter_ids=[dc])
             if is_off(self._host.state, dc):
-                self._propose(adoption, dc, note)
+                self._propose(adoption, dc, noted)
                 continue
 
-            def done(_: Any, dc: str = dc, note: NoteRemoved = note) -> None:
-                self._propose(adoption, dc, note)
+            def done(_: Any, dc: str = dc, noted: NoteFloors | NoteRemoved = noted) -> None:
+                self._propose(adoption, dc, noted)
 
-            self._ask(adoption, dc, dc, "Adopt.Remove", body, done)
+            self._ask(adoption, dc, dc, method, body, done)
 
     def _on_remove(self, body: Any, reply: Done) -> None:
         evaluations = {}

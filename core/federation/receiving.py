@@ -38,6 +38,7 @@ from core.model.ids import new_id
 
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
+    from core.state.jobs import JobRecord
 
 GATHER_US: Final = 300_000  # changes of so long are one report
 RETRY_US: Final = 1_000_000
@@ -79,25 +80,18 @@ class Receiving:
         for change in changes:
             if change.table == "allocs" and change.rows is not None:
                 for ordinal in dict.fromkeys(state.allocs.job_ordinals(change.rows).tolist()):
-                    record = state.jobs.record(ordinal)
-                    if record is not None and record.home:
-                        self._tell_soon(record.uid)
-            elif change.table == "evals":
-                evaluation = state.evals.get(change.key)
-                if evaluation is None:
-                    continue
-                record = state.jobs.get(evaluation.namespace, evaluation.job_id)
-                if record is not None and record.home:
-                    self._tell_soon(record.uid)
-            elif change.table == "deployment":
-                deployment = state.deployments.get(change.key)
-                if deployment is None:
-                    continue
-                record = state.jobs.get(deployment.namespace, deployment.job_id)
-                if record is not None and record.home:
-                    self._tell_soon(record.uid)
+                    self._tell_of(state.jobs.record(ordinal))
+            elif change.table in {"evals", "deployment"}:
+                table = state.evals if change.table == "evals" else state.deployments
+                about = table.get(change.key)
+                if about is not None:
+                    self._tell_of(state.jobs.get(about.namespace, about.job_id))
             elif change.table == "watermarks":
                 self._tell_soon(change.key)
+
+    def _tell_of(self, record: "JobRecord | None") -> None:
+        if record is not None and record.home:
+            self._tell_soon(record.uid)
 
     # --- shares that come -----------------------------------------------------------------
 

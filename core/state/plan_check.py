@@ -36,6 +36,7 @@ from core.model.units import unit_names, units_of_node
 from core.state import accounts
 from core.state.allocs import FLAG_CANARY, HELD
 from core.state.few_rows import check_few
+from core.state.group_index import GroupIndex
 from core.state.jobs import JobRecord
 from core.state.resources import Ask, ask_of
 from core.state.result import DroppedRows
@@ -320,15 +321,18 @@ class _Check:
         if index is not None and len(index.indices):
             bad |= ~index.is_newer(rows.index, rows.generation)
             if not rows.batch.canary:
-                places, known = index.positions(rows.index)
-                newest = np.full(len(rows.index), -1, dtype=np.int64)
-                newest[known] = index.rows[places[known]]
-                bad |= self._has_live(newest)
+                bad |= self._has_live(index, rows.index)
         codes[bad & (codes == 0)] = _INDEX
 
-    def _has_live(self, newest: Ints) -> Mask:
-        """Return whether a chain of generations has a live one that the plan keeps."""
+    def _has_live(self, index: GroupIndex, wanted: Ints) -> Mask:
+        """Return for each index whether a generation of it lives that the plan keeps.
+
+        Canaries do not count.
+        """
         columns = self._state.allocs.columns
+        places, known = index.positions(wanted)
+        newest = np.full(len(wanted), -1, dtype=np.int64)
+        newest[known] = index.rows[places[known]]
         result = np.zeros(len(newest), dtype=bool)
         front = newest
         while (front >= 0).any():
@@ -426,9 +430,7 @@ class _Check:
         key, record = allocs.key_of(row), allocs.job_record(row)
         taken, _ = self._accepted.get(record.groups[key.group], ((), ()))
         index = allocs.group_index(record.group_rows[key.group])
-        places, known = index.positions(np.array([key.index]))
-        newest = index.rows[places[known]].astype(np.int64)
-        return key.index not in taken and not self._has_live(newest).any()
+        return key.index not in taken and not self._has_live(index, np.array([key.index])).any()
 
 
 def port_mask(ports: list[int]) -> int | None:

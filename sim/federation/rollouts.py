@@ -13,18 +13,19 @@ import msgspec
 
 from core.model.evaluation import DeploymentStatus
 from core.model.job import (
-    EphemeralDisk,
     Job,
-    ReschedulePolicy,
-    Resources,
-    Task,
-    TaskGroup,
     UpdateStrategy,
 )
 from core.model.query import Answer, Query
-from sim.federation.clients import SLOT_CPU, SLOT_MEMORY
 from sim.federation.datacenter import Datacenter
-from sim.federation.workload import GROUP, NAMESPACE, Kind, NameRules, Operation, Workload
+from sim.federation.workload import (
+    NAMESPACE,
+    Kind,
+    NameRules,
+    Operation,
+    Workload,
+    marked_group,
+)
 from sim.federation.world import BEGIN_US, S
 
 NAME = "multi"
@@ -101,30 +102,9 @@ class RolloutUsers(Workload):
                 "Regions": [{"Name": name} for name in regions],
             },
             task_groups=[
-                TaskGroup(
-                    name=GROUP,
-                    count=1,
-                    ephemeral_disk=EphemeralDisk(size_mb=300),
-                    update=UpdateStrategy(
-                        max_parallel=1, min_healthy_time_ns=0, progress_deadline_ns=0
-                    ),
-                    reschedule_policy=ReschedulePolicy(
-                        attempts=0,
-                        delay_ns=5 * _NS,
-                        delay_function="constant",
-                        unlimited=True,
-                        interval_ns=0,
-                        max_delay_ns=0,
-                    ),
-                    tasks=[
-                        Task(
-                            name="task",
-                            driver="raw_exec",
-                            config={"command": "sleep"},
-                            env={"MARK": operation.mark},
-                            resources=Resources(cpu=SLOT_CPU, memory_mb=SLOT_MEMORY),
-                        )
-                    ],
+                marked_group(
+                    operation,
+                    UpdateStrategy(max_parallel=1, min_healthy_time_ns=0, progress_deadline_ns=0),
                 )
             ],
         )

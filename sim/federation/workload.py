@@ -295,36 +295,44 @@ def job_body(operation: Operation, rules: NameRules) -> dict[str, Any]:
         meta={"mark": operation.mark},
         federation=FederationPolicy(partition=rules.partition, spillover=spillover),
         task_groups=[
-            TaskGroup(
-                name=GROUP,
-                count=operation.count,
-                ephemeral_disk=EphemeralDisk(size_mb=300),
-                update=UpdateStrategy(
+            marked_group(
+                operation,
+                UpdateStrategy(
                     max_parallel=rules.max_parallel,
                     health_check="task_states",
                     min_healthy_time_ns=0,
                     healthy_deadline_ns=30 * _NS,
                     progress_deadline_ns=60 * _NS,
                 ),
-                reschedule_policy=ReschedulePolicy(
-                    attempts=0,
-                    delay_ns=5 * _NS,
-                    delay_function="constant",
-                    unlimited=True,
-                    interval_ns=0,
-                    max_delay_ns=0,
-                ),
-                tasks=[
-                    Task(
-                        name="task",
-                        driver="raw_exec",
-                        config={"command": "sleep"},
-                        env={"MARK": operation.mark},
-                        resources=Resources(cpu=SLOT_CPU, memory_mb=SLOT_MEMORY),
-                    )
-                ],
             )
         ],
     )
     plain: dict[str, Any] = msgspec.to_builtins(job)
     return {"Job": plain}
+
+
+def marked_group(operation: Operation, update: UpdateStrategy) -> TaskGroup:
+    """Return the group of such a job: each instance fills a slot and shows the mark."""
+    return TaskGroup(
+        name=GROUP,
+        count=operation.count,
+        ephemeral_disk=EphemeralDisk(size_mb=300),
+        update=update,
+        reschedule_policy=ReschedulePolicy(
+            attempts=0,
+            delay_ns=5 * _NS,
+            delay_function="constant",
+            unlimited=True,
+            interval_ns=0,
+            max_delay_ns=0,
+        ),
+        tasks=[
+            Task(
+                name="task",
+                driver="raw_exec",
+                config={"command": "sleep"},
+                env={"MARK": operation.mark},
+                resources=Resources(cpu=SLOT_CPU, memory_mb=SLOT_MEMORY),
+            )
+        ],
+    )
