@@ -17,6 +17,7 @@ from sim.build import server_name
 from sim.run import Run, Summary
 from sim.scenario import FaultPlan, Scenario
 from sim.spread import spread
+from sim.workload import with_files
 
 CALM_US: Final = 15_000_000  # no fault before: the datacenters are being born
 FAULTS_MAX: Final = 6
@@ -49,13 +50,18 @@ class Trial(msgspec.Struct, kw_only=True):
         ]
 
 
-def fuzz(scenario: Scenario, seeds: range, workers: int = 1) -> Iterator[Trial]:
+def fuzz(
+    scenario: Scenario, seeds: range, workers: int = 1, scheduler: str = ""
+) -> Iterator[Trial]:
     """Run a scenario once per seed, with that seed's faults in place of its own.
 
     Trials come in the order of the seeds, whatever the number of worker processes.
+    `scheduler` is as `sim.spread.spread` takes it.
     """
     draw_faults(scenario, seeds.start)  # raises here what would be raised in a worker
-    return spread(_try, [(scenario, seed) for seed in seeds], workers)
+    if scheduler:
+        scenario = with_files(scenario)
+    return spread(_try, [(scenario, seed) for seed in seeds], workers, scheduler)
 
 
 def _try(what: tuple[Scenario, int]) -> Trial:

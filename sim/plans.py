@@ -142,6 +142,8 @@ class GoalPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Scenario(msgspec.Struct, kw_only=True):
     name: str
     folder: str = ""
+    # Texts of job files and traces by path, where they travel with it; else they are read.
+    files: dict[str, str] = {}
     duration_us: int = 60_000_000
     settle_us: int = 60_000_000  # quiet time after the last fault, before the end is judged
     until_us: int = 0  # stop here, whatever else is planned; 0 = at the scenario's end

@@ -90,6 +90,14 @@ def _rare_collections() -> Iterator[None]:
 class Run:
     """One run of one scenario with one seed.
 
+    Args:
+        scenario: What to play.
+        seed: Of all randomness; None: the scenario's own.
+        trace_file: Takes the lines of the trace.
+        is_wire: Real bytes between agents, with the same trace.
+        is_compiled: Whether placement is compiled, with the same trace; None: where a
+            datacenter is large enough for a real agent to do it.
+
     Raises:
         FaultError: A fault names what does not exist.
         ValueError: A rate gives more faults than a run could hold.
@@ -102,6 +110,7 @@ class Run:
         trace_file: BinaryIO | None = None,
         *,
         is_wire: bool = False,
+        is_compiled: bool | None = None,
     ) -> None:
         self.scenario = scenario
         self.seed = scenario.seed if seed is None else seed
@@ -120,6 +129,9 @@ class Run:
             scenario.goals, self.world.wheel, self.census, self.workload, self.faults, self.observer
         )
         self.end_us = 0
+        if is_compiled is None:
+            is_compiled = _largest_datacenter(scenario) >= kernel.WORTH_NODES
+        self._is_compiled = is_compiled
         self._rng = random.Random(f"{self.seed}/starts")
 
     def prepare(self) -> None:
@@ -129,8 +141,10 @@ class Run:
             SourceError: A job file of the scenario does not parse.
         """
         wheel = self.world.wheel
-        if _largest_datacenter(self.scenario) >= kernel.WORTH_NODES:
-            kernel.load()  # as the trio host does; without numba the plans are the same
+        if self._is_compiled:
+            kernel.load()  # without numba the plans are the same
+        else:
+            kernel.unload()
         for agent in build_agents(self.world, self.scenario):
             wheel.at(int(self._rng.random() * self.scenario.start_spread_us), _start, agent)
         for number, client in enumerate(self.world.clients):

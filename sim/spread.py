@@ -2,7 +2,8 @@
 
     for summary in spread(play, scenarios, workers=4): ...
 
-With one worker everything happens in this process. The function and what it takes and
+With one worker everything happens in this process; with the address of a Dask scheduler its
+workers do it, on whatever machines (sim.dask_workers). The function and what it takes and
 returns travel between processes: functions of modules, records.
 """
 
@@ -67,9 +68,26 @@ class Workers:
 
 
 def spread(
-    function: Callable[[Asked], Found], items: Iterable[Asked], workers: int
+    function: Callable[[Asked], Found], items: Iterable[Asked], workers: int, scheduler: str = ""
 ) -> Iterator[Found]:
-    """Yield `function(item)` of each item, in order. Raises what `Workers.map` does."""
+    """Yield `function(item)` of each item, in order.
+
+    Args:
+        function: Called with each item, in some process.
+        items: What to call it with.
+        workers: Processes of this machine, where `scheduler` is "".
+        scheduler: Address of a Dask scheduler.
+
+    Raises:
+        WorkerLost: A worker was killed.
+        NoScheduler: The scheduler is of no use (sim.dask_workers).
+    """
     listed = list(items)
+    if scheduler:
+        from sim.dask_workers import DaskWorkers
+
+        with DaskWorkers(scheduler) as machines:
+            yield from machines.map(function, listed)
+        return
     with Workers(min(workers, len(listed))) as pool:
         yield from pool.map(function, listed)

@@ -14,6 +14,7 @@ import numpy as np
 from sim.plans import Scenario
 from sim.run import Run, Summary
 from sim.spread import spread
+from sim.workload import with_files
 
 Values = dict[str, str]  # by variable
 
@@ -103,15 +104,23 @@ def split_values(text: str) -> list[str]:
 
 
 def sweep(
-    points: Sequence[tuple[Values, Scenario]], seeds: Sequence[int] = (), workers: int = 1
+    points: Sequence[tuple[Values, Scenario]],
+    seeds: Sequence[int] = (),
+    workers: int = 1,
+    scheduler: str = "",
 ) -> Iterator[Result]:
-    """Run every point, with each of the seeds (or its own), in order."""
+    """Run every point, with each of the seeds (or its own), in order.
+
+    `scheduler` is as `sim.spread.spread` takes it.
+    """
+    if scheduler:
+        points = [(values, with_files(scenario)) for values, scenario in points]
     runs = [
         (values, scenario, seed)
         for values, scenario in points
         for seed in (seeds or [scenario.seed])
     ]
-    return spread(_play, runs, workers)
+    return spread(_play, runs, workers, scheduler)
 
 
 def _play(what: tuple[Values, Scenario, int]) -> Result:

@@ -35,8 +35,8 @@ Then = Callable[[Answer], None]
 class Template:
     """A job file, and what is filled in for each job that is made of it."""
 
-    def __init__(self, path: str, variables: dict[str, str]) -> None:
-        text = read_file(path, "job file")
+    def __init__(self, path: str, variables: dict[str, str], text: str | None = None) -> None:
+        text = read_file(path, "job file") if text is None else text
         self.job = parse_job(text, filename=path, variables=variables).job
         for group in self.job.task_groups or []:
             for task in group.tasks or []:
@@ -105,6 +105,24 @@ def read_file(path: str, what: str) -> str:
         raise SourceError.of_file(path, f"{what} can't be read: {error.strerror}") from None
 
 
+def with_files(scenario: Scenario) -> Scenario:
+    """Return a scenario that has the texts of all its files in it: for another machine.
+
+    Raises:
+        SourceError: One can't be read.
+    """
+    jobs = [plan.file for plan in (*scenario.jobs, *scenario.arrivals)]
+    files = dict.fromkeys([*jobs, *(plan.job for plan in scenario.traces)], "job file")
+    files |= dict.fromkeys((plan.file for plan in scenario.traces), "trace")
+    texts = {
+        path: scenario.files.get(path) or read_file(path, what)
+        for path, what in (
+            (os.path.join(scenario.folder, name), what) for name, what in files.items()
+        )
+    }
+    return msgspec.structs.replace(scenario, files=texts)
+
+
 class Workload:
     """Plays the workload of a scenario, and knows what was acknowledged."""
 
@@ -143,7 +161,8 @@ class Workload:
     # --- what is planned ------------------------------------------------------------------
 
     def _template(self, file: str, variables: dict[str, str]) -> Template:
-        return Template(os.path.join(self._scenario.folder, file), variables)
+        path = os.path.join(self._scenario.folder, file)
+        return Template(path, variables, self._scenario.files.get(path))
 
     def _plan_job(self, plan: JobPlan) -> None:
         template = self._template(plan.file, plan.variables)
@@ -188,7 +207,9 @@ class Workload:
         path = os.path.join(self._scenario.folder, plan.file)
         regions = self._scenario.regions
         rng = random.Random(f"{self._world.seed}/trace/{plan.name}")
-        for row in read_trace_file(read_file(path, "trace"), path, plan.name):
+        text = self._scenario.files.get(path)
+        text = read_file(path, "trace") if text is None else text
+        for row in read_trace_file(text, path, plan.name):
             at_us = plan.from_us + int(row.at_us / plan.speed)
             if plan.until_us and at_us >= plan.until_us:
                 break

@@ -26,6 +26,9 @@ Listener = Callable[["Progress"], None]
 workers_option = option(
     "-workers", type=click.IntRange(1), help="Processes to spread runs over; one for each core"
 )
+scheduler_option = option(
+    "-scheduler", default="", metavar="addr", help="Give the runs to a Dask scheduler's workers"
+)
 
 
 @command()
@@ -41,6 +44,12 @@ workers_option = option(
     help="Write the agents' Prometheus metrics to this folder, or serve them at host:port",
 )
 @option("-wire", is_flag=True, help="Send real bytes between agents; same outcome, slower")
+@option(
+    "-kernel/-no-kernel",
+    "is_compiled",
+    default=None,
+    help="Whether placement is compiled; same outcome. By default as an agent does, by its nodes",
+)
 @option("-json", "as_json", is_flag=True, help="Print the summary as JSON")
 def run(
     *,
@@ -52,6 +61,7 @@ def run(
     trace_path: str | None,
     metrics: str | None,
     wire: bool,
+    is_compiled: bool | None,
     as_json: bool,
 ) -> int:
     """Run a scenario on virtual time: the machines of real agents, simulated network and disks.
@@ -66,7 +76,7 @@ def run(
         plan.until_us = duration_us(until)
     with failures_told(), ExitStack() as stack:
         trace_file = stack.enter_context(open(trace_path, "wb")) if trace_path else None
-        played = Run(plan, seed, trace_file, is_wire=wire)
+        played = Run(plan, seed, trace_file, is_wire=wire, is_compiled=is_compiled)
         listeners: list[Listener] = []
         if metrics is not None:
             listeners.append(_metrics(stack, played, metrics))
@@ -106,6 +116,7 @@ def duration_us(text: str, flag: str = "-until") -> int:
 def failures_told() -> Iterator[None]:
     """Turn what is wrong with a scenario, or with a path, into words for the user."""
     from core.jobspec.diagnostics import SourceError
+    from sim.dask_workers import NoScheduler
     from sim.faults import FaultError
     from sim.spread import WorkerLost
 
@@ -116,7 +127,7 @@ def failures_told() -> Iterator[None]:
         raise CliError(f"{where}{error.strerror or error}") from error
     except FaultError as error:
         raise CliError(f"{error} {error.hint}".rstrip()) from error
-    except (SourceError, ValueError, WorkerLost) as error:
+    except (SourceError, ValueError, WorkerLost, NoScheduler) as error:
         raise CliError(str(error)) from error
 
 
@@ -224,7 +235,8 @@ def _times(values_s: Sequence[float]) -> str:
 @option("-seeds", type=click.IntRange(1), default=20, help="How many seeds to run (20)")
 @option("-from", "first", type=int, default=1, help="The first of them (1)")
 @workers_option
-def fuzz(*, scenario: str, seeds: int, first: int, workers: int | None) -> int:
+@scheduler_option
+def fuzz(*, scenario: str, seeds: int, first: int, workers: int | None, scheduler: str) -> int:
     """Run a scenario under random faults, seed by seed, in place of its own faults.
 
     All faults are mended before the scenario's settle time begins. Exits 1 when an
@@ -237,7 +249,8 @@ def fuzz(*, scenario: str, seeds: int, first: int, workers: int | None) -> int:
     failed = []
     plan = load_scenario(scenario)
     with failures_told():
-        for trial in run_seeds(plan, range(first, first + seeds), workers or default_workers()):
+        used = range(first, first + seeds)
+        for trial in run_seeds(plan, used, workers or default_workers(), scheduler):
             hash_ = trial.summary.trace_hash[:12]
             mark = "ok" if trial.is_ok else "FAILED"
             print(f"seed {trial.seed:5}  {len(trial.faults)} faults  {hash_}  {mark}", flush=True)

@@ -13,7 +13,7 @@ from core.cli.flags import command, option
 from core.cli.jobfile import split_variable
 from core.cli.output import Output
 from core.cli.scenario_file import load_scenario
-from core.cli.sim import duration_us, failures_told, workers_option
+from core.cli.sim import duration_us, failures_told, scheduler_option, workers_option
 
 if TYPE_CHECKING:
     from sim.sweep import Result
@@ -97,6 +97,7 @@ def _note(text: str) -> None:
 @option("-out", metavar="folder", help="Write sweep.html, sweep.json and sweep.csv there")
 @option("-json", "as_json", is_flag=True, help="Print the runs as JSON")
 @workers_option
+@scheduler_option
 def sweep(
     *,
     scenario: str,
@@ -107,6 +108,7 @@ def sweep(
     out: str | None,
     as_json: bool,
     workers: int | None,
+    scheduler: str,
 ) -> int:
     """Run a scenario with every combination of its variables' values, and compare.
 
@@ -138,7 +140,7 @@ def sweep(
     results: list[Result] = []
     with failures_told():
         used = range(first, first + seeds)
-        for one in run_points(plans, used, workers or default_workers()):
+        for one in run_points(plans, used, workers or default_workers(), scheduler):
             results.append(one)
             if sys.stderr.isatty():
                 sys.stderr.write(f"{len(results):,} of {len(points) * seeds:,} runs\r")
