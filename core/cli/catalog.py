@@ -75,6 +75,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "eval delete": Entry("core.cli.evaluation:delete", "Delete evaluations"),
     "eval list": Entry("core.cli.evaluation:list_", "List evaluations"),
     "eval status": Entry("core.cli.evaluation:status", "Show an evaluation"),
+    "authority adopt": Entry(
+        "core.cli.authority:adopt", "Succeed an authority whose datacenter is lost"
+    ),
     "authority status": Entry("core.cli.authority:status", "Show the authority of the region"),
     "authority transfer": Entry(
         "core.cli.authority:transfer", "Let another datacenter own the region's names"

@@ -50,6 +50,7 @@ from core.federation.receiving import Receiving
 from core.federation.roster import is_off, is_own_off
 from core.federation.sending import Sending
 from core.federation.submitting import Submitting, is_stopped_everywhere
+from core.federation.succeeding import Succeeding
 from core.federation.transfer import Transfer, destination
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Everywhere, Here, Refused, There, Where
@@ -111,6 +112,7 @@ class Coordinator:
         self.leaving = Leaving(self)
         self.backing = Backing(self)
         self.adopting = Adopting(self)
+        self.succeeding = Succeeding(self)
         self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
@@ -324,6 +326,9 @@ class Coordinator:
     def adoption_waits(self, source: str) -> dict[str, str]:
         return self.adopting.waiting(source)
 
+    def succession_waits(self) -> dict[str, str]:
+        return self.succeeding.waiting()
+
     def become_home(
         self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
     ) -> None:
@@ -346,6 +351,8 @@ class Coordinator:
             "Home.Take": lambda given, done: self.arriving.on_take(given, source, done),
             "Authority.Stage": lambda given, done: self.transfer.on_stage(given, source, done),
             "Authority.Take": lambda given, done: self.transfer.on_take(given, source, done),
+            "Authority.Pledge": lambda given, done: self.succeeding.on_pledge(given, source, done),
+            "Authority.Names": lambda given, done: self.succeeding.on_names(given, source, done),
             "Multiregion.Look": lambda given, done: self.copying.on_look(given, source, done),
             "Multiregion.Steer": lambda given, done: self.copying.on_steer(given, source, done),
             "Home.Settled": self.arriving.on_settled,
@@ -387,6 +394,7 @@ class Coordinator:
             self.naming, self.sending, self.dividing, self.receiving, self.departing,
             self.arriving, self.transfer, self.coordinating, self.copying,
             self.enrolling, self.leaving, self.ceasing, self.backing, self.adopting,
+            self.succeeding,
         ):  # fmt: skip
             part.on_leadership(is_leader)
         if is_leader and not self._is_looking_around:

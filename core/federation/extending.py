@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from core.federation.claims import ExtendClaim
 from core.federation.home_log import claimed_record
 from core.federation.homes import Home
-from core.federation.host import CALL_TIMEOUT_US, Done
+from core.federation.host import Done
 
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
@@ -35,6 +35,7 @@ class Extending:
 
     def extend(self, home: Home, regions: list[str], then: Then) -> None:
         """Have a job's name held in these regions, one after the other."""
+        call = self._coordinator.naming.ask_authority
         own = self._host.region if home.region == "*" else home.region
         record = self._host.state.jobs.by_uid(home.uid)
         if record is None:
@@ -58,7 +59,7 @@ class Extending:
                 if region == own:
                     step(position + 1)
                 else:
-                    self._call(region, "Claim.Create", {**named, "Origin": own}, held)
+                    call(region, "Claim.Create", {**named, "Origin": own}, held)
 
             def held(_: Any, error: str) -> None:
                 if error:
@@ -71,16 +72,9 @@ class Extending:
                 "Namespace": record.namespace, "JobID": record.id, "UID": record.uid,
                 "Home": self._host.datacenter_id, "Said": self._host.state.index,
             }  # fmt: skip
-            self._call(own, "Claim.Extend", {**named, "Region": region}, noted)
+            call(own, "Claim.Extend", {**named, "Region": region}, noted)
 
         step(0)
-
-    def _call(self, region: str, method: str, body: dict[str, Any], done: Done) -> None:
-        authority = self._coordinator.authority(region)
-        if not authority:
-            done(None, f"no authority of region {region} is known")
-            return
-        self._host.ask(authority, method, body, CALL_TIMEOUT_US, done)
 
     def _on_extend(self, body: Any, reply: Done) -> None:
         command = ExtendClaim(

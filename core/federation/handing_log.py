@@ -3,11 +3,12 @@
 core.federation.handing shows their order, and what they leave in the logs.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from core.federation import ranges
+from core.federation.claims import generation_of
 from core.federation.handing import (
     Arrival,
     Departure,
@@ -24,6 +25,7 @@ from core.federation.homes import Home, Part
 from core.federation.lifecycle import is_draining
 from core.federation.share_log import for_record, watermarks_of
 from core.federation.shares import Watermark
+from core.federation.succession import pledge_of
 from core.model.evaluation import Evaluation
 from core.state.commands import Command
 from core.state.entry import register_handler
@@ -90,6 +92,18 @@ class DropArrival(Command):
     epoch: int
 
 
+_VOID: Final = "the claim was moved by an authority that was succeeded: it is asked for again"
+
+
+def _is_void(state: "State", region: str, claimed: int) -> bool:
+    """Whether an epoch is the word of a lost authority that came too late.
+
+    Its successor made the claims anew without it. From the pledge on every epoch that is
+    given has the successor's generation, or a later one.
+    """
+    return generation_of(claimed) < pledge_of(state, region).generation
+
+
 # --- apply: the old home ------------------------------------------------------------------
 
 
@@ -125,6 +139,8 @@ def thaw_home(state: "State", command: ThawHome, context: "Context") -> CommandR
     departure = departures_of(state).get(command.uid)
     if departure is None or departure.released or command.epoch <= departure.epoch:
         return CommandResult()
+    if _is_void(state, departure.claim_region, command.epoch):
+        return CommandResult(error=_VOID, status=409)
     for uid in departure.uids:
         home = homes_of(state).get(uid)
         if home is not None:
@@ -272,6 +288,8 @@ def activate_home(state: "State", command: ActivateHome, context: "Context") -> 
     arrival = arrivals_of(state).get(command.uid)
     if arrival is None or arrival.parcel is None or arrival.epoch != command.epoch:
         return CommandResult(error="no such home is on its way here", status=404)
+    if _is_void(state, arrival.claim_region, command.claimed):
+        return CommandResult(error=_VOID, status=409)
     for member in arrival.parcel.members:
         _settle(state, member, command, context)
     state.calls.keep(arrival.parcel.calls)

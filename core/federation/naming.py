@@ -31,7 +31,8 @@ from core.federation.handing import is_on_its_way
 from core.federation.home_log import homes_of
 from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US, Done
-from core.federation.roster import is_off, is_own_off
+from core.federation.roster import is_off, is_own_off, roster_of
+from core.federation.succession import pledge_of
 from core.model.child import parent_name
 from core.model.job import Job
 from core.model.query import Answer, Query
@@ -90,7 +91,7 @@ class Naming:
             return
         authority = self.authority()
         if authority in ("", host.datacenter_id):
-            found("", "", "")
+            found("", "", self._lost() if not authority else "")
             return
 
         def done(body: Any, error: str) -> None:
@@ -108,6 +109,40 @@ class Naming:
 
         body = {"Namespace": namespace, "JobID": job_id, "CallID": query.call_id}
         host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
+
+    def _lost(self) -> str:
+        """Return why nobody can be asked about a name, "" when no authority was ever known."""
+        lost = roster_of(self.host.state).authority
+        if not lost or not is_off(self.host.state, lost):
+            return ""
+        name = roster_of(self.host.state).names.get(lost, lost)
+        return (
+            f"the authority of region {self.host.region}, datacenter {name}, was declared off:"
+            " names can't be asked for until another succeeds it (serai authority adopt)"
+        )
+
+    def ask_authority(self, region: str, method: str, body: dict[str, Any], done: Done) -> None:
+        """Call the authority of a region. What it gives counts only while it is the authority.
+
+        An answer that comes after this datacenter pledged to a successor is void: what is done
+        by it would be missing in what the successor is told (core.federation.succession).
+        """
+        authority = self.authority(region)
+        if not authority:
+            done(None, self._lost() or f"no authority of region {region} is known")
+            return
+        before = self.pledged(region)
+
+        def answered(value: Any, error: str) -> None:
+            if not error and self.pledged(region) != before:
+                value, error = None, f"region {region} gets another authority: try again shortly"
+            done(value, error)
+
+        self.host.ask(authority, method, body, CALL_TIMEOUT_US, answered)
+
+    def pledged(self, *regions: str) -> tuple[int, ...]:
+        """Return the generations that the authorities of these regions must have."""
+        return tuple(pledge_of(self.host.state, region).generation for region in regions)
 
     def authority(self, region: str = "") -> str:
         """Return the datacenter id of a region's authority, "" when none is known."""
@@ -165,12 +200,15 @@ class Naming:
         host = self.host
         namespace, job_id = job.namespace or "default", job.id or ""
         authorities = []
-        for region in dict.fromkeys((claimant or host.region, host.region)):
+        regions = tuple(dict.fromkeys((claimant or host.region, host.region)))
+        pledged = self.pledged(*regions)
+        for region in regions:
             authority = self.authority(region)
             if not authority:
+                text = self._lost() or f"no authority of region {region} is known yet"
                 respond(
-                    Answer(status=503, error=f"no authority of region {region} is known yet:"
-                           " new names can't be registered now; try again shortly")
+                    Answer(status=503, error=f"{text}: new names can't be registered now; try"
+                           " again shortly")
                 )  # fmt: skip
                 return
             is_leaving = self._watch.is_yielding or bool(authority_of(host.state).to)
@@ -193,6 +231,10 @@ class Naming:
         trail = list(query.trail)
 
         def register() -> None:
+            if self.pledged(*regions) != pledged:  # a claim of an authority that was succeeded
+                text = "the region gets another authority: try again shortly"
+                finished(Answer(status=503, error=text))
+                return
             host.answer_here(msgspec.structs.replace(local, trail=trail), finished)
 
         def finished(answer: Answer) -> None:

@@ -28,6 +28,7 @@ from core.federation.claims import (
 )
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.rhythm import Rhythm
+from core.federation.succession import pledge_of
 from core.model.host import Peer
 from core.state.access import CallAnswer
 from core.state.commands import Command
@@ -123,6 +124,10 @@ def take_authority(state: "State", command: TakeAuthority, context: "Context") -
     known, staged = authority_of(state), state.table(STAGED)
     if command.generation in known.taken:
         return CommandResult(value={"Taken": True, "Reason": ""})
+    pledged = pledge_of(state, state.region).generation
+    if command.generation < pledged:
+        reason = f"another authority is made in generation {pledged}"
+        return CommandResult(value={"Taken": False, "Reason": reason})
     if command.generation <= known.generation or state.is_authority:
         reason = f"this datacenter has known generation {known.generation}"
         return CommandResult(value={"Taken": False, "Reason": reason})

@@ -44,6 +44,9 @@ class Federation(Protocol):
     def adoption_waits(self, source: str) -> dict[str, str]:
         """Return whom the adoption of a datacenter waits for, and what they said. Leader only."""
 
+    def succession_waits(self) -> dict[str, str]:
+        """Return whom a succession to the authority waits for. Leader only."""
+
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""
 

@@ -68,6 +68,8 @@ region given, by any server there), C = carried to the node that runs the alloca
 | NodePool.Delete | W | name | {Index} |
 | Job.Why | A | job_id | {JobID, Namespace, Jobs: [{UID, Home, Status, Events: [{ID, Kind, Region, Datacenter, DatacenterID, Time, HybridTime, ClockOff, Depth, After, Facts, Text}]}], Dropped, Missing: [{Region, Datacenter, DatacenterID, Error, IsStale}]}; Serai's own |
 | Authority.Status | R | | {Region, Datacenter, ID, IsAuthority, Generation, To, Claims}: of the region's authority; Serai's own |
+| Authority.Own | R | | the same of the datacenter that is asked, with Succession: {Generation, Since, Stage, Lost, Members, Pledged, SupersededBy, Waiting} or null |
+| Authority.Adopt | W | body {Datacenter: name or id, Force} | {ID, Generation, Index}: this datacenter succeeds that one, which is lost |
 | Authority.Transfer | W | body {To: name or id} | {To, Index} |
 | Datacenter.Drain | R | | {Region, Datacenter, ID, IsDraining, Since, IsLeaving, IsOff, Instances, Homes, Shares} |
 | Datacenter.SetDrain | W | body {IsDraining} | {IsDraining, Index} |

@@ -10,6 +10,7 @@ from core.federation.leaving import BeginLeave
 from core.federation.lifecycle import takes_nothing
 from core.federation.roster import is_off, roster_of
 from core.federation.roster_log import DeclareOff
+from core.federation.succession import AddLost, succession_of
 from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
 from core.server.endpoints.shared import checked
@@ -23,20 +24,29 @@ def datacenter_off(request: Request) -> Proposal:
     One that answers is not off: it is refused unless the caller insists.
     """
     dc, name = _named(request, is_gone=False)
-    alive = request.server.membership.servers_of_datacenter(dc)
-    if alive and not is_off(request.state, dc) and request.body().get("Force") is not True:
-        raise QueryError(
-            409,
-            f"datacenter {name} is alive: {len(alive)} of its servers answer. Empty it and let it"
-            " leave (datacenter drain, datacenter leave), or say that you mean it (-force)",
-        )
+    instead = "empty it and let it leave (datacenter drain, datacenter leave)"
+    refuse_if_alive(request, dc, name, instead)
 
     def answer(applied: Applied) -> Answer:
         checked(applied)
         body = {"ID": dc, "Datacenter": name, "Index": applied.index}
         return Answer(body=body, index=applied.index)
 
+    under_way = succession_of(request.state)
+    if under_way is not None and under_way.is_under_way:
+        return Proposal([AddLost(datacenter_id=dc, name=name)], answer)
     return Proposal([DeclareOff(datacenter_id=dc)], answer)
+
+
+def refuse_if_alive(request: Request, dc: str, name: str, instead: str) -> None:
+    """Refuse to take a datacenter for lost whose servers answer, unless the caller insists."""
+    alive = request.server.membership.servers_of_datacenter(dc)
+    if alive and not is_off(request.state, dc) and request.body().get("Force") is not True:
+        raise QueryError(
+            409,
+            f"datacenter {name} is alive: {len(alive)} of its servers answer; {instead}, or say"
+            " that you mean it (-force)",
+        )
 
 
 def datacenter_adopt(request: Request) -> Proposal:

@@ -1,5 +1,4 @@
-"""Federation.*, Datacenter.* and Authority.*: every datacenter as this server sees it;
-emptying one; who owns the names of the region.
+"""Federation.Status and Datacenter.Drain: every datacenter as this server sees it; emptying one.
 
 What a datacenter says of itself is as old as its digest, and the age is shown. The round
 trip is measured now, by a call to one live server there; the same call brings its clock.
@@ -9,10 +8,8 @@ from typing import Any, Final
 
 from core.federation import lifecycle
 from core.federation.choice import Site
-from core.federation.claims import authority_of, open_claims
 from core.federation.lifecycle import SetDatacenterDrain
 from core.federation.roster import is_off, is_own_off
-from core.federation.transfer import PlanTransfer
 from core.model.host import CallDone, Now
 from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
@@ -172,42 +169,8 @@ def datacenter_set_drain(request: Request) -> Proposal:
     return Proposal([SetDatacenterDrain(is_draining=wanted)], answer)
 
 
-def authority_status(request: Request) -> Answer:
-    """Tell whether this datacenter is its region's authority, and where that goes."""
-    state = request.state
-    known = authority_of(state)
-    body = {
-        "Region": state.region,
-        "Datacenter": state.datacenter,
-        "ID": state.datacenter_id,
-        "IsAuthority": state.is_authority,
-        "Generation": known.generation,
-        "To": known.to,
-        "Claims": sum(1 for _ in open_claims(state)),
-    }
-    return Answer(body=body, index=max(1, state.table_index("authority")))
-
-
-def authority_transfer(request: Request) -> Proposal:
-    """Give the authority of the region to another datacenter: body {To: its name or id}."""
-    wanted = request.body().get("To")
-    if not isinstance(wanted, str) or not wanted:
-        raise QueryError(400, "To is missing: the datacenter that is to be the authority")
-    to, wrong = request.server.federation.authority_destination(wanted)
-    if wrong:
-        raise QueryError(400, wrong)
-
-    def answer(applied: Applied) -> Answer:
-        checked(applied)
-        return Answer(body={"To": to, "Index": applied.index}, index=applied.index)
-
-    return Proposal([PlanTransfer(to=to)], answer)
-
-
 ENDPOINTS = {
     "Federation.Status": Endpoint(Kind.AGENT, federation_status),
-    "Authority.Status": Endpoint(Kind.READ, authority_status),
-    "Authority.Transfer": Endpoint(Kind.WRITE, authority_transfer),
     "Datacenter.Drain": Endpoint(Kind.READ, datacenter_drain),
     "Datacenter.SetDrain": Endpoint(Kind.WRITE, datacenter_set_drain),
 }

@@ -5,6 +5,7 @@ from typing import Final
 from core.server.endpoints import (
     agent,
     allocations,
+    authority,
     clients,
     datacenters,
     deployments,
@@ -43,6 +44,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     **services.ENDPOINTS,
     **search.ENDPOINTS,
     **agent.ENDPOINTS,
+    **authority.ENDPOINTS,
     **federation.ENDPOINTS,
     **datacenters.ENDPOINTS,
     **tokens.ENDPOINTS,
