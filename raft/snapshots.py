@@ -27,6 +27,7 @@ from raft.messages import SnapshotMeta
 FORMAT: Final = 1
 MAGIC: Final = b"SRsnap"
 KEPT: Final = 2
+_SYNC_BYTES: Final = 8 << 20
 _SAVING: Final = "saving.new"
 _ARRIVING: Final = "arriving.new"
 _PIECE_BYTES: Final = 1 << 20  # of a body, in memory at once
@@ -90,13 +91,16 @@ class SnapshotStore:
         """
         spare = self._folder / _SAVING
         digest = hashlib.sha256()
-        size = 0
+        size = synced = 0
         file = self._disk.open(spare, is_new=True)
         try:
             for chunk in chunks:
                 file.write_at(size, chunk)
                 digest.update(chunk)
                 size += len(chunk)
+                if size - synced >= _SYNC_BYTES:  # the log's own syncs wait behind what is dirty
+                    file.sync()
+                    synced = size
             meta = msgspec.structs.replace(meta, size=size, digest=digest.hexdigest())
             self._finish(file, spare, meta)
         except BaseException:

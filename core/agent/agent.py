@@ -194,6 +194,7 @@ class Agent:
         for loop in loops:
             nursery.start_soon(loop.run_timers)
         nursery.start_soon(self._serve_http, sockets["http"])
+        trio.lowlevel.add_instrument(self.measures.stalls)
         nursery.start_soon(self.measures.watch_lag, lambda: sum(one.busy_us for one in loops))
         self.log.info(
             "agent started",

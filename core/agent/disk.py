@@ -9,13 +9,16 @@
 
 Group commit: whatever batches wait when the log's worker is free go to disk together,
 with one fdatasync. Snapshots have a worker of their own, so writing 500 MB does not hold
-up a vote.
+up a vote. That worker rests thrice as long as it works: it shares the interpreter's lock and the
+processors with the loop, and a loop that lets go of the lock at each packet would wait for
+it at each.
 """
 
 import os
+import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +37,8 @@ from raft.wal import DiskFullError, WalFailedError
 
 Deliver = Callable[[Event], None]
 _MEMBERS: Final = list[tuple[str, str]]
+_RESTS_A_WORK: Final = 3
+_REST_S_MAX: Final = 0.02
 
 
 class DataFolderError(Exception):
@@ -208,7 +213,7 @@ class Disk:
         match effect:
             case fx.SaveSnapshot(ticket, meta, image):
                 try:
-                    saved = self._snapshots.save(meta, image.chunks())
+                    saved = self._snapshots.save(meta, _with_rests(image.chunks()))
                     self._keep_cluster(meta.cluster_id)
                 except Exception as error:  # the image's bytes are drawn here, in the worker
                     return fx.SnapshotFailed(ticket, str(error))
@@ -231,6 +236,23 @@ class Disk:
     def close(self) -> None:
         self._wal.close()
         self._snapshots.close()
+
+
+def _with_rests(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks; rest after each, in proportion to the time that it took.
+
+    Runs in a worker thread of trio.
+
+    Raises:
+        trio.Cancelled: The agent ends: nobody waits for the rest of a snapshot.
+    """
+    began = time.perf_counter()
+    for chunk in chunks:
+        yield chunk  # it is written meanwhile
+        worked_s = time.perf_counter() - began
+        trio.from_thread.check_cancelled()
+        time.sleep(min(_REST_S_MAX, _RESTS_A_WORK * worked_s))
+        began = time.perf_counter()
 
 
 def _write_durably(path: Path, data: bytes) -> None:

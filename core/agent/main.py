@@ -77,12 +77,12 @@ def _favour_the_loop() -> None:
     A worker that encodes a snapshot hands the interpreter over after 1 ms instead of 5.
     What was imported is never searched for cycles again, what has lived for a while hardly
     ever: records have none, and a full search takes the longer the more state there is. The
-    young are searched in portions that take about 10 ms.
+    young are searched in portions that take about 2 ms.
     """
     sys.setswitchinterval(0.001)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 5, 1_000)
+    gc.set_threshold(5_000, 5, 4_000)
 
 
 _REFUSALS: Final = (

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from core.agent.stalls import Stalls
 from core.client.measures import FAMILIES as CLIENT_FAMILIES
 from core.server.measures import BUCKETS_US, Histogram
 from core.server.measures import FAMILIES as SERVER_FAMILIES
@@ -45,6 +46,7 @@ class HostMeasures:
         self.http_time = Histogram()
         self.loop_lag = Histogram()
         self.loop_lag_max_us = 0
+        self.stalls = Stalls()
         self.rpc_bytes: dict[str, int] = {}
         self.rpc_refused: dict[str, int] = {}
         self.rpc_dropped: dict[str, int] = {}
@@ -52,6 +54,10 @@ class HostMeasures:
         self.machine_events: dict[str, int] = {}
         self.gossip_dropped: dict[str, int] = {}  # "socket/reason"
         self.start_time_seconds = time.time()
+
+    @property
+    def loop_stall_us(self) -> int:
+        return self.stalls.recent_us
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         key = f"{route}/{status}"
@@ -85,6 +91,9 @@ HOST_FAMILIES: Final[tuple[Family, ...]] = (
      "loop_lag", ""),
     ("serai_event_loop_lag_max_seconds", "gauge",
      "The latest that the event loop ever woke a sleeper.", "loop_lag_max_us", ""),
+    ("serai_event_loop_stall_seconds", "gauge",
+     "The longest that the event loop lately kept its sockets waiting (15 to 30 s).",
+     "loop_stall_us", ""),
     ("serai_rpc_bytes", "counter", "Bytes of RPC, by direction.", "rpc_bytes", "direction"),
     ("serai_rpc_connections_refused", "counter", "RPC connections ended, by reason.",
      "rpc_refused", "reason"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
     from raft.engine import Engine
 
 
+# A small change of a large state is not worth writing all of it: the log grows to this part
+# of the last snapshot first.
+_LOG_PART: Final = 16
+# By how much later than the limit a snapshot may be due: replicas apply the same entries, and
+# the fastest majority answers sooner while only one of them is writing.
+_STAGGER_PART: Final = 4
+
+
 class Snapshots:
     """One replica's; saving is asked for when the log grew enough since the last one."""
 
@@ -33,6 +43,11 @@ class Snapshots:
         self._server, self._raft = server, raft
         self._index = index  # of the newest snapshot, saved or being saved
         self._bytes = 0  # of the log since then
+        self._size = 0  # of the snapshot that was last saved, bytes
+        # A stream of its own, another one at each server.
+        self._rng = random.Random(zlib.crc32(server.config.name.encode()))
+        self._entries_due = self._bytes_due = 0
+        self._draw()
         self._is_saving = False
         self._arrived: dict[str, State] = {}  # staged and decoded, by id; the newest
         self._staging_id = ""
@@ -56,6 +71,7 @@ class Snapshots:
         match event:
             case SnapshotSaved(_, meta):
                 self._is_saving = False
+                self._size = meta.size
                 self._server.measures.snapshots_saved += 1
                 self._raft.compact(meta.index, meta)
             case SnapshotFailed():
@@ -91,16 +107,25 @@ class Snapshots:
     def installed(self, index: int) -> None:
         """The state is that of a snapshot now: the log counts anew."""
         self._index, self._bytes = index, 0
+        self._draw()
+
+    def _draw(self) -> None:
+        limits = self._server.config.limits
+        later = 1 + self._rng.random() / _STAGGER_PART
+        self._entries_due = int(limits.snapshot_entries * later)
+        self._bytes_due = int(limits.snapshot_bytes * later)
+
+    def _is_due(self, applied_index: int) -> bool:
+        if self._bytes >= self._bytes_due:
+            return True
+        grown = applied_index - self._index
+        return grown >= self._entries_due and self._bytes * _LOG_PART >= self._size
 
     def grew(self, size: int) -> None:
         self._bytes += size
 
     def save_if_due(self, state: State, applied_index: int) -> None:
-        limits = self._server.config.limits
-        grown = applied_index - self._index
-        if self._is_saving or (
-            grown < limits.snapshot_entries and self._bytes < limits.snapshot_bytes
-        ):
+        if self._is_saving or not self._is_due(applied_index):
             return
         self._is_saving = True
         self.installed(applied_index)

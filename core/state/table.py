@@ -8,6 +8,7 @@ Iteration follows insertion, and restore inserts in the same order, so all repli
 iterate alike. The state hash sorts by key.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Final, Generic, TypeVar
 
@@ -98,14 +99,14 @@ class TableView(Generic[K, R]):
         How many go into one follows from the bytes of the one before, so that equal tables
         give equal pieces.
         """
-        items = list(self._records.items())
+        # Nothing changes these records any more, so they need no copy to be gone through.
+        items = iter(self._records.items())
         if is_sorted:
-            items.sort(key=_key_of)
-        low, count = 0, 1
-        while low < len(items):
-            piece = ENCODER.encode(items[low : low + count])
+            items = iter(sorted(self._records.items(), key=_key_of))
+        count = 1
+        while batch := list(itertools.islice(items, count)):
+            piece = ENCODER.encode(batch)
             yield piece
-            low += count
             if len(piece) > _PIECE_BYTES:
                 count = max(1, count // 4)
             elif len(piece) < _PIECE_BYTES // 4:
