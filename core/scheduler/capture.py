@@ -6,6 +6,7 @@ were asked to move, are unknown, or share their index with another that runs.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus, EvalTrigger
 from core.model.node import Node, NodeStatus
-from core.model.units import unit_names
+from core.model.units import Units, unit_names
 from core.scheduler.preempt import PRIORITY_GAP, JobOf, Running
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
 from core.state.alloc_columns import FLAG_CANARY
@@ -152,6 +153,7 @@ def capture_running(
         generation=columns.generation[rows].astype(np.int64),
         jobs=jobs,
         ports=_ports(state, rows),
+        units=_units(state, rows),
         datacenter_id=allocs.datacenter_id,
     )
 
@@ -229,12 +231,33 @@ def _rows(state: "State", rows: Ints, deployment_id: str) -> AllocRows:
         is_canary=(columns.flags[rows] & FLAG_CANARY) != 0,
         asks=allocs.asks(rows),
         ports=_ports(state, rows),
-        units={
-            at: frozenset(unit_names(units))
-            for at, row in enumerate(rows.tolist() if len(allocs.units) else ())
-            if (units := allocs.units.get(row))
-        },
+        units=_units(state, rows),
     )
+
+
+def _units(state: "State", rows: Ints) -> dict[int, frozenset[str]]:
+    # What rows would free if they went, as `_ports`. Few allocations hold any.
+    allocs = state.allocs
+    if not len(allocs.units):
+        return {}
+    found: dict[int, frozenset[str]] = {}
+    held: dict[int, Counter[str]] = {}  # by node: how many hold a name
+    for at, row in enumerate(rows.tolist()):
+        units = allocs.units.get(row)
+        if not units:
+            continue
+        node = int(allocs.columns.node[row])
+        if node not in held:
+            held[node] = Counter(name for one in _holding(state, node) for name in unit_names(one))
+        found[at] = frozenset(name for name in unit_names(units) if held[node][name] < 2)
+    return found
+
+
+def _holding(state: "State", node: int) -> list[Units]:
+    allocs = state.allocs
+    rows = allocs.rows_of_node(node)
+    known = [allocs.units.get(row) for row in rows[HELD[allocs.columns.client[rows]]].tolist()]
+    return [units for units in known if units]
 
 
 def _units_by_node(state: "State") -> dict[int, frozenset[str]]:
@@ -280,8 +303,14 @@ def _shared(table: AllocRows, live: Mask) -> Mask:
 def _add_versions(state: "State", view: JobView, record: JobRecord, live: Mask) -> None:
     table = view.rows
     failed = (table.desired == Desired.RUN) & (table.client_status == ClientStatus.FAILED)
-    # What is lost may come back in its version, while canaries are tried out.
-    for version in np.unique(table.job_version[live | failed | table.is_newest]).tolist():
+    # What is lost may come back in its version, while canaries are tried out: also what stands
+    # behind a canary that ended itself.
+    tried = table.is_newest & table.is_canary
+    place = (table.group << 32) | table.index
+    closer = live | failed | table.is_newest
+    if tried.any():
+        closer |= np.isin(place, place[tried])
+    for version in np.unique(table.job_version[closer]).tolist():
         job = state.jobs.version(record.ordinal, version)
         if job is not None:
             view.versions[version] = job

@@ -12,11 +12,11 @@ from core.model.allocation import Desired
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.ids import AllocKey, alloc_id
 from core.model.plan import AllocStop
-from core.scheduler.place import Placer, Wish
+from core.scheduler.place import Placed, Placer, Wish, nothing
 from core.scheduler.portion import Filled, Portion
-from core.scheduler.preempt import JobOf
+from core.scheduler.preempt import Choice, JobOf, Preemption
 from core.scheduler.room import Ask
-from core.scheduler.view import Ints, JobView
+from core.scheduler.view import Ints, JobView, Mask
 
 if TYPE_CHECKING:
     from core.scheduler.planner import Planner
@@ -32,33 +32,61 @@ class Displacing:
 
     def make_room(self, wish: Wish, portion: Portion, filled: Filled, *, is_system: bool) -> None:
         """Place what found no room, where less important work may give way."""
-        preemption, room = self._preemption, self._planner.room
-        kind = portion.job.type or "service"
-        if preemption is None or kind not in self._planner.config.preempting or wish.units:
-            return  # nobody gives way for cores or devices
         for index, previous in filled.unplaced:
-            open_nodes = self._placer.open_nodes(wish)
-            if is_system:
-                others = np.arange(len(room)) != index
-                open_nodes[others] = False
-            priority = portion.job.priority or 50
-            choice = preemption.choose(room, wish.ask, open_nodes, priority)
-            if choice is None:
-                if is_system:
-                    continue
-                return
-            for row in choice.rows:
+            placed = self.place(wish, portion, filled, only=index if is_system else -1)
+            if placed.nodes.size:
+                filled.add(wish, np.array([index]), placed)
+                filled.previous.append(previous)
+                filled.missing -= 1
+            elif not is_system:
+                return  # the others ask the same
+
+    def place(self, wish: Wish, portion: Portion, filled: Filled, *, only: int = -1) -> Placed:
+        """Place one instance where less important work gives way; nowhere when none may.
+
+        Args:
+            filled: Where the caller adds it next; the victims are noted there.
+            only: The one node that is looked at, -1 = all.
+        """
+        preemption, job = self._preemption, portion.job
+        if preemption is None or (job.type or "service") not in self._planner.config.preempting:
+            return nothing()
+        if self._lent and only < 0:
+            left_over = self._placer.place(wish, 1)  # victims may hold more than was missing
+            if left_over.nodes.size:
+                return left_over
+        open_nodes = self._placer.open_nodes(wish)
+        if only >= 0:
+            open_nodes[np.arange(open_nodes.size) != only] = False
+        choice = self._choose(preemption, wish, open_nodes, job.priority or 50)
+        if choice is None:
+            return nothing()
+        for row in choice.rows:
+            self._lend(row)
+        preemption.taken.update(choice.rows)
+        self._lent += choice.rows
+        filled.displaced.append((len(filled.index), choice.rows))
+        return self._placer.place_on(wish, choice.node)
+
+    def _choose(
+        self, preemption: Preemption, wish: Wish, open_nodes: Mask, priority: int
+    ) -> Choice | None:
+        def holds(node: int, rows: list[int]) -> bool:
+            for row in rows:
                 self._lend(row)
-            if not room.holds(wish.ask, choice.node):  # dynamic ports are short as well
-                for row in choice.rows:
-                    self._lend(row, is_back=True)
-                continue
-            preemption.running.taken.update(choice.rows)
-            self._lent += choice.rows
-            filled.displaced.append((len(filled.index), choice.rows))
-            filled.add(wish, np.array([index]), self._placer.place_on(wish, choice.node))
-            filled.previous.append(previous)
-            filled.missing -= 1
+            is_enough = self._placer.holds(wish, node)
+            for row in rows:
+                self._lend(row, is_back=True)
+            return is_enough
+
+        room, ask = self._planner.room, wish.ask
+        if not wish.units:
+            choice = preemption.choose(room, ask, open_nodes, priority)
+            if choice is not None and holds(*choice):
+                return choice
+            if not ask.dynamic_ports:
+                return None
+        return preemption.choose_by_trial(room, ask, open_nodes, priority, holds)
 
     def give_back(self) -> None:
         """Mark the victims' room as held again."""
@@ -110,11 +138,14 @@ class Displacing:
         node = int(running.node[row])
         cpu, memory, disk = running.asks[row].tolist()
         ask, ports = Ask(cpu, memory, disk), running.ports.get(row)
+        units = running.units.get(row, frozenset())
         if is_back:
             room.take(ask, np.array([node]))
+            room.take_units(node, units)
             if ports:
                 room.hold_ports(node, ports)
             return
         room.give_back(ask, np.array([node]))
+        room.free_units(node, units)
         if ports:
             room.free_ports(node, ports)

@@ -111,7 +111,7 @@ class Placer:
             avoid: Node ordinal that gets the penalty of a failed predecessor, -1 = none.
         """
         if wish.units:
-            return self._units.place(wish, wanted, _nothing(), avoid=avoid)
+            return self._units.place(wish, wanted, nothing(), avoid=avoid)
         if avoid >= 0 or self._rng is not None or wish.limits:
             return self._steps(wish, wanted, avoid)
         if wish.spreads:
@@ -139,7 +139,7 @@ class Placer:
     def place_on(self, wish: Wish, node: int) -> Placed:
         """Place one instance on `node`, of which `fits` said that it holds it."""
         if wish.units:
-            return self._units.place(wish, 1, _nothing(), only=node)
+            return self._units.place(wish, 1, nothing(), only=node)
         at = np.array([node])
         fit = self._room.head_scores(wish.ask, at)
         placed = Placed(at, fit)
@@ -187,6 +187,12 @@ class Placer:
             for node in np.flatnonzero(fits).tolist():
                 fits[node] = self._units.holds(wish, node)  # one at a time is all that is asked
         return fits
+
+    def holds(self, wish: Wish, node: int) -> bool:
+        """Whether one node has room for one instance more, whoever it must not stand beside."""
+        if wish.units:
+            return self._units.holds(wish, node)
+        return self._room.holds(wish.ask, node)
 
     def open_nodes(self, wish: Wish) -> Mask:
         """Return which nodes may take one more instance, whatever room they have."""
@@ -417,7 +423,8 @@ class Placer:
         return owner[is_held], number[is_held], keys[is_held], scores[is_held]
 
 
-def _nothing() -> Placed:
+def nothing() -> Placed:
+    """Return what is placed where there is no room."""
     return Placed(np.zeros(0, np.int64), np.zeros(0))
 
 

@@ -330,7 +330,7 @@ class _JobWork:
         plain = [r for r in one.replacements if not (r.is_failed or is_leaving(r))]
         for replacement in one.replacements:
             if replacement.is_failed or is_leaving(replacement):
-                self._replace_one(wish, replacement, filled)
+                self._replace_one(wish, one, replacement, filled)
         previous = {r.index: r.row for r in plain}
         indices = np.sort(np.concatenate([one.fresh, np.array([*previous], np.int64)]))
         if not indices.size:
@@ -345,7 +345,9 @@ class _JobWork:
             row = previous.get(index)
             filled.unplaced.append((index, "" if row is None else self._view.alloc_id(row)))
 
-    def _replace_one(self, wish: Wish, replacement: Replacement, filled: Filled) -> None:
+    def _replace_one(
+        self, wish: Wish, one: Portion, replacement: Replacement, filled: Filled
+    ) -> None:
         row = replacement.row
         node = int(self._view.rows.node[row])
         is_freed = (
@@ -355,6 +357,8 @@ class _JobWork:
             self._lend(row)
             wish.let_go(node)
         placed = self._placer.place(wish, 1, node if replacement.is_failed else -1)
+        if not placed.nodes.size:
+            placed = self._displacing.place(wish, one, filled)
         if not placed.nodes.size:
             filled.missing += 1
             if is_freed:

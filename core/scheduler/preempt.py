@@ -7,8 +7,12 @@ On one node: the least important go first; of equals the one whose size comes ne
 what is still missing; what turns out not to be needed in the end stays. Among the nodes
 the cheapest set wins: whose most important victim is least important, then the fewest
 victims, then the least room freed beyond need, then the lowest ordinal.
+
+Cores and devices have names, and which of them an instance gets depends on all that are free
+(units.py): there, victims are added one by one until the node holds the instance.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -44,7 +48,7 @@ class Running:
     jobs: dict[int, JobOf]  # by ordinal
     ports: dict[int, list[int]]  # host ports, rows that have any
     datacenter_id: str
-    taken: set[int] = field(default_factory=set)  # rows that plans of this batch displaced
+    units: dict[int, frozenset[str]] = field(default_factory=dict)  # names held, likewise
 
     @property
     def priority(self) -> Ints:
@@ -70,6 +74,7 @@ class Preemption:
 
     def __init__(self, running: Running) -> None:
         self.running = running
+        self.taken: set[int] = set()  # rows that plans of this batch displaced
         self._priority = running.priority
 
     def choose(self, room: Room, ask: Ask, open_nodes: Mask, priority: int) -> Choice | None:
@@ -78,26 +83,75 @@ class Preemption:
         Args:
             open_nodes: Nodes that may run the instance, whatever room they have.
         """
-        running = self.running
-        may_go = open_nodes[running.node] & (self._priority <= priority - PRIORITY_GAP)
-        may_go[sorted(running.taken)] = False
-        rows = np.flatnonzero(may_go)
-        if not rows.size:
-            return None
+        rows = self._movable(open_nodes, priority)
         lacks = _lacks(room, ask)
-        freed = np.zeros_like(lacks)
-        np.add.at(freed, running.node[rows], running.asks[rows])
-        has_victims = np.bincount(running.node[rows], minlength=len(room)) > 0
-        nodes = np.flatnonzero(open_nodes & has_victims & (freed >= lacks).all(axis=1))
-        if nodes.size > _NODES_MOST:
-            share = (lacks[nodes] / np.maximum(_capacity(room)[nodes], 1)).sum(axis=1)
-            nodes = np.sort(nodes[np.argsort(share, kind="stable")[:_NODES_MOST]])
         best: tuple[tuple[int, int, int], Choice] | None = None
-        for node in nodes.tolist():
-            found = self._on_node(room, ask, node, rows[running.node[rows] == node], lacks[node])
+        for node in self._promising(room, lacks, rows):
+            here = rows[self.running.node[rows] == node]
+            found = self._on_node(room, ask, node, here, lacks[node])
             if found is not None and (best is None or found[0] < best[0]):
                 best = found
         return None if best is None else best[1]
+
+    def choose_by_trial(
+        self,
+        room: Room,
+        ask: Ask,
+        open_nodes: Mask,
+        priority: int,
+        holds: Callable[[int, list[int]], bool],
+    ) -> Choice | None:
+        """As `choose`, for an instance that asks for more than amounts and static ports.
+
+        Args:
+            holds: (node, rows) -> whether the node holds the instance once the rows are gone.
+        """
+        rows = self._movable(open_nodes, priority)
+        best: tuple[tuple[int, int], Choice] | None = None
+        for node in self._promising(room, _lacks(room, ask), rows):
+            here = rows[self.running.node[rows] == node].tolist()
+            chosen = self._tried(sorted(here, key=self._importance), node, holds)
+            if not chosen:
+                continue
+            cost = max(int(self._priority[row]) for row in chosen), len(chosen)
+            if best is None or cost < best[0]:
+                best = cost, Choice(node, chosen)
+        return None if best is None else best[1]
+
+    def _tried(
+        self, left: list[int], node: int, holds: Callable[[int, list[int]], bool]
+    ) -> list[int]:
+        # The least important that are enough; [] when nothing helps, or nothing has to.
+        if not holds(node, left):
+            return []
+        chosen: list[int] = []
+        while not holds(node, chosen):
+            chosen.append(left.pop(0))
+        for row in sorted(chosen, key=self._importance, reverse=True):
+            without = [one for one in chosen if one != row]
+            if holds(node, without):
+                chosen = without
+        return chosen
+
+    def _importance(self, row: int) -> tuple[int, int]:
+        return int(self._priority[row]), row
+
+    def _movable(self, open_nodes: Mask, priority: int) -> Ints:
+        may_go = open_nodes[self.running.node] & (self._priority <= priority - PRIORITY_GAP)
+        may_go[sorted(self.taken)] = False
+        return np.flatnonzero(may_go)
+
+    def _promising(self, room: Room, lacks: Ints, rows: Ints) -> list[int]:
+        # Nodes where all of `rows` together hold what is missing, those that lack least.
+        freed = np.zeros_like(lacks)
+        np.add.at(freed, self.running.node[rows], self.running.asks[rows])
+        has_victims = np.bincount(self.running.node[rows], minlength=len(room)) > 0
+        nodes = np.flatnonzero(has_victims & (freed >= lacks).all(axis=1))
+        if nodes.size > _NODES_MOST:
+            share = (lacks[nodes] / np.maximum(_capacity(room)[nodes], 1)).sum(axis=1)
+            nodes = np.sort(nodes[np.argsort(share, kind="stable")[:_NODES_MOST]])
+        found: list[int] = nodes.tolist()
+        return found
 
     def _on_node(
         self, room: Room, ask: Ask, node: int, rows: Ints, lacks: Ints

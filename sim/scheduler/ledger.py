@@ -170,7 +170,9 @@ class Ledger:
             if drain.ignore_system_jobs and job.type in ("system", "sysbatch"):
                 raise Violation("drain moved a system job", known.alloc.name)
             is_forced = drain.deadline_ns < 0 or drain.deadline_ns > 0
-            if job.type == "service" and not is_forced and _is_healthy(known.alloc):
+            # What is unknown serves nobody: to move it takes nothing from its group.
+            is_serving = known.alloc.client_status == "running" and _is_healthy(known.alloc)
+            if job.type == "service" and not is_forced and is_serving:
                 healthy[known.job_uid, known.alloc.task_group] += 1
         for group, count in healthy.items():
             record = self.state.jobs.by_uid(group[0])
@@ -236,14 +238,16 @@ class Ledger:
         self._check_units(node, held, newcomers)
 
     def _check_units(self, node: Node, held: list[Known], newcomers: set[str]) -> None:
-        # A node may have lost a core since an older one got it; who comes gets what is there.
+        # A node may have lost a core since an older one got it, and two older ones may share
+        # one: one that stops, and its successor. Who comes gets what is there and nobody's.
         there, owner = named.offered(node), dict[str, str]()
         for known in sorted(held, key=lambda one: one.alloc.id in newcomers):
             for name in named.names_of(known.alloc):
-                text = f"{node.name}: {name} of {owner.get(name)} and {known.alloc.name}"
-                if name in owner:
+                is_new = known.alloc.id in newcomers
+                if is_new and name in owner:
+                    text = f"{node.name}: {name} of {owner[name]} and {known.alloc.name}"
                     raise Violation("unit given twice", text)
-                if known.alloc.id in newcomers and name not in there:
+                if is_new and name not in there:
                     raise Violation("unit given twice", f"{node.name} has no {name} to give")
                 owner[name] = known.alloc.name
 

@@ -117,9 +117,12 @@ class Rest:
             ]
             due_us = ns_of_rfc3339(drain.force_deadline) // 1000
             is_due = drain.deadline_ns < 0 or 0 < due_us < self._now_us - _SLACK_US
-            # Of those that are unknown it is not known either whether they left.
+            # On a node that is cut off nobody stops; they were asked to, and that stays said.
+            # Whether those that are unknown have left is not known either.
             told = [alloc for alloc in left if alloc.client_status != "unknown"]
-            if is_due and told and node.status == NodeStatus.READY:
+            if node.status != NodeStatus.READY:
+                told = [alloc for alloc in left if not alloc.desired_transition.migrate]
+            if is_due and told:
                 raise Violation("drain is late", f"{told[0].name} is still on {node.name}")
             if not left:
                 raise Violation("drain never ends", f"{node.name} has nothing left")
@@ -263,14 +266,28 @@ class Rest:
             raise Violation(checker, f"{record.id}.{group.name} is not on {node.name}")
 
     def _check_apart(self, record: JobRecord, group: TaskGroup, live: list[Known]) -> None:
-        if any(known.was_unknown or known.was_canary for known in live):
-            return
-        if any(known.alloc.job_version != record.version for known in live):
-            return  # older versions asked for something else
+        """Who came in the newest version stands apart from all who were there before, and later.
+
+        Not from those that came after it in an older version, which asked for something else;
+        and whoever was away once may have come back beside another.
+        """
+        beside = [
+            known
+            for name in record.groups
+            for known in self._ledger.by_group[record.uid, name].values()
+            if known.is_live and self._is_heard(known) and not _was_apart(known)
+        ]
         for known in live:
             node = self._nodes.get(known.alloc.node_id)
-            others = [one.alloc for one in live if one is not known]
-            if node and not reference.is_apart(record.job, group, node, self._nodes, others):
+            if node is None or known.alloc.job_version != record.version or _was_apart(known):
+                continue
+            others = [
+                one.alloc
+                for one in beside
+                if one is not known
+                and (one.alloc.job_version == record.version or one.created < known.created)
+            ]
+            if not reference.is_apart(record.job, group, node, self._nodes, others):
                 raise Violation("distinct", f"{known.alloc.name} on {node.name} beside another")
 
     # --- once more ---------------------------------------------------------------------------
@@ -324,6 +341,11 @@ class Rest:
                 raise Violation("progress deadline", text)
         if all_done:
             raise Violation("deployment never ends", f"{record.id}: all are healthy, it runs on")
+
+
+def _was_apart(known: Known) -> bool:
+    # A canary stood beside its index; who was away may have come back beside its successor.
+    return known.was_unknown or known.was_canary
 
 
 def _is_healthy(known: Known) -> bool:

@@ -13,10 +13,12 @@ import numpy as np
 
 from core.model.allocation import Allocation, ClientStatus, Desired, PortMapping
 from core.model.evaluation import Evaluation
+from core.model.ids import AllocKey, alloc_id
 from core.model.job import Job, TaskGroup
 from core.model.node import Node, NodeStatus
 from core.model.plan import InPlaceUpdate, PlacementBatch, Plan
 from core.model.units import Units, allocated_devices
+from core.scheduler.view import SchedulerConfig
 from core.state.jobs import JobRecord
 from core.state.state import State
 from sim.scheduler import named, reference
@@ -27,6 +29,7 @@ _UPDATED = "alloc is being updated due to job update"
 _NOT_NEEDED = "alloc not needed due to job update"
 _SYSTEM = ("system", "sysbatch")
 _CLOSE = 1e-9
+_NOBODY = 1 << 30  # a price that nobody has
 
 
 @dataclass
@@ -42,6 +45,7 @@ class _Row:
     previous: Known | None
     is_rescheduled: bool
     units: Units
+    id: str  # of the allocation that it becomes
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Verifier:
     _nodes: dict[str, Node] = field(default_factory=dict)
     _ready: list[Node] = field(default_factory=list)
     _extra: dict[str, list[Allocation]] = field(default_factory=dict)  # of the batch, by node
+    _victims: set[str] = field(default_factory=set)  # of the batch: they go already
 
     def judge(self, state: State, plans: list[Plan]) -> None:
         """Judge the plans of one problem, which see each other.
@@ -63,7 +68,7 @@ class Verifier:
         """
         self._nodes = {node.id: node for node in state.nodes}
         self._ready = [node for node in self._nodes.values() if reference.is_ready(node)]
-        self._extra = {}
+        self._extra, self._victims = {}, set()
         for plan in plans:
             record = state.jobs.by_uid(plan.job_uid)
             if record is not None:
@@ -93,10 +98,12 @@ class _PlanCheck:
         self._rows = [row for batch in plan.placements for row in self._decode(batch)]
         self._gone |= {row.previous.alloc.id for row in self._rows if row.previous is not None}
         # They run on if nothing is found for those that replace them, which go one by one.
-        updated = {key for key, stop in self._stops.items() if stop.description == _UPDATED}
+        self._updated = {key for key, stop in self._stops.items() if stop.description == _UPDATED}
         previous = [row.previous for row in self._rows if row.previous is not None]
         self._leaving = {
-            one.alloc.id: one.alloc for one in previous if one.is_live and one.alloc.id in updated
+            one.alloc.id: one.alloc
+            for one in previous
+            if one.is_live and one.alloc.id in self._updated
         }
         self._new: list[Allocation] = []
         evaluation = plan.evaluations[0] if plan.evaluations else None
@@ -112,6 +119,16 @@ class _PlanCheck:
         ports = np.frombuffer(batch.ports, "<i4").tolist()
         scores = np.frombuffer(batch.scores, "<f4").tolist()
         width = len(batch.port_asks)
+        keys = zip(
+            np.frombuffer(batch.index, "<i4").tolist(),
+            np.frombuffer(batch.generation, "<u2").tolist(),
+            strict=True,
+        )
+        group_ordinal = self._record.groups.index(batch.group)
+        ids = [
+            alloc_id(AllocKey(self._record.ordinal, group_ordinal, *key), self._state.datacenter_id)
+            for key in keys
+        ]
         rows = []
         for at, ordinal in enumerate(nodes):
             node = self._state.nodes.record(ordinal)
@@ -122,7 +139,7 @@ class _PlanCheck:
                 _Row(
                     batch, job, group, node, ports[at * width : (at + 1) * width], scores[at],
                     self._verifier.ledger.known.get(previous), at in batch.trackers,
-                    batch.units[at] if batch.units else {},
+                    batch.units[at] if batch.units else {}, ids[at],
                 )
             )  # fmt: skip
         return rows
@@ -134,12 +151,11 @@ class _PlanCheck:
         # Instances with cores are in as many batches as there are kinds of processors.
         is_scored &= not any(named.cores_asked(row.group) for row in self._rows)
         for row in self._rows:
-            if row.previous is not None and row.previous.alloc.id in self._stops:
-                self._freed.add(row.previous.alloc.id)
-                self._leaving.pop(row.previous.alloc.id, None)
-            if has_victims:
-                self._freed |= {stop.alloc_id for stop in self._plan.stops if stop.preempted_by}
+            for one in self._made_way(row):
+                self._freed.add(one.alloc.id)
+                self._leaving.pop(one.alloc.id, None)
             made = self._made(row)
+            self._displace(row)
             self._check_room(row)
             self._check_units(row, made)
             if is_scored:
@@ -147,14 +163,23 @@ class _PlanCheck:
             self._new.append(made)
         self._check_lost()
         self._check_promoted()
-        if has_victims:
-            self._check_victims()
         for update in self._plan.in_place:
             self._check_in_place(update)
-        if not has_victims and not is_system:
+        if not is_system:
             self._check_missing()
         for alloc in self._new:
             self._verifier._extra.setdefault(alloc.node_id, []).append(alloc)
+
+    def _made_way(self, row: _Row) -> list[Known]:
+        """Return whose room a placement may use: its predecessor's, and of those before it.
+
+        Instances with cores come in as many batches as there are kinds of processors, so it is
+        not known in which order they were placed: any of them may have come before.
+        """
+        is_divided = named.cores_asked(row.group) > 0
+        alike = [one for one in self._rows if one.group is row.group] if is_divided else [row]
+        previous = [one.previous for one in alike if one.previous is not None]
+        return [one for one in previous if one.alloc.id in self._stops]
 
     def _check_promoted(self) -> None:
         """A promoted canary is what its index holds: it does not stop for the old instance."""
@@ -172,47 +197,50 @@ class _PlanCheck:
     def _groups(self) -> list[TaskGroup]:
         return self._record.job.task_groups or []
 
-    def _check_victims(self) -> None:
-        """Nobody gave way without need, nor somebody more important than had to."""
-        if len({stop.preempted_by for stop in self._plan.stops if stop.preempted_by}) > 1:
-            return  # each was needed when its winner came, and not always when all had come
-        victims = {stop.alloc_id for stop in self._plan.stops if stop.preempted_by}
+    def _displace(self, row: _Row) -> None:
+        """Take a winner's victims away: it needed each, and less important ones would not do."""
         known = self._verifier.ledger.known
-        gone = [known[one].alloc for one in sorted(victims) if one in known]
-        for alloc in gone:
-            node = self._verifier._nodes[alloc.node_id]
-            if reference.has_room_for_all(node, [*self._holders(node), alloc]):
-                raise Violation("preempted for nothing", f"{alloc.name} had room on {node.name}")
-        winners = [row for row in self._rows if row.node.id in {one.node_id for one in gone}]
-        if len(self._rows) != 1 or len(winners) != 1 or not gone:
-            return  # with several it depends on who came first
-        (row,), self._new = winners, []
-        self._freed -= victims
+        gone = [
+            known[stop.alloc_id].alloc
+            for stop in self._plan.stops
+            if stop.preempted_by == row.id and stop.alloc_id in known
+        ]
+        if not gone:
+            return
         nodes = [row.node] if row.job.type in _SYSTEM else self._verifier._ready
-        least = min(self._price(row, node) for node in nodes)
+        least = min(self._price(row.job, row.group, node) for node in nodes)
         paid = max(alloc.job.priority or 50 for alloc in gone if alloc.job is not None)
         if paid > least:
             text = f"{gone[0].name} of priority {paid} gave way to {self._record.id}, {least} would"
             raise Violation("a cheaper victim", text)
+        ids = {alloc.id for alloc in gone}
+        self._freed |= ids
+        self._verifier._victims |= ids
+        for alloc in gone:
+            if not reference.lacks(row.node, [*self._holders(row.node), alloc], row.group):
+                raise Violation(
+                    "preempted for nothing", f"{alloc.name} had room on {row.node.name}"
+                )
 
-    def _price(self, row: _Row, node: Node) -> int:
-        # The least priority of which all have to go from `node` for `row` to have room.
-        if reference.why_not(row.job, row.group, node):
-            return 1 << 30
-        others = self._staying()
-        if row.job.type not in _SYSTEM and not reference.is_apart(
-            row.job, row.group, node, self._verifier._nodes, others
+    def _price(self, job: Job, group: TaskGroup, node: Node) -> int:
+        # The least priority of which all have to go from `node` for one instance to have room.
+        if reference.why_not(job, group, node):
+            return _NOBODY
+        others = [*self._staying(), *self._leaving.values()]
+        if job.type not in _SYSTEM and not reference.is_apart(
+            job, group, node, self._verifier._nodes, others
         ):
-            return 1 << 30
+            return _NOBODY
         held = self._holders(node)
-        most = (row.job.priority or 50) - PRIORITY_GAP
+        most = (job.priority or 50) - PRIORITY_GAP
         ranks = {one.id: one.job.priority or 50 for one in held if one.job is not None}
-        movable = {one.id for one in held if one.desired_status == "run" and one.id != "new"}
+        running = {one.id for one in held if one.desired_status == "run" and one.id != "new"}
+        movable = running - self._verifier._victims
         for price in sorted({rank for rank in ranks.values() if rank <= most}):
             left = [one for one in held if one.id not in movable or ranks[one.id] > price]
-            if not reference.lacks(node, left, row.group):
+            if not reference.lacks(node, left, group):
                 return price
-        return 1 << 30
+        return _NOBODY
 
     def _check_lost(self) -> None:
         """What was on a node that is down is given up, unless its group waits for it."""
@@ -338,25 +366,58 @@ class _PlanCheck:
 
     def _check_missing(self) -> None:
         """Where the planner found no room, there is none."""
-        if not self._failed:
-            return
-        ledger = self._verifier.ledger
-        deployment = self._state.deployments.latest_of_job(self._record.namespace, self._record.id)
+        # Those that are updated one by one may have made room only after it was looked for.
+        late = {row.previous.alloc.id: row.previous.alloc for row in self._rows if row.previous}
+        late = {key: one for key, one in late.items() if key in self._updated}
+        self._freed -= late.keys() | self._verifier._victims
+        self._leaving |= late
         for name in self._failed:
-            state = ((deployment.task_groups if deployment else None) or {}).get(name)
-            if state is not None and state.desired_canaries and not state.promoted:
-                continue  # what is missing may be of an older version
-            group = next(g for g in self._record.job.task_groups or [] if g.name == name)
-            if any(
-                known.is_live and known.alloc.job_version != self._record.version
-                for known in ledger.by_group[self._record.uid, name].values()
-            ):
-                continue
             self._verifier.situations["no room anywhere"] += 1
-            for node in self._verifier._ready:
-                if not self._why_not(self._record.job, group, node):
-                    text = f"{self._record.id}.{name} found no room, {node.name} has some"
-                    raise Violation("room overlooked", text)
+            found = [self._with_room(*version) for version in self._missing_as(name)]
+            if found and all(found):
+                text = f"{self._record.id}.{name} found no room, {found[0]} has some"
+                raise Violation("room overlooked", text)
+            self._check_displaceable(name)
+
+    def _check_displaceable(self, name: str) -> None:
+        """Where the planner found no room and may displace, there is nobody to displace."""
+        config = SchedulerConfig.of(self._state.scheduler_config)
+        if self._record.job.type not in config.preempting:
+            return
+        versions = self._missing_as(name)
+        for node in self._verifier._ready:
+            if all(self._price(job, group, node) < _NOBODY for job, group in versions):
+                text = f"{self._record.id}.{name} found no room, less important work on {node.name}"
+                raise Violation("victim overlooked", text)
+
+    def _missing_as(self, name: str) -> list[tuple[Job, TaskGroup]]:
+        """Return the versions in which an instance of a group may come.
+
+        The newest; and those that it had, while canaries of the newest are tried out.
+        """
+        state, record = self._state, self._record
+        deployment = self._plan.deployment
+        if deployment is None:
+            deployment = state.deployments.latest_of_job(record.namespace, record.id)
+        rollout = ((deployment and deployment.task_groups) or {}).get(name)
+        is_tried = rollout is not None and rollout.desired_canaries and not rollout.promoted
+        numbers = {record.version: None}
+        if is_tried:
+            members = self._verifier.ledger.by_group[record.uid, name].values()
+            numbers |= dict.fromkeys(known.alloc.job_version for known in members)
+        jobs = [state.jobs.version(record.ordinal, number) for number in numbers]
+        return [
+            (job, group)
+            for job in jobs
+            if job is not None
+            for group in job.task_groups or []
+            if group.name == name
+        ]
+
+    def _with_room(self, job: Job, group: TaskGroup) -> str:
+        """Return the name of a node that would take one instance more, "" when none would."""
+        ready = self._verifier._ready
+        return next((node.name for node in ready if not self._why_not(job, group, node)), "")
 
     def _made(self, row: _Row) -> Allocation:
         tasks = {

@@ -6,6 +6,8 @@ import pytest
 
 from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalTrigger
+from core.model.job import RequestedDevice, ReschedulePolicy, Resources
+from core.model.node import NodeDevice, NodeDeviceInstance
 from core.scheduler import dry_run
 from core.state.commands import SetSchedulerConfig
 
@@ -136,3 +138,52 @@ def test_a_plan_says_whom_it_would_displace(world: Any, kit: Any) -> None:
     assert outcome.preempted == [world.state.allocs.id_of(row) for row in world.rows(low)]
     assert outcome.desired_updates["main"]["Preemptions"] == 1
     assert len(world.rows(low)) == 1, "nothing happened"
+
+
+def test_what_a_victim_leaves_over_is_used_before_another_goes(world: Any, kit: Any) -> None:
+    _allow(world, "service")
+    world.node(cpu=1000, memory=1000)
+    low = _run(world, kit, "low", 20, cpu=500, memory=500, count=2)
+    high = kit.job("high", priority=70, cpu=250, memory=250, count=2)
+    assert world.run(world.register(high)).failed == 0
+    assert len(_evicted(world, low)) == 1
+
+
+def test_a_failed_instance_may_displace_when_it_is_tried_again(world: Any, kit: Any) -> None:
+    _allow(world, "service")
+    policy = ReschedulePolicy(
+        attempts=1, interval_ns=3600 * 10**9, delay_ns=0, delay_function="constant", unlimited=False
+    )
+    world.node(cpu=1000, memory=1000)
+    high = _run(world, kit, "high", 70, cpu=600, group_reschedule_policy=policy)
+    world.report(world.rows(high), ClientStatus.FAILED)
+    low = _run(world, kit, "low", 20, cpu=900)
+    solution = world.evaluate(high)
+    assert solution.placed == 1 and len(_evicted(world, low)) == 1
+    (row,) = world.rows(high)
+    assert world.state.allocs.allocation(row).reschedule_tracker is not None
+
+
+def test_devices_cores_and_dynamic_ports_are_given_up_too(world: Any, kit: Any) -> None:
+    _allow(world, "service")
+    device = NodeDevice(
+        vendor="nvidia", type="gpu", name="t4", instances=[NodeDeviceInstance(id="a")]
+    )
+    world.node(cores=4, devices=[device], ports=(20000, 20000))
+
+    def asking(name: str, priority: int, **resources: Any) -> Any:
+        asked = Resources(memory_mb=64, **resources)
+        return kit.changed(kit.job(name, priority=priority), resources=asked)
+
+    gpu = [RequestedDevice(name="gpu")]
+    lows = [asking("low-gpu", 30, cpu=10, devices=gpu), asking("low-core", 20, cores=3)]
+    lows.append(kit.job("low-port", priority=10, cpu=10, ports=["http"]))
+    for job in lows:
+        world.run(world.register(job))
+    highs = [asking("high-gpu", 70, cpu=10, devices=gpu), asking("high-core", 70, cores=2)]
+    highs.append(kit.job("high-port", priority=70, cpu=10, ports=["http"]))
+    for high, low in zip(highs, lows, strict=True):
+        assert world.run(world.register(high)).placed == 1
+        assert len(_evicted(world, low)) == 1
+        world.end_stopped()
+        world.check_nodes()
