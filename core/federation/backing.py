@@ -115,9 +115,10 @@ class Backing:
     def _is_lost(self) -> bool:
         """Whether another is to have the backups: this one is silent, off, or being emptied."""
         host = self._host
-        known = {site.digest.datacenter_id: site.digest for site in host.sites()}
-        digest = known.get(self._to)
-        if self._to not in host.datacenters() or (digest is not None and digest.is_draining):
+        if self._to not in host.datacenters() or any(
+            site.digest.is_draining and site.digest.datacenter_id == self._to
+            for site in host.sites()
+        ):
             return True
         since_us = self._silent_since_us
         return since_us is not None and host.now.mono_us - since_us >= SILENT_MAX_US

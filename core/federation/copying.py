@@ -128,10 +128,8 @@ class Copying:
         elif record is not None:
             if want is Want.HOLD and "Body" in body:
                 self._register(body, reply)
-            elif want in (Want.STOP, Want.CANCEL):
-                self._steer(body, record, reply)
             else:
-                reply({"Report": self._gone(generation)}, "")
+                self._steer(body, record, reply)
         else:
             self._steer_elsewhere(body, want, reply)
 
@@ -141,10 +139,8 @@ class Copying:
         def nobody() -> None:
             if want is Want.HOLD and "Body" in body:
                 self._register(body, reply)
-            elif want in (Want.STOP, Want.CANCEL):
-                self._steer(body, None, reply)  # what is on its way shall not bring it back
             else:
-                reply({"Report": self._gone(int(body["Generation"]))}, "")
+                self._steer(body, None, reply)  # what is on its way shall not bring it back
 
         def passed_on(answer: Any, error: str) -> None:
             if error or not body.get("IsPurge") or "Report" not in (answer or {}):
@@ -220,6 +216,10 @@ class Copying:
         Placing(self._coordinator, query, job, found).start()
 
     def _steer(self, body: Any, record: JobRecord | None, reply: Done) -> None:
+        """Commit it, also where it finds no copy: only the log knows that there is none.
+
+        Who was deposed and has not heard of it may lack a copy that its region has taken.
+        """
         namespace, job_id = str(body["Namespace"]), str(body["JobID"])
         due = self._coordinator.dividing.evaluation(record.job) if record is not None else None
         command = SteerCopy(
@@ -234,8 +234,10 @@ class Copying:
                 reply(value, error)
                 return
             copy = find_copy(self._host.state, namespace, job_id)
-            said = report_of(self._host.state, copy) if copy is not None else None
-            answer: dict[str, Any] = {"Report": said or self._gone(int(body["Generation"]))}
+            said = self._gone(command.generation)
+            if copy is not None and copy.generation == command.generation:
+                said = report_of(self._host.state, copy)
+            answer: dict[str, Any] = {"Report": said}
             if due is not None:
                 answer["Registered"] = {"EvalID": due.id}
             reply(answer, "")

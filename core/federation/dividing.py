@@ -35,7 +35,7 @@ from core.federation.outbox import Key
 from core.federation.reach import Reach
 from core.federation.rhythm import Rhythm
 from core.federation.rolling import failed_at, is_over
-from core.federation.splitting import Division, Site
+from core.federation.splitting import SILENT_US, Division, Site
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.ids import new_id
 from core.model.job import Job, UpdateStrategy
@@ -51,6 +51,7 @@ ROUND_US: Final = 15_000_000  # every home
 BLOCKED_MOST: Final = 50  # jobs without a home that are looked at in one tick
 ANY_REGION: Final = "*"
 NO_UPDATE: Final = UpdateStrategy()
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Dividing:
@@ -156,13 +157,15 @@ class Dividing:
         """The slow rhythm: what only time brings about."""
         now_us, state = self._host.now.mono_us, self._host.state
         is_round = now_us // ROUND_US != (now_us - LOOK_US) // ROUND_US
-        draining = self._draining() if len(homes_of(state)) else frozenset()
-        for home in homes_of(state).values():
+        homes = [*homes_of(state).values()]
+        draining, silent = (self._draining(), self._silent()) if homes else (_NOBODY, _NOBODY)
+        for home in homes:
             is_waiting = bool(home.free) or any(
                 part.blocked or part.copies for part in home.parts.values()
             )
             is_leaving = not draining.isdisjoint(home.parts)
-            if is_round or is_waiting or is_leaving or home.is_surge:
+            is_cut_off = home.is_surge and not silent.isdisjoint(home.parts)
+            if is_round or is_waiting or is_leaving or is_cut_off:
                 self._due[home.uid] = None
         self._look_at_blocked()
         if is_draining(state):
@@ -329,7 +332,9 @@ class Dividing:
         """Whether anything is to be decided; most looks only see that all is well."""
         if not home.wanted:
             return False
-        if home.free or home.is_surge or is_everywhere(job):
+        if home.free or is_everywhere(job):
+            return True
+        if home.is_surge and not self._silent().isdisjoint(home.parts):
             return True
         if any(part.holds and part.version != home.version for part in home.parts.values()):
             return True  # the new version may name other datacenters
@@ -342,6 +347,14 @@ class Dividing:
     def _may_leave(self, job: Job) -> bool:
         """Whether a single instance that waits here may go elsewhere, where its job allows it."""
         return not job.is_template and (not job.multiregion or is_draining(self._host.state))
+
+    def _silent(self) -> frozenset[str]:
+        """Return the datacenters that have been silent for so long that surge copies."""
+        return frozenset(
+            dc
+            for dc, age_us in ((s.digest.datacenter_id, s.age_us or 0) for s in self._host.sites())
+            if max(age_us, self._sending.silent_us(dc)) >= SILENT_US
+        )
 
     def _draining(self) -> frozenset[str]:
         """Return the datacenters that are being emptied, as their digests say."""

@@ -55,6 +55,8 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     place: int = -1  # of a system job: the index that stands for "on every node there"
     is_parked: bool = False  # an operator stopped it there: nothing is given until a start
 
+    as_of: int = 0  # index of its log that its newest word on this share was of
+
     # What it last reported; guides choice, decides nothing.
     running: Indices = {}
     blocked: Indices = {}  # allowed, and no room there
@@ -132,6 +134,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     datacenter_id: str
     epoch: int  # of the newest share that was applied there
     index: int
+    as_of: int = 0  # index of the log there; 0 = not said. Words that come late are known by it
     accepts: Indices = {}
     holds: Indices = {}  # accepted or still running
     running: Indices = {}
@@ -171,6 +174,7 @@ def divide(
             index=index,
             allowed=wanted,
             holds=ranges.merged(part.holds, wanted),
+            as_of=0,
             version=version,
             blocked=ranges.shared(part.blocked, wanted),
         )
@@ -229,7 +233,8 @@ def copy(home: Home, cut_off: str, to: str, copied: Indices, index: int) -> Home
 def acknowledge(home: Home, report: Report, now_us: int = 0) -> Home:
     """Take a datacenter's word. One on an older share than its newest says nothing.
 
-    Words on one share may come late and twice, so what it holds only shrinks by them.
+    Words on one share may come late and twice: an earlier one than the newest says nothing
+    either, and what it holds only shrinks by them.
 
     Args:
         now_us: Log time of the home: other clocks may be hours off.
@@ -237,11 +242,14 @@ def acknowledge(home: Home, report: Report, now_us: int = 0) -> Home:
     part = home.parts.get(report.datacenter_id)
     if part is None or (report.epoch, report.index) != (home.epoch, part.index):
         return home
+    if report.as_of and report.as_of < part.as_of:
+        return home
     holds = ranges.shared(part.holds, report.holds)
     blocked = ranges.shared(report.blocked, part.allowed)
     changed = msgspec.structs.replace(
         part,
         acked=part.index,
+        as_of=report.as_of,
         holds=holds,
         allowed=ranges.shared(ranges.shared(part.allowed, report.accepts), holds),
         running=ranges.shared(report.running, holds),

@@ -57,6 +57,9 @@ class FederationHost(Protocol):
     def propose(self, commands: list[Any], done: Done) -> None:
         """Commit commands here; `done` gets the first result's value, or its error."""
 
+    def prove_leadership(self, then: Callable[[bool], None]) -> None:
+        """Call `then` with whether this server leads still: what it does not know is not so."""
+
     def answer_here(self, query: Query, respond: Respond) -> None:
         """Have the endpoint of this server answer, no matter where the query belongs."""
 

@@ -96,8 +96,10 @@ class Leaving:
 
     def look(self) -> None:
         state = self._host.state
+        if self._is_busy or not is_leaving(state) or is_own_off(state):
+            return
         authority = self._coordinator.authority()
-        if self._is_busy or not is_leaving(state) or is_own_off(state) or not authority:
+        if not authority:
             return
         self._is_busy = True
 

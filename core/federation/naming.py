@@ -90,8 +90,14 @@ class Naming:
             found(claim.home, claim.origin, "")
             return
         authority = self.authority()
-        if authority in ("", host.datacenter_id):
-            found("", "", self._lost() if not authority else "")
+        if authority == host.datacenter_id:
+            found("", "", "")
+            return
+        unknown = f"who owns job {job_id!r}: {{}}. Jobs that are known here work on"
+        if not authority:
+            # Just started, or cut off: that nobody is known says nothing of the name.
+            why = unknown.format("no authority is known yet")
+            found("", "", self._lost() or f"nobody in region {host.region} can be asked {why}")
             return
 
         def done(body: Any, error: str) -> None:
@@ -101,7 +107,7 @@ class Naming:
                     "",
                     "",
                     f"the authority of region {host.region} (datacenter {name}) can't be asked"
-                    f" who owns job {job_id!r}: {error}. Jobs that are known here work on",
+                    f" {unknown.format(error)}",
                 )
             else:
                 body = body or {}
@@ -341,7 +347,16 @@ class Naming:
             return
         origin = claim.origin if claim is not None else ""
         uid = claim.uid if claim is not None else record.uid if record is not None else ""
-        reply({"Home": home, "Origin": origin, "UID": uid}, "")
+        told = {"Home": home, "Origin": origin, "UID": uid}
+        if home:
+            reply(told, "")  # a hint: the home knows
+            return
+
+        def proven(is_leader: bool) -> None:
+            # Who was deposed and has not heard of it may lack a claim.
+            reply(*((told, "") if is_leader else (None, "another server leads by now")))
+
+        host.prove_leadership(proven)
 
     def _on_claim_create(self, body: Any, reply: Done) -> None:
         command = CreateClaim(

@@ -119,7 +119,7 @@ class Receiving:
             return
         mark = watermarks_of(state).get(share.uid)
         if not shares.is_newer(mark, share, synced_index(state, share.home)):
-            reply({"Report": report_of(state, share.uid) or self._nothing_of(share)}, "")
+            reply({"Report": self._word_on(share)}, "")
             return
         room, reason = self._room_for(share, mark)
         command = PutShare(
@@ -138,7 +138,7 @@ class Receiving:
         self._host.propose([command], done)
 
     def _answer(self, share: Share) -> dict[str, Any]:
-        report = report_of(self._host.state, share.uid) or self._nothing_of(share)
+        report = self._word_on(share)
         if not report.reason:
             return {"Report": report}
         self._host.count_refusal("share")
@@ -152,6 +152,13 @@ class Receiving:
             "Digest": digests.encode(fresh[0]) if fresh else b"",
             "RetryAfterMS": COME_BACK_US // 1000,
         }
+
+    def _word_on(self, share: Share) -> Report:
+        report = report_of(self._host.state, share.uid)
+        return self._as_of_now(report) if report is not None else self._nothing_of(share)
+
+    def _as_of_now(self, report: Report) -> Report:
+        return msgspec.structs.replace(report, as_of=self._host.state.index)
 
     def _nothing_of(self, share: Share) -> Report:
         """The word on a share that will never be taken: a full sync went past it."""
@@ -241,7 +248,8 @@ class Receiving:
         def done(_: Any, error: str) -> None:
             marks = watermarks_of(self._host.state).values()
             uids = [mark.uid for mark in marks if mark.home == home]
-            reports = [report_of(self._host.state, uid) for uid in uids]
+            found = (report_of(self._host.state, uid) for uid in uids)
+            reports = [self._as_of_now(report) for report in found if report is not None]
             reply(None if error else {"Reports": reports}, error)
 
         self._host.propose([command], done)
@@ -282,10 +290,12 @@ class Receiving:
                 self._tell_soon(uid)  # what changed meanwhile
                 return
             telling.tries += 1
+            telling.told = None  # it may come late yet: whatever is so then is told once more
             wait_us = min(RETRY_MOST_US, RETRY_US << min(telling.tries, 10))
             self._host.after(wait_us, lambda: self._tell_again(uid, telling))
 
-        self._host.ask(mark.home, "Share.Report", {"Report": report}, CALL_TIMEOUT_US, done)
+        body = {"Report": self._as_of_now(report)}
+        self._host.ask(mark.home, "Share.Report", body, CALL_TIMEOUT_US, done)
 
     def _tell_again(self, uid: str, telling: _Telling) -> None:
         if self._telling.get(uid) is telling and self._is_active:

@@ -98,6 +98,12 @@ def is_off(state: "State", datacenter_id: str) -> bool:
     return floor_of_home(state, datacenter_id) >= OFF_FLOOR
 
 
+def off_ones(state: "State") -> frozenset[str]:
+    """Return the ids of all datacenters that were declared off, or left."""
+    floors = state.table(FLOORS)
+    return frozenset(dc for dc, floor in floors.items() if floor >= OFF_FLOOR)
+
+
 def is_own_off(state: "State") -> bool:
     """Whether it is this datacenter: then others have its work, and it stops its own."""
     return is_off(state, state.datacenter_id)

@@ -16,7 +16,7 @@ from core.federation.causes import Event, Kind, RecordCause, chain_of, events_of
 from core.federation.digest import Room
 from core.federation.handing import stub_uids
 from core.federation.home_log import TakeReport, homes_of
-from core.federation.homes import Home, Report, acknowledge
+from core.federation.homes import Home, Part, Report, acknowledge
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.outbox import Key, Outbox
 from core.federation.rhythm import Alarm
@@ -190,6 +190,13 @@ class Sending:
         else:
             self._sync(report.datacenter_id)
 
+    def _take_if_news(self, report: Report) -> None:
+        """Take a word of a full sync: that nothing changed is not worth an entry."""
+        home = homes_of(self._host.state).get(report.uid)
+        part = home.part(report.datacenter_id) if home is not None else Part()
+        if report.as_of >= part.as_of:
+            self._take(msgspec.structs.replace(report, as_of=part.as_of))
+
     def _take(self, report: Report) -> None:
         home = homes_of(self._host.state).get(report.uid)
         if home is None:
@@ -270,7 +277,7 @@ class Sending:
             for one in body.get("Reports") or []:
                 report = report_in({"Report": one})
                 if report is not None and report.datacenter_id == dc:
-                    self._take(report)
+                    self._take_if_news(report)
 
         body = {"Home": host.datacenter_id, "Index": state.index, "Listed": listed}
         host.ask(dc, "Share.Sync", body, CALL_TIMEOUT_US, done)

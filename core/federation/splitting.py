@@ -173,9 +173,13 @@ class _Work:
         for group, free in self._home.free.items():
             left = self._give(group, free, self._sites, "placed")
             own_site = next((s for s in self._sites if s.datacenter_id == self._own), None)
-            if left and own_site is not None and not own_site.is_draining:
+            if not left:
+                continue
+            if own_site is not None and not own_site.is_draining:
                 self._grow(self._own, group, left)
                 self._result.moves.append(("queued", self._own, ranges.count(left)))
+            else:  # nobody sees it blocked here
+                self._try_free(group, left)
 
     def _give(
         self, group: str, free: ranges.Ranges, sites: Sequence[Site], why: str
@@ -269,6 +273,13 @@ class _Work:
     def _is_free_at_once(self, dc: str, group: str, leaving: ranges.Ranges) -> bool:
         running = self._home.part(dc).running
         return dc == self._own and not ranges.shared({group: leaving}, running)
+
+    def _try_free(self, group: str, found: ranges.Ranges) -> None:
+        """Give one to each that may have room."""
+        able = [site for site in self._sites if site.is_open and group in site.perhaps]
+        for site, index in zip(able, ranges.each(found), strict=False):
+            self._grow(site.datacenter_id, group, ((index, index + 1),))
+            self._result.moves.append(("tried", site.datacenter_id, 1))
 
     def _try(self, dc: str, group: str, found: ranges.Ranges, others: list[Site]) -> None:
         """Give one to each that may have room; release what can't be given from here."""

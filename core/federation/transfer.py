@@ -28,6 +28,7 @@ from core.federation.claims import (
 )
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.rhythm import Rhythm
+from core.federation.roster import is_off
 from core.federation.succession import pledge_of
 from core.model.host import Peer
 from core.state.access import CallAnswer
@@ -90,6 +91,9 @@ def plan_transfer(state: "State", command: PlanTransfer, context: "Context") -> 
     known = authority_of(state)
     if not state.is_authority:
         text = f"datacenter {state.datacenter} is not the authority of region {state.region}"
+        return CommandResult(error=text, status=409)
+    if is_off(state, command.to):
+        text = f"datacenter {command.to} was declared off: it can't take the authority"
         return CommandResult(error=text, status=409)
     if known.to not in ("", command.to):
         text = f"the authority is on its way to datacenter {known.to} already"

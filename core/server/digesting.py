@@ -9,7 +9,9 @@ trips are measured by a small call to one server of each datacenter, every half 
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from core.federation import digest as digests
 from core.federation import lifecycle
@@ -21,7 +23,9 @@ from core.server.launching import CLOCK
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
     from core.model.host import CallDone
+    from core.scheduler import Held
     from core.server.context import Server
+    from core.state.state import State
 
 KEPT_US: Final = 100_000
 UNCHANGED_KEPT_US: Final = 4_000_000  # queue and rates move without an entry
@@ -40,6 +44,7 @@ class Digesting:
         self._coordinator = coordinator
         self._survey = Survey()
         self._own: tuple[int, int, int, Digest] | None = None  # made when, of which indexes
+        self._fields: tuple[State, int, dict[str, Any]] | None = None  # of which index
         self._blocked: tuple[int, list[int]] = (0, [])
         self._is_measuring = False
 
@@ -64,8 +69,8 @@ class Digesting:
 
     def _make(self, now_us: int) -> Digest:
         server, offers = self._server, self._coordinator.offers
-        fields = self._survey.fields(server.state, offers.reservations.held())
-        self._tell_blocked(fields["classes"], now_us)
+        fields = self._surveyed(offers.reservations.held())
+        fields = {**fields, "classes": self._with_blocked(fields["classes"], now_us)}
         oldest_us = server.planning.broker.oldest_us
         waited_s = (server.now.wall_us - oldest_us) // 1_000_000 if oldest_us else 0
         return digests.within_budget(
@@ -88,14 +93,25 @@ class Digesting:
             )
         )
 
-    def _tell_blocked(self, classes: list[ClassRoom], now_us: int) -> None:
-        """Note in each class how many blocked evaluations wait for it."""
+    def _surveyed(self, held: list[Held]) -> dict[str, Any]:
+        """Return what the nodes have; the same as long as nothing was applied or promised."""
+        state = self._server.state
+        if held:
+            return self._survey.fields(state, held)
+        if self._fields is None or self._fields[:2] != (state, state.index):
+            self._fields = state, state.index, self._survey.fields(state)
+        return self._fields[2]
+
+    def _with_blocked(self, classes: list[ClassRoom], now_us: int) -> list[ClassRoom]:
+        """Return each class with how many blocked evaluations wait for it."""
         at_us, counts = self._blocked
         if now_us - at_us >= BLOCKED_KEPT_US or len(counts) != len(classes):
             counts = self._count_blocked(classes)
             self._blocked = (now_us, counts)
-        for one, count in zip(classes, counts, strict=True):
-            one.blocked = count
+        return [
+            one if one.blocked == count else msgspec.structs.replace(one, blocked=count)
+            for one, count in zip(classes, counts, strict=True)
+        ]
 
     def _count_blocked(self, classes: list[ClassRoom]) -> list[int]:
         state = self._server.state

@@ -13,7 +13,7 @@ from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.known import Site
-from core.federation.roster import is_off
+from core.federation.roster import off_ones
 from core.jobspec.canonical import canonicalize
 from core.jobspec.validate import validate
 from core.model.host import CallDone, Now, Peer
@@ -52,6 +52,9 @@ class FederationHost:
         self.datacenter = server.config.datacenter
         self.rng = server.rng
         self._known: dict[str, tuple[int, int, Digest]] = {}
+        # Several parts ask for the sites in one moment: made when, at which index, with our own.
+        self._sites_at: tuple[int, int, Digest | None] | None = None
+        self._sites: list[Site] = []
         self.clock = CausalClock(self)
 
     @property
@@ -73,11 +76,15 @@ class FederationHost:
     # --- digests ----------------------------------------------------------------------------
 
     def sites(self) -> list[Site]:
-        sites = []
-        if self.datacenter_id:
-            sites.append(Site(self.digesting.own(), 0, 0, None))
+        state, own_id = self.state, self.datacenter_id
+        own = self.digesting.own() if own_id else None
+        moment = self.now.mono_us, state.index, own
+        if moment == self._sites_at:
+            return self._sites
+        sites = [Site(own, 0, 0, None)] if own is not None else []
+        off = off_ones(state)
         for view in self._server.membership.wan.digests(self.now.mono_us):
-            if view.origin == self.datacenter_id or is_off(self.state, view.origin):
+            if view.origin == own_id or view.origin in off:
                 continue
             known = self._known.get(view.origin)
             if known is None or known[:2] != (view.term, view.sequence):
@@ -88,13 +95,12 @@ class FederationHost:
                 known = (view.term, view.sequence, digest)
                 self._known[view.origin] = known
             sites.append(Site(known[2], view.term, view.sequence, view.age_us))
+        self._sites_at, self._sites = moment, sites
         return sites
 
     def datacenters(self) -> dict[str, tuple[str, str]]:
-        found = self._server.membership.datacenters()
-        return {
-            key: (one.region, one.name) for key, one in found.items() if not is_off(self.state, key)
-        }
+        found, off = self._server.membership.datacenters(), off_ones(self.state)
+        return {key: (one.region, one.name) for key, one in found.items() if key not in off}
 
     # --- calls and commands -----------------------------------------------------------------
 
@@ -137,6 +143,9 @@ class FederationHost:
                 done(result.value, result.error)
 
         self._server.consensus.propose([self.clock.seen(one) for one in commands], then)
+
+    def prove_leadership(self, then: Callable[[bool], None]) -> None:
+        self._server.consensus.read_barrier(then)
 
     def answer_here(self, query: Query, respond: Respond) -> None:
         self._server.router.answer_here(query, respond)

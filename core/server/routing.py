@@ -57,6 +57,7 @@ NOT_LEADER = "not the leader"
 NO_PATH = "No path to region"
 UNKNOWN_INDEX_US = 1_000_000  # longest wait of a query whose index means nothing here
 _FINAL = frozenset({400, 404, 409})  # refusals that stand, whatever changes afterwards
+_BY_STATE = frozenset({404, 409})  # refusals for what the state has or lacks
 _RETRY_US = 100_000
 _LONGEST_READ_US = 60_000_000
 
@@ -275,8 +276,21 @@ class Router:
                 start(respond)
             case Answer() if outcome.status in _FINAL and query.hops and self._is_first(query):
                 self._refuse(outcome, query, respond)
+            case Answer() if endpoint.kind is Kind.WRITE and outcome.status in _BY_STATE:
+                self._refuse_as_leader(outcome, query, respond)
             case Answer():
                 respond(self._finished(outcome, query))
+
+    def _refuse_as_leader(self, refusal: Answer, query: Query, respond: Respond) -> None:
+        """Refuse a write for what the state lacks or has, once it is sure to be the newest."""
+
+        def proven(is_leader: bool) -> None:
+            if is_leader:
+                respond(self._finished(refusal, query))
+            else:
+                self._to_leader_later(query, respond)
+
+        self._server.consensus.read_barrier(proven)
 
     def _is_first(self, query: Query) -> bool:
         return bool(query.call_id) and query.call_id not in self._server.state.calls

@@ -111,16 +111,26 @@ class Ending:
         writes = [
             one for one in operations if after(one) is not None and one.fate is not Fate.REFUSED
         ]
-        surely = (
-            one.call_us for one in writes if one.fate is Fate.DONE and one.kind is not Kind.PARK
-        )
+        surely = (one.call_us for one in writes if self._is_kept(one) and one.kind is not Kind.PARK)
         newest = max(surely, default=-1)
         if newest < 0 and value == _GONE:
             return
-        if any(after(one) == value and one.return_us >= newest for one in writes):
+        if any(
+            after(one) == value and (one.return_us >= newest or not self._is_kept(one))
+            for one in writes
+        ):
             return
         story = "; ".join(str(one) for one in writes[-6:])
         self._watch.fail("write lost", f"{name}: {field_name} is {value!r} after {story}")
+
+    def _is_kept(self, operation: Operation) -> bool:
+        """Whether a write was acknowledged by somebody whose word counts.
+
+        A datacenter that was declared off and came back takes writes until it hears of that.
+        """
+        watch, token = self._watch, operation.token
+        is_void = token in watch.void and token not in watch.effects
+        return operation.fate is Fate.DONE and not is_void
 
     # --- what runs ------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Watch:
         self.excused: dict[Name, None] = {}  # of two jobs: two authorities had not met yet
         self.allowed: dict[tuple[str, Name], Allowed] = {}  # by datacenter id
         self.effects: dict[str, Effect] = {}  # by call id
+        self.void: dict[str, None] = {}  # calls that took effect where all is lost: it is off
         self.uids: dict[str, Name] = {}
         self._versions: dict[tuple[str, str], int] = {}  # of a job, by (datacenter, uid)
         self._by_index: dict[ProcessKey, dict[str, None]] = {}  # -> datacenters
@@ -222,7 +223,8 @@ class Watch:
             return
         for other in self.world.datacenters.values():
             known = other.state.jobs.by_uid(record.uid)
-            if other is datacenter or known is None or known.version != record.version:
+            is_void = other is datacenter or other.id in self.off
+            if is_void or known is None or known.version != record.version:
                 continue
             if _is_behind(other.state, known):
                 self.fail(
@@ -252,6 +254,9 @@ class Watch:
                 command.namespace
             )  # fmt: skip
             name = namespace or "default", job_id or ""
+            if datacenter.id in self.off:
+                self.void[call.call_id] = None
+                continue
             before = self.effects.get(call.call_id)
             if before is not None and name not in self.excused:
                 text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
