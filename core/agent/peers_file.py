@@ -6,7 +6,8 @@ is left, into the data folder of each of them, and starts them:
     [{"id": "a3c1...", "address": "10.0.0.1:4647", "non_voter": false}]
 
 At the start the whole log counts as it stands, and an entry with this configuration is put
-at its end, in a new term. Then the file is renamed, so that it is applied once. What only
+at its end, in a new term, and one that seals the datacenter until the others have said where they
+stand. Then the file is renamed, so that it is applied once. What only
 the lost servers had is lost: this gives up the promise of Raft, and so only a person may
 do it. docs/recovery.md leads through it.
 """
@@ -17,6 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
+from core.federation.seal import SealDatacenter
+from core.state.commands import Entry as LogEntry
+from core.state.entry import encode_entry
 from raft.messages import Configuration, Entry, Kind
 from raft.output import Boot, HardState, Persist
 from raft.wal import Wal
@@ -89,7 +93,12 @@ def apply_peers(folder: Path, server_id: str, wal: Wal, boot: Boot, log: Any) ->
         )
     term = boot.term + 1
     entry = Entry(last + 1, term, Kind.CONFIGURATION, configuration.encode())
-    wal.append([Persist(ticket=0, hard_state=HardState(term, ""), entries=[entry])])
+    # Time 0, for every server writes the same: what others know of this datacenter may be newer
+    # than its log by now (core.federation.seal).
+    command = SealDatacenter(reason="its quorum was set by hand")
+    sealed = encode_entry(LogEntry(wall_us=0, commands=[command]))
+    seal = Entry(last + 2, term, Kind.COMMAND, sealed)
+    wal.append([Persist(ticket=0, hard_state=HardState(term, ""), entries=[entry, seal])])
     applied = path.with_name(f"{NAME}.applied-{last + 1}")
     os.replace(path, applied)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -101,4 +110,4 @@ def apply_peers(folder: Path, server_id: str, wal: Wal, boot: Boot, log: Any) ->
         "the quorum was set by hand: what only the other servers had is lost",
         file=str(applied), servers=sorted(configuration.addresses), index=last + 1,
     )  # fmt: skip
-    return Boot(term, "", [*boot.entries, entry], boot.snapshot)
+    return Boot(term, "", [*boot.entries, entry, seal], boot.snapshot)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from core.cli.flags import option
-from core.cli.output import NONE
+from core.cli.output import NONE, Output
 from core.cli.session import Session, api_command
 
 
@@ -25,7 +25,18 @@ def status(session: Session, *, as_json: bool, template: str | None, verbose: bo
     for one in found:
         if one.get("Error") and not one.get("IsOff"):
             out.warn(f"{one['Region']}/{one['Datacenter']}: {one['Error']}")
+        if one.get("Seal"):
+            _explain(out, one)
     return 0
+
+
+def _explain(out: Output, one: dict[str, Any]) -> None:
+    """Say what the agent's own datacenter, sealed, waits for."""
+    seal = one["Seal"]
+    place = f"{one['Region']}/{one['Datacenter']}"
+    out.warn(f"{place} is sealed since {seal['Since']}: {seal['Reason']}")
+    for who, why in seal["Waiting"].items():
+        out.warn(f"  waiting for {who or place}: {why}")
 
 
 def _row(one: dict[str, Any], *, verbose: bool) -> list[Any]:
@@ -55,6 +66,8 @@ def _row(one: dict[str, Any], *, verbose: bool) -> list[Any]:
 def _standing(one: dict[str, Any]) -> str:
     if one.get("IsOff"):
         return " (off)"
+    if one.get("IsSealed"):
+        return " (sealed)"
     return " (draining)" if one.get("IsDraining") else ""
 
 

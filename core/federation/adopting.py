@@ -25,6 +25,7 @@ from core.federation.handing_log import TakeParcel
 from core.federation.home_log import homes_of
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.rhythm import Rhythm
+from core.federation.rollout_log import AdoptRollouts
 from core.federation.roster import OFF_FLOOR, is_off, roster_of
 from core.federation.roster_log import RaiseFloor
 from core.model.child import parent_name
@@ -226,7 +227,8 @@ class Adopting:
                 source=adoption.source, adopted=len(found.parcels) - len(refused), lost=lost,
                 refused=refused, gone=gone,
             )  # fmt: skip
-            self._propose(adoption, "", note)
+            adopt = AdoptRollouts(source=adoption.source, rollouts=found.rollouts)
+            self._propose(adoption, "", note, adopt)
 
         take(0)
 
@@ -335,7 +337,7 @@ class Adopting:
 
         self._host.ask(to, method, body, CALL_TIMEOUT_US, answered)
 
-    def _propose(self, adoption: Adoption, who: str, note: Any) -> None:
+    def _propose(self, adoption: Adoption, who: str, *notes: Any) -> None:
         key = adoption.source, who
         if key in self._busy:
             return
@@ -346,4 +348,4 @@ class Adopting:
             if self._host.is_serving:
                 self.look()
 
-        self._host.propose([note], done)
+        self._host.propose(list(notes), done)

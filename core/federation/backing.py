@@ -21,7 +21,9 @@ from core.federation.backup import (
     turn_of,
 )
 from core.federation.host import CALL_TIMEOUT_US, Done, is_not_from
+from core.federation.multiregion import Rollout
 from core.federation.rhythm import Rhythm
+from core.federation.rollout_log import find_rollout, rollouts_of
 from core.federation.roster import is_own_off
 from core.model.host import Peer
 
@@ -46,6 +48,7 @@ class Backing:
         self._kept: dict[str, str] | None = None  # uid -> stamp, there; None = not known yet
         self._is_whole = False  # whether all is there that was here at the beginning
         self._due: dict[str, None] = {}  # uids to look at
+        self._due_rollouts: dict[tuple[str, str], None] = {}  # by the job's name
         self._has_purged = False
         self._is_busy = False
         self._silent_since_us: int | None = None
@@ -60,12 +63,13 @@ class Backing:
     @property
     def behind(self) -> int:
         """Return how many jobs changed since their backup was made."""
-        return len(self._due)
+        return len(self._due) + len(self._due_rollouts)
 
     def on_leadership(self, is_leader: bool) -> None:
         self._is_active = is_leader
         self._to, self._kept, self._is_busy, self._silent_since_us = "", None, False, None
         self._due.clear()
+        self._due_rollouts.clear()
         self._avoided.clear()
         self._rhythm.on_leadership(is_leader)
 
@@ -74,7 +78,9 @@ class Backing:
             return
         state = self._host.state
         for change in changes:
-            if change.table == "homes":
+            if change.table == "multiregion":
+                self._due_rollouts[change.namespace, change.key] = None
+            elif change.table == "homes":
                 self._due[change.key] = None
             elif change.table == "jobs":
                 record = state.jobs.get(change.namespace, change.key)
@@ -109,7 +115,7 @@ class Backing:
         if self._has_purged:
             self._has_purged = False
             self._due |= dict.fromkeys(self._purged())
-        if self._due or not self._is_whole:
+        if self._due or self._due_rollouts or not self._is_whole:
             self._send(self._kept)
 
     def _is_lost(self) -> bool:
@@ -156,6 +162,8 @@ class Backing:
                 if is_backed(record):
                     self._note(record.uid)
             self._due |= dict.fromkeys(self._purged())
+            for one in rollouts_of(self._host.state).values():
+                self._due_rollouts[one.namespace, one.job_id] = None
 
         self._is_busy = True
         self._host.ask(to, "Backup.Kept", {"Source": self._host.datacenter_id}, CALL_TIMEOUT_US,
@@ -174,8 +182,12 @@ class Backing:
                 backups.append(backup_of(state, record))
         for uid in batch:
             del self._due[uid]
-        is_last = not self._is_whole and not self._due
-        if not backups and not gone and not is_last:
+        names = list(self._due_rollouts)[:BATCH]
+        for name in names:
+            del self._due_rollouts[name]
+        rollouts = [one for name in names if (one := find_rollout(state, *name)) is not None]
+        is_last = not self._is_whole and not self._due and not self._due_rollouts
+        if not backups and not gone and not rollouts and not is_last:
             return
         turn = max(self._turn + 1, state.index) if is_last else self._turn
 
@@ -188,11 +200,15 @@ class Backing:
                     kept.pop(uid, None)
                 return
             self._due |= dict.fromkeys(batch)
+            self._due_rollouts |= dict.fromkeys(names)
             if not error:
                 self._kept = None  # somebody else speaks for this datacenter there
 
         self._is_busy = True
-        body = {"Source": state.datacenter_id, "Turn": turn, "Backups": backups, "Gone": gone}
+        body = {
+            "Source": state.datacenter_id, "Turn": turn, "Backups": backups, "Gone": gone,
+            "Rollouts": rollouts,
+        }  # fmt: skip
         self._host.ask(to, "Backup.Put", body, CALL_TIMEOUT_US, done)
 
     def _heard(self, error: str) -> bool:
@@ -221,7 +237,9 @@ class Backing:
             reply(None, wrong)
             return
         backups = msgspec.convert(msgspec.to_builtins(body["Backups"]), list[Backup])
+        rollouts = msgspec.convert(msgspec.to_builtins(body.get("Rollouts", [])), list[Rollout])
         command = PutBackups(
-            source=given, turn=int(body["Turn"]), backups=backups, gone=list(body["Gone"])
-        )
+            source=given, turn=int(body["Turn"]), backups=backups, gone=list(body["Gone"]),
+            rollouts=rollouts,
+        )  # fmt: skip
         self._host.propose([command], reply)

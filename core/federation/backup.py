@@ -12,6 +12,10 @@ nothing for what the scheduler, the nodes and other datacenters do.
 When a datacenter keeps its backups elsewhere from now on, the older ones remain where they
 were. `turn` tells them apart: it is raised once all is there, the largest is the newest, and
 only that is used.
+
+The rollouts over several regions that the datacenter coordinates are kept as well. Their
+records only go forward (core.federation.multiregion), and what a backup lacks of one its
+regions say again: who adopts it decides by the same rules as the lost coordinator.
 """
 
 from collections.abc import Iterator
@@ -21,6 +25,8 @@ import msgspec
 
 from core.federation.handing import Member, member_of
 from core.federation.home_log import homes_of, new_home
+from core.federation.multiregion import Rollout
+from core.federation.rollout_log import KEPT
 from core.state.access import CallAnswer
 from core.state.commands import Command
 from core.state.entry import register_handler
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
 
 BACKUPS: Final = "backups"  # by datacenter id and uid
 BACKED: Final = "backed_datacenters"  # by datacenter id
+ROLLOUTS: Final = "backed_rollouts"  # by datacenter id and the job's name
 
 
 class Backup(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -41,6 +48,11 @@ class Backup(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     stamp: str  # of what it is a backup of
     member: Member  # its home has no parts
     calls: dict[str, CallAnswer] = {}  # first answers to calls about it
+
+
+class BackedRollout(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    source: str  # datacenter id of the coordinator
+    rollout: Rollout
 
 
 class Backed(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -55,6 +67,7 @@ class PutBackups(Command):
     turn: int
     backups: list[Backup] = []  # noqa: RUF012
     gone: list[str] = []  # noqa: RUF012 - uids
+    rollouts: list[Rollout] = []  # noqa: RUF012
 
 
 def stamp_of(state: "State", record: JobRecord) -> str:
@@ -89,6 +102,11 @@ def backups_of(state: "State", source: str) -> Iterator[Backup]:
     return (one for one in state.table(BACKUPS).values() if one.source == source)
 
 
+def rollouts_backed(state: "State", source: str) -> Iterator[Rollout]:
+    """Yield the rollouts of a coordinator that are kept here."""
+    return (one.rollout for one in state.table(ROLLOUTS).values() if one.source == source)
+
+
 def turn_of(state: "State", source: str) -> int:
     known: Backed | None = state.table(BACKED).get(source)
     return known.turn if known is not None else 0
@@ -106,7 +124,23 @@ def put_backups(state: "State", command: PutBackups, context: "Context") -> Comm
         known = table.get(_key(command.source, one.member.home.uid))
         if known is None or _index_of(known) <= _index_of(one):  # else one who was deposed
             table.put(_key(command.source, one.member.home.uid), one)
+    for rollout in command.rollouts:
+        _keep_rollout(state, command.source, rollout)
     return CommandResult(value={"Refused": ""})
+
+
+def _keep_rollout(state: "State", source: str, rollout: Rollout) -> None:
+    """Keep the newest rollout of a name, and no more that are over than its coordinator does."""
+    table, key = state.table(ROLLOUTS), f"{source}\0{rollout.namespace}\0{rollout.job_id}"
+    known = table.get(key)
+    if known is not None and known.rollout.generation > rollout.generation:
+        return
+    table.delete(key)
+    table.put(key, BackedRollout(source=source, rollout=rollout))
+    if len(table) > KEPT:
+        over = [one for one, kept in table.items() if kept.rollout.is_over]
+        for one in over[: len(table) - KEPT]:
+            table.delete(one)
 
 
 def _index_of(backup: Backup) -> int:
@@ -119,4 +153,5 @@ def _key(source: str, uid: str) -> str:
 
 register_table(BACKUPS, Backup)
 register_table(BACKED, Backed)
+register_table(ROLLOUTS, BackedRollout)
 register_handler(PutBackups, put_backups)

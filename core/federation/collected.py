@@ -17,10 +17,11 @@ import msgspec
 
 from core.federation import ranges
 from core.federation.adoption import Adoption, Claimed
-from core.federation.backup import Backup, backups_of, turn_of
+from core.federation.backup import Backup, backups_of, rollouts_backed, turn_of
 from core.federation.handing import Member, Parcel, departures_of, member_of
 from core.federation.home_log import current, homes_of
 from core.federation.homes import Part
+from core.federation.multiregion import Rollout
 from core.federation.ranges import Indices
 from core.federation.share_log import report_of, watermarks_of
 from core.model.child import parent_name
@@ -50,6 +51,7 @@ class Collected(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     holdings: tuple[Holding, ...] = ()
     turn: int = 0  # of the backups that it has
     backups: tuple[Backup, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()  # that the lost one coordinated
     frozen: tuple[Member, ...] = ()  # homes that were on their way to the lost datacenter
 
 
@@ -59,10 +61,11 @@ class Settlement(NamedTuple):
     parcels: list[Parcel]
     lost: list[Claimed]  # nobody has a backup
     unknown: list[Holding]  # shares of jobs that are not claimed for the lost one
+    rollouts: list[Rollout] = []  # noqa: RUF012 - over several regions, to be gone on with
 
 
-def collected_here(state: "State", source: str) -> Collected:
-    """Return this datacenter's word about the jobs of a lost one. It has the floor already."""
+def holdings_of(state: "State", source: str) -> list[Holding]:
+    """Return what is held here of the jobs whose home is, or was, a datacenter."""
     holdings = []
     for mark in watermarks_of(state).values():
         report = report_of(state, mark.uid) if mark.home == source else None
@@ -80,11 +83,17 @@ def collected_here(state: "State", source: str) -> Collected:
                 is_parked=mark.is_parked,
             )
         )
+    return holdings
+
+
+def collected_here(state: "State", source: str) -> Collected:
+    """Return this datacenter's word about the jobs of a lost one. It has the floor already."""
     return Collected(
         datacenter_id=state.datacenter_id,
-        holdings=tuple(holdings),
+        holdings=tuple(holdings_of(state, source)),
         turn=turn_of(state, source),
         backups=tuple(backups_of(state, source)),
+        rollouts=tuple(rollouts_backed(state, source)),
         frozen=tuple(_frozen_for(state, source)),
     )
 
@@ -144,7 +153,7 @@ def settlement(adoption: Adoption, answers: list[Collected]) -> Settlement:
     unknown = [
         next(iter(found.values())) for uid, found in sorted(held.items()) if uid not in known
     ]
-    return Settlement(parcels, lost, unknown)
+    return Settlement(parcels, lost, unknown, list(newest.rollouts))
 
 
 def _family(claimed: Claimed, members: dict[str, Member]) -> list[Member]:

@@ -48,6 +48,8 @@ from core.federation.offers import Offers
 from core.federation.placing import Placing
 from core.federation.receiving import Receiving
 from core.federation.roster import is_off, is_own_off
+from core.federation.seal import is_sealed, sealed_text
+from core.federation.sealing import Sealing
 from core.federation.sending import Sending
 from core.federation.submitting import Submitting, is_stopped_everywhere
 from core.federation.succeeding import Succeeding
@@ -113,6 +115,8 @@ class Coordinator:
         self.backing = Backing(self)
         self.adopting = Adopting(self)
         self.succeeding = Succeeding(self)
+        self.sealing = Sealing(self)
+        self._is_leader = False
         self._is_looking_around = False
 
     # --- where a query belongs -------------------------------------------------------------
@@ -122,6 +126,9 @@ class Coordinator:
         host = self.host
         if late := tokens.refusal(query, host.now.wall_us):
             then(Refused(Answer(status=409, error=late)))
+            return
+        if query.method in CHANGES and is_sealed(host.state):
+            then(Refused(Answer(status=503, error=sealed_text(host.state))))
             return
         if query.method in CHANGES and is_own_off(host.state):
             then(Refused(Answer(status=409, error=gone_text(host.state))))
@@ -326,6 +333,9 @@ class Coordinator:
     def adoption_waits(self, source: str) -> dict[str, str]:
         return self.adopting.waiting(source)
 
+    def seal_waits(self) -> dict[str, str]:
+        return self.sealing.waiting()
+
     def succession_waits(self) -> dict[str, str]:
         return self.succeeding.waiting()
 
@@ -353,6 +363,8 @@ class Coordinator:
             "Authority.Take": lambda given, done: self.transfer.on_take(given, source, done),
             "Authority.Pledge": lambda given, done: self.succeeding.on_pledge(given, source, done),
             "Authority.Names": lambda given, done: self.succeeding.on_names(given, source, done),
+            "Seal.Renew": lambda given, done: self.sealing.on_renew(given, source, done),
+            "Seal.Ask": lambda given, done: self.sealing.on_ask(given, source, done),
             "Multiregion.Look": lambda given, done: self.copying.on_look(given, source, done),
             "Multiregion.Steer": lambda given, done: self.copying.on_steer(given, source, done),
             "Home.Settled": self.arriving.on_settled,
@@ -369,7 +381,9 @@ class Coordinator:
         }.get(method)
         if handler is None:
             return False
-        if is_off(self.host.state, source.datacenter_id):
+        if sealed := self.sealing.refuses(method, source):
+            reply(None, sealed)
+        elif is_off(self.host.state, source.datacenter_id):
             reply(None, f"datacenter {source.datacenter_id} was declared off: its word is void")
         elif not isinstance(body, dict):
             reply(None, f"{method} takes an object, not {type(body).__name__}")
@@ -383,6 +397,8 @@ class Coordinator:
     # --- the server's rhythm ------------------------------------------------------------------
 
     def on_applied(self, changes: Sequence[Any]) -> None:
+        if self._is_leader and any(change.table == "seal" for change in changes):
+            self._lead_parts()
         self.dividing.on_applied(changes)
         self.receiving.on_applied(changes)
         self.copying.on_applied(changes)
@@ -390,16 +406,23 @@ class Coordinator:
         self.backing.on_applied(changes)
 
     def on_leadership(self, is_leader: bool) -> None:
-        for part in (
-            self.naming, self.sending, self.dividing, self.receiving, self.departing,
-            self.arriving, self.transfer, self.coordinating, self.copying,
-            self.enrolling, self.leaving, self.ceasing, self.backing, self.adopting,
-            self.succeeding,
-        ):  # fmt: skip
+        self._is_leader = is_leader
+        for part in (self.receiving, self.ceasing, self.succeeding, self.sealing):
             part.on_leadership(is_leader)
+        self._lead_parts()
         if is_leader and not self._is_looking_around:
             self._is_looking_around = True
             self.host.after(SPAN_LOOK_US, self._look_around)
+
+    def _lead_parts(self) -> None:
+        """Let the parts that give and take lead, unless what they know is of earlier."""
+        may_act = self._is_leader and not is_sealed(self.host.state)
+        for part in (
+            self.naming, self.sending, self.dividing, self.departing, self.arriving,
+            self.transfer, self.coordinating, self.copying, self.enrolling, self.leaving,
+            self.backing, self.adopting,
+        ):  # fmt: skip
+            part.on_leadership(may_act)
 
     def _look_around(self) -> None:
         """Once the region has a second datacenter its lists have virtual indices, for ever."""

@@ -213,6 +213,10 @@ def steer_copy(state: "State", command: SteerCopy, context: "Context") -> Comman
     known = find_copy(state, command.namespace, command.job_id)
     if known is not None and known.generation > command.generation:
         return CommandResult(value={"Superseded": known.generation})
+    if known is not None and known.generation == command.generation:
+        if known.coordinator != command.coordinator:  # the one before was lost and adopted
+            known = msgspec.structs.replace(known, coordinator=command.coordinator)
+            _put(state, known, context)
     if command.want in (Want.STOP, Want.CANCEL):
         if known is None or known.generation < command.generation:
             return _leave(state, command, known, context)

@@ -121,7 +121,8 @@ class Copying:
         if copy is not None and copy.generation > generation:
             reply({"Superseded": copy.generation}, "")
         elif copy is not None and copy.generation == generation:
-            if want in (Want.RUN, Want.UNBLOCK, Want.FAIL):
+            is_adopted = copy.coordinator != str(body["Coordinator"])
+            if want in (Want.RUN, Want.UNBLOCK, Want.FAIL) or is_adopted:
                 self._steer(body, record, reply)
             else:
                 reply({"Report": report_of(self._host.state, copy)}, "")

@@ -98,6 +98,7 @@ class Digest(msgspec.Struct, array_like=True, kw_only=True):
     missing_kinds: int = 0  # kinds of words that are not all in it
     common: bytes = b""  # hashes of what every ready node has
     round_trips: bytes = b""
+    is_sealed: bool = False  # core.federation.seal: then has_quorum is false, too
 
     @property
     def nodes_ready(self) -> int:

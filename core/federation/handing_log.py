@@ -144,7 +144,7 @@ def thaw_home(state: "State", command: ThawHome, context: "Context") -> CommandR
     for uid in departure.uids:
         home = homes_of(state).get(uid)
         if home is not None:
-            home = _begun(state, home, command.epoch, context.index)
+            home = begun(state, home, command.epoch, context.index)
             homes_of(state).put(uid, home)
             context.changed("homes", "HomeThawed", uid, home.namespace)
             context.changed("jobs", "HomeThawed", home.job_id, home.namespace)
@@ -153,7 +153,7 @@ def thaw_home(state: "State", command: ThawHome, context: "Context") -> CommandR
     return CommandResult()
 
 
-def _begun(state: "State", home: Home, epoch: int, index: int) -> Home:
+def begun(state: "State", home: Home, epoch: int, index: int) -> Home:
     """Return a home at the start of its epoch here: everybody is to be told anew.
 
     What was reported on shares of the old epoch counts as far as it says who holds what.
@@ -180,7 +180,7 @@ def release_home(state: "State", command: ReleaseHome, context: "Context") -> Co
         if home is not None:
             parts |= dict.fromkeys(home.parts)
             context.changed("homes", "HomeReleased", uid, home.namespace)
-            _become_share(state, home, command, context)
+            become_share(state, home, command, context)
     parts.pop(state.datacenter_id, None)
     departures_of(state).put(
         command.uid,
@@ -195,7 +195,7 @@ def release_home(state: "State", command: ReleaseHome, context: "Context") -> Co
     return CommandResult()
 
 
-def _become_share(state: "State", home: Home, command: ReleaseHome, context: "Context") -> None:
+def become_share(state: "State", home: Home, command: ReleaseHome, context: "Context") -> None:
     """Let what runs here be a share, older than any that the new home can send."""
     part = current(state, home).part(state.datacenter_id)
     is_gone = not command.to
@@ -311,7 +311,7 @@ def _settle(state: "State", member: Member, command: ActivateHome, context: "Con
     """Put one job's record and home as they were where they came from."""
     home, marks = member.home, watermarks_of(state)
     mark = marks.get(home.uid)
-    home = _begun(state, home, command.claimed, context.index)
+    home = begun(state, home, command.claimed, context.index)
     own = home.parts[state.datacenter_id]
     if mark is not None and mark.is_parked:
         own = msgspec.structs.replace(own, is_parked=True)

@@ -23,6 +23,7 @@ from core.federation.lifecycle import is_leaving
 from core.federation.offers import COME_BACK_US
 from core.federation.ranges import Indices
 from core.federation.roster import floor_of_home, is_enrolled, is_off
+from core.federation.seal import is_sealed
 from core.federation.share_log import (
     PutShare,
     SyncShares,
@@ -179,6 +180,8 @@ class Receiving:
         gained = ranges.without(share.indices, before)
         if not gained or job is None:
             return {}, ""
+        if is_sealed(self._host.state):
+            return gained, ""  # it may run here: that is what is being found out
         own = self._coordinator.offers.own_judgement(job)
         if own.is_barred:
             return {}, own.reason

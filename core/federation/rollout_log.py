@@ -7,6 +7,8 @@ it went; only the newest `KEPT` do.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from core.federation import multiregion
 from core.federation.claims import claim_key
 from core.federation.multiregion import Report, Rollout
@@ -36,6 +38,13 @@ class TakeRegionReport(Command):
     namespace: str
     job_id: str
     report: Report
+
+
+class AdoptRollouts(Command):
+    """Go on with rollouts whose coordinator is lost."""
+
+    source: str  # datacenter id of it
+    rollouts: list[Rollout]
 
 
 def rollouts_of(state: "State") -> "Table[str, Rollout]":
@@ -70,6 +79,21 @@ def begin_rollout(state: "State", command: BeginRollout, context: "Context") -> 
     return CommandResult(value={"Generation": rollout.generation})
 
 
+def adopt_rollouts(state: "State", command: AdoptRollouts, context: "Context") -> CommandResult:
+    """Coordinate these from now on, as far as nobody submitted anything newer here."""
+    table = rollouts_of(state)
+    for rollout in command.rollouts:
+        key = claim_key(rollout.namespace, rollout.job_id)
+        known = table.get(key)
+        if known is not None and known.generation >= rollout.generation:
+            continue
+        table.delete(key)
+        table.put(key, msgspec.structs.replace(rollout, coordinator=state.datacenter_id))
+        context.changed("multiregion", "RolloutAdopted", rollout.job_id, rollout.namespace)
+    _forget(table)
+    return CommandResult()
+
+
 def take_region_report(
     state: "State", command: TakeRegionReport, context: "Context"
 ) -> CommandResult:
@@ -93,4 +117,5 @@ def _forget(table: "Table[str, Rollout]") -> None:
 
 register_table(TABLE, Rollout)
 register_handler(BeginRollout, begin_rollout)
+register_handler(AdoptRollouts, adopt_rollouts)
 register_handler(TakeRegionReport, take_region_report)

@@ -5,12 +5,14 @@ datacenter that does not answer may have been given a name. An operator brings i
 declares it off too.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from core.federation.claims import Claim, epoch_of, generation_of
+from core.federation.claims import Claim, authority_of, epoch_of, generation_of
 from core.federation.host import CALL_TIMEOUT_US, Done, is_not_from
+from core.federation.known import Site
 from core.federation.names_held import Names, joined, names_here
 from core.federation.rhythm import Rhythm
 from core.federation.roster import Roster, is_newer, is_off, roster_of, rosters_of
@@ -21,6 +23,7 @@ from core.federation.succession import (
     NotePledges,
     Succession,
     TakePledge,
+    pledge_of,
     succession_of,
 )
 from core.federation.transfer import BATCH, StageClaims, TakeAuthority
@@ -30,6 +33,7 @@ from core.state.commands import Command
 
 if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
+    from core.state.state import State
 
 LOOK_US: Final = 1_000_000
 PAGE: Final = 2_000  # claims in one answer, of some 200 bytes
@@ -238,9 +242,9 @@ class Succeeding:
 
     def _begin_anew(self, known: Succession, generation: int) -> None:
         """Go beyond an epoch that was given in a later generation than anybody has told."""
-        lost = next(iter(known.lost))
+        lost, name = next(iter(known.lost.items()), ("", ""))
         again = BeginSuccession(
-            lost=lost, name=known.lost[lost], generation=generation, members=list(known.members)
+            lost=lost, name=name, generation=generation, members=list(known.members)
         )
         self._answers.clear()
         self._propose("", [again])
@@ -278,6 +282,13 @@ class Succeeding:
                 self.look()
 
         self._host.propose(commands, done)
+
+
+def newest_generation(state: "State", sites: Sequence[Site]) -> int:
+    """Return the newest generation of the own region's authority that anybody has told of."""
+    seen = [s.digest.authority_generation for s in sites if s.digest.region == state.region]
+    known = authority_of(state).generation, roster_of(state).generation
+    return max(*known, pledge_of(state, state.region).generation, *seen)
 
 
 def _pledge_in(body: Any) -> TakePledge:

@@ -75,7 +75,10 @@ class Succession(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class BeginSuccession(Command):
-    """Be the authority in place of a lost one. `members`: whoever may hold a name."""
+    """Be the authority in place of a lost one. `members`: whoever may hold a name.
+
+    `lost` "" = in place of itself: it lost its newest claims (core.federation.seal).
+    """
 
     lost: str
     name: str
@@ -128,18 +131,21 @@ def pledge_of(state: "State", region: str) -> Pledge:
 def begin_succession(state: "State", command: BeginSuccession, context: "Context") -> CommandResult:
     """Begin, or begin anew in a later generation. `value`: {Generation}."""
     known = succession_of(state)
-    if state.is_authority:
+    if state.is_authority and command.lost:
         text = f"datacenter {state.datacenter} is the authority of region {state.region} already"
         return CommandResult(error=text, status=409)
     if known is not None and known.is_under_way and known.generation >= command.generation:
         return CommandResult(value={"Generation": known.generation})
-    lost = {command.lost: command.name}
+    lost = {command.lost: command.name} if command.lost else {}
     if known is not None and known.is_under_way:
         lost = {**known.lost, **lost}
     own = state.datacenter_id
     taken = _pledge(state, state.region, command.generation, own, list(lost), context)
     if taken.value["Refused"]:
         return CommandResult(error=taken.value["Refused"], status=409)
+    if state.is_authority:
+        claim_own_jobs(state, context)
+        state.is_authority = False
     members = {dc: dc == own for dc in (own, *command.members)}
     members = {dc: told for dc, told in members.items() if dc not in lost}
     begun = Succession(

@@ -17,6 +17,7 @@ from core.federation import digest as digests
 from core.federation import lifecycle
 from core.federation.claims import authority_of
 from core.federation.digest import ClassRoom, Digest
+from core.federation.seal import is_sealed
 from core.federation.survey import Survey
 from core.server.launching import CLOCK
 
@@ -81,7 +82,8 @@ class Digesting:
                 is_authority=server.state.is_authority,
                 authority_generation=authority_of(server.state).generation,
                 is_draining=lifecycle.takes_nothing(server.state),
-                has_quorum=server.consensus.is_serving,
+                has_quorum=server.consensus.is_serving and not is_sealed(server.state),
+                is_sealed=is_sealed(server.state),
                 queue_depth=server.measures.queue_ready,
                 blocked=server.measures.queue_blocked,
                 oldest_s=max(0, waited_s),

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from core.state.state import State
 
 CALL_PREFIXES: Final = (
-    "Adopt.", "Authority.", "Backup.", "Claim.", "Home.", "Multiregion.", "Roster.", "Share.",
+    "Adopt.", "Authority.", "Backup.", "Claim.", "Home.", "Multiregion.", "Roster.",
+    "Seal.", "Share.",
 )  # fmt: skip
 HYBRID_TIME: Final = "HybridTime"  # in the bodies of calls between datacenters, and of replies
 NO_LEADER: Final = "the datacenter has no leader just now"

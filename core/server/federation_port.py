@@ -47,6 +47,9 @@ class Federation(Protocol):
     def succession_waits(self) -> dict[str, str]:
         """Return whom a succession to the authority waits for. Leader only."""
 
+    def seal_waits(self) -> dict[str, str]:
+        """Return whom a sealed datacenter waits for. Leader only."""
+
     def digest(self) -> bytes | None:
         """Return this datacenter's digest for the WAN pool; None = not now. Leader only."""
 

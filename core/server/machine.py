@@ -38,6 +38,7 @@ from typing import Any
 
 import msgspec
 
+from core.federation.seal import is_sealed
 from core.model.host import (
     CallDone,
     Effect,
@@ -156,6 +157,7 @@ class ServerMachine:
         server = self.server
         server.consensus.refresh_measures()
         server.membership.refresh_measures()
+        server.measures.is_sealed = int(is_sealed(server.state))
         index = server.state.table_index("nodes")
         if index != self._nodes_index:  # not at each scrape: there may be thousands
             self._nodes_index = index

@@ -79,6 +79,7 @@ class Measures(GossipMeasures):
     bounces: int = 0
     missing: dict[str, int] = field(default_factory=dict)  # "region/datacenter"
     shares_unsettled: int = 0  # of homes here: not held elsewhere as they are allowed
+    is_sealed: int = 0  # 1 while the datacenter waits to hear from its peers
     instances_abroad: int = 0  # of homes here, in other regions than the job's own
     share_moves: dict[str, int] = field(default_factory=dict)  # instances by why they went
     heal_time: Histogram = field(default_factory=Histogram)
@@ -201,6 +202,13 @@ FAMILIES: Final = (
         "gauge",
         "Instances of jobs at home here that may run in other regions than their own.",
         "instances_abroad",
+        "",
+    ),
+    (
+        "serai_federation_sealed",
+        "gauge",
+        "1 while this datacenter, whose state went back in time, waits to hear from the others.",
+        "is_sealed",
         "",
     ),
     (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from core.federation.seal import is_sealed, sealed_text
 from core.model.allocation import ClientStatus
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.host import CallDone
@@ -40,6 +41,7 @@ Reply = Callable[[Any, str], None]  # body, error text
 HELLO: Final = "Node.Hello"
 # A longer report is several entries: applying one must not keep the loop from Raft.
 _ENTRY_UPDATES: Final = 1_024
+_SEALED_US: Final = 1_000_000  # so often a client asks a sealed datacenter again
 _NOT_READY: Final = "this datacenter has no leader yet: try again shortly"
 
 
@@ -206,6 +208,8 @@ class NodeCalls:
 
         def evaluate() -> Answer:
             state = self._server.state  # a snapshot may have replaced it meanwhile
+            if is_sealed(state):
+                return Answer(index=call.min_index)  # no list: what runs goes on running
             return lookups.allocs_to_run(state, call.node_id, call.min_index)
 
         def respond(answer: Answer) -> None:
@@ -220,7 +224,7 @@ class NodeCalls:
             evaluate,
             respond,
             min_index=call.min_index,
-            wait_us=call.wait_us,
+            wait_us=_SEALED_US if is_sealed(self._server.state) else call.wait_us,
             keys=(f"node-allocs:{call.node_id}",),
         )
 
@@ -228,6 +232,8 @@ class NodeCalls:
         call = msgspec.convert(body, _Fetch)
         self._server.liveness.on_renewed(self._known(call))
         state = self._server.state
+        if is_sealed(state):
+            raise CallError(sealed_text(state))
         found = [state.allocs.get(alloc_id) for alloc_id in call.ids]
         allocs = [one for one in found if one and one.node_id == call.node_id]
         jobs = {}

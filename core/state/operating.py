@@ -8,7 +8,7 @@ servers; and indexes never go back, so that whoever waits for a change hears of 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,18 @@ RESTORE: Final = "restore"
 CHECKPOINT: Final = "checkpoint"  # table of the Change that asks for a hash
 REPLACED: Final = "state"  # table of the Change that says: all of it is another
 STAGED_BYTES_MAX: Final = 4 << 30
+
+
+# Asked before a restore; what it returns is called with the entry's context, and with the id of
+# the datacenter that the snapshot is of, once the state is the restored one.
+Prepare = Callable[["State"], Callable[["Context", str], None]]
+_prepared: list[Prepare] = []
+
+
+def on_restore(prepare: Prepare) -> None:
+    """Let a floor above keep what of its tables must not go back in time."""
+    if prepare not in _prepared:
+        _prepared.append(prepare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,11 @@ def restore_snapshot(state: "State", command: RestoreSnapshot, context: "Context
         return CommandResult(error=decoded.error, status=400)
     if refusal := refuse_stranger(state, fresh.datacenter_id, is_forced=command.is_forced):
         return CommandResult(error=refusal, status=409)
+    source = fresh.datacenter_id
+    followers = [prepare(state) for prepare in _prepared]
     state.take_over(fresh, context)
+    for restored in followers:
+        restored(context, source)
     return CommandResult(value=state.index)
 
 

@@ -10,7 +10,9 @@ import structlog
 
 from core.agent.disk import DataFolderError, Disk
 from core.agent.peers_file import NAME
+from core.federation.seal import SealDatacenter
 from core.server.effects import PersistLog
+from core.state.entry import decode_entry
 from raft.messages import Configuration, Entry, Kind
 from raft.output import HardState, Persist
 
@@ -59,9 +61,11 @@ def test_the_log_goes_on_with_who_is_left(tmp_path: Path) -> None:
     disk.close()
     assert not path.exists() and (path.parent / f"{NAME}.applied-3").exists()
     assert (boot.term, boot.voted_for) == (5, "")  # a term in which nobody has voted
-    assert [entry.index for entry in boot.entries] == [1, 2, 3]
-    left = Configuration.decode(boot.entries[-1].data)
+    assert [entry.index for entry in boot.entries] == [1, 2, 3, 4]
+    left = Configuration.decode(boot.entries[2].data)
     assert left.voters == {own: "10.0.0.1:4647"} and left.learners == {"n": "10.0.0.9:4647"}
+    (seal,) = decode_entry(boot.entries[3].data).commands
+    assert isinstance(seal, SealDatacenter), "it acts on nothing before others told it all"
     again = Disk(str(tmp_path), deliver=lambda event: None, log=LOG)  # durable, and only once
     assert again.boot().raft == boot
     again.close()

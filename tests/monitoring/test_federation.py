@@ -233,6 +233,7 @@ def test_no_metric_family_stays_still(federation: Federation) -> None:
     isolate_the_leader(federation)
     kill_the_leader(federation)
     cut_the_regions(federation)
+    go_back_in_time(federation)
     while federation.unmoved() and time.monotonic() - begun < STORY_LIMIT_S:
         time.sleep(0.1)
     unmoved = set(federation.unmoved())
@@ -373,6 +374,18 @@ def divide_a_job(federation: Federation) -> None:
         answer = federation.run(home, job)
         assert answer.status_code == 200, answer.text
         federation.until_moved("serai_federation_share_moves", "serai_federation_instances_abroad")
+
+
+def go_back_in_time(federation: Federation) -> None:
+    """A datacenter that was restored waits for the one that it can't ask."""
+    agent = federation.agents[federation.leader("eu")]
+    saved = federation.http.get(f"{agent}/v1/operator/snapshot")
+    assert saved.status_code == 200, saved.text
+    federation.dev("cut", "eu", "us")
+    answer = federation.http.put(f"{agent}/v1/operator/snapshot", content=saved.content)
+    assert answer.status_code == 200, answer.text
+    federation.until_moved("serai_federation_sealed")
+    federation.dev("heal")
 
 
 def cut_the_regions(federation: Federation) -> None:

@@ -121,6 +121,8 @@ class FakeClient:
                 self._call("Node.Allocations", self._body_of("Node.Allocations"))
             case "Node.Allocations":
                 self.index = body["index"]
+                if body["allocs"] is not None:
+                    self.statuses = {a: s for a, s in self.statuses.items() if a in body["allocs"]}
                 if body["allocs"]:
                     self._wanted = sorted(body["allocs"])
                     self._call("Node.FetchAllocations", self._body_of("Node.FetchAllocations"))

@@ -10,6 +10,7 @@ from core.federation.adoption import adoptions_of
 from core.federation.backup import backups_of
 from core.federation.claims import find_claim
 from core.federation.home_log import find_home
+from core.federation.rollout_log import find_rollout
 from core.federation.roster import is_enrolled, is_off, is_own_off, roster_of
 
 
@@ -112,3 +113,35 @@ def test_a_drained_datacenter_leaves_and_takes_nothing_from_then_on() -> None:
     assert answer.status == 409 and "has left" in answer.error
     register(world, 60, 0)
     world.until(lambda: sorted(running_at(one) + running_at(three)) == [*range(60)], 120)
+
+
+def test_a_rollout_over_several_regions_goes_on_at_who_adopts_its_coordinator() -> None:
+    world = federation(("eu", "eu-1"), ("eu", "eu-2"), ("us", "us-1"))
+    world.until(lambda: all(is_enrolled(one.state) for one in world.servers()), 60)
+    one, two, us = world.servers()
+    slow = next(agent for agent in world.agents.values() if agent.name == "c3")
+    slow.health = None  # says nothing yet of what it runs
+    regions = [{"Name": "eu", "Datacenters": ["eu-1"]}, {"Name": "us"}]
+    block = {"Strategy": {"MaxParallel": 1}, "Regions": regions}
+    update = {"MaxParallel": 2, "MinHealthyTime": 0, "HealthCheck": "task_states"}
+    body = {"Job": job("web", Multiregion=block, Update=update)}
+    assert not world.ask(two, "Job.Register", body=body).is_error
+
+    def statuses() -> list[str]:
+        found = [one.state.deployments.latest_of_job("default", "web") for one in (one, us)]
+        return [deployment.status.value for deployment in found if deployment is not None]
+
+    world.until(lambda: statuses() == ["blocked", "running"], 60)
+    world.run(5)  # its backup
+    assert find_rollout(two.state, "default", "web") is not None
+    lost = lose(world, "s2")
+    off(world, "eu-2")
+    adopt(world, one, lost)
+    rollout = find_rollout(one.state, "default", "web")
+    assert rollout is not None and rollout.coordinator == one.datacenter_id
+    world.run(10)
+    slow.health = True
+    slow._report()
+    world.until(lambda: statuses() == ["successful", "successful"], 60)
+    told = world.ask(us, "Job.Rollout", params={"job_id": "web"})
+    assert not told.is_error, "us knows who coordinates it now"

@@ -11,7 +11,8 @@ from core.federation.authority import best_authority
 from core.federation.claims import authority_of, open_claims
 from core.federation.lifecycle import takes_nothing
 from core.federation.roster import is_enrolled, roster_of, rosters_of
-from core.federation.succession import BeginSuccession, Succession, pledge_of, succession_of
+from core.federation.succeeding import newest_generation
+from core.federation.succession import BeginSuccession, Succession, succession_of
 from core.federation.transfer import PlanTransfer
 from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
@@ -68,7 +69,7 @@ def authority_adopt(request: Request) -> Proposal:
         raise QueryError(409, f"datacenter {state.datacenter} is not on the region's roster yet")
     members = {one: None for roster in rosters_of(state).values() for one in roster.members}
     members |= dict.fromkeys(request.server.membership.datacenters())
-    generation = _newest_generation(request) + 1
+    generation = newest_generation(state, request.server.federation.sites()) + 1
     command = BeginSuccession(lost=dc, name=name, generation=generation, members=list(members))
 
     def answer(applied: Applied) -> Answer:
@@ -102,21 +103,6 @@ def _lost(request: Request) -> tuple[str, str]:
             " datacenter is declared off (datacenter off)",
         )  # fmt: skip
     return found[0], roster.names[found[0]]
-
-
-def _newest_generation(request: Request) -> int:
-    state = request.state
-    seen = [
-        site.digest.authority_generation
-        for site in request.server.federation.sites()
-        if site.digest.region == state.region
-    ]
-    return max(
-        authority_of(state).generation,
-        roster_of(state).generation,
-        pledge_of(state, state.region).generation,
-        *seen,
-    )
 
 
 def _shown(request: Request, succession: Succession | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from core.federation import lifecycle
 from core.federation.choice import Site
 from core.federation.lifecycle import SetDatacenterDrain
 from core.federation.roster import is_off, is_own_off
+from core.federation.seal import seal_of
 from core.model.host import CallDone, Now
 from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
@@ -108,6 +109,7 @@ def _row(
         "RoundTripMilliseconds": 0.0 if is_own else None,
         "ClockOffsetMilliseconds": 0.0 if is_own else None,
         "IsOff": is_off(server.state, datacenter_id),
+        "IsSealed": False,
         "Error": "",
         "DigestAgeSeconds": None,
         "HasQuorum": None,
@@ -117,7 +119,8 @@ def _row(
         row |= {
             "IsAuthority": digest.is_authority,
             "IsDraining": digest.is_draining,
-            "HasQuorum": digest.has_quorum,
+            "IsSealed": digest.is_sealed,
+            "HasQuorum": digest.has_quorum or digest.is_sealed,
             "DigestAgeSeconds": 0.0 if site.age_us is None else round(site.age_us / 1e6, 1),
             "NodesReady": digest.nodes_ready,
             "TotalCPU": digest.total.cpu,
@@ -134,7 +137,26 @@ def _row(
     if is_own:
         # A follower's digest says nothing of the quorum; that a leader is heard does.
         row["HasQuorum"] = server.consensus.leader_address() != ""
+        row["Seal"] = _seal(server)
+        row["IsSealed"] = row["Seal"] is not None
     return row
+
+
+def _seal(server: Server) -> dict[str, Any] | None:
+    """Return why this datacenter is sealed, since when, and for whom its leader waits."""
+    seal = seal_of(server.state)
+    if seal is None:
+        return None
+    known = server.membership.datacenters()
+    waits = server.federation.seal_waits()
+    return {
+        "Reason": seal.reason,
+        "Since": rfc3339_of_ns(seal.since_us * 1000),
+        "Waiting": {
+            f"{known[who].region}/{known[who].name}" if who in known else who: why
+            for who, why in waits.items()
+        },
+    }
 
 
 def datacenter_drain(request: Request) -> Answer:
