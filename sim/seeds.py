@@ -16,7 +16,8 @@ Exit codes:
     1    a violation
     2    wrong arguments
     3    clean, but fewer seeds than that: the last line says `"reduced": true`
-    4    a declared fault or situation, or the acknowledged commands, stayed at zero: the
+    4    a declared fault or situation, or the acknowledged commands, stayed at zero, or a
+         situation that a share of all seeds is to have (`Program.least`) had a smaller one: the
          seeds tested too little. So `--faults none` fails by the same rule.
     130  interrupted
 
@@ -32,7 +33,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -92,6 +93,7 @@ class Program:
     faults: Sequence[str]
     situations: Sequence[str]
     run_seed: Callable[[int, argparse.Namespace], Outcome]
+    least: Mapping[str, float] = field(default_factory=dict)  # situation -> share of the seeds
     add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
     sizes: Callable[[argparse.Namespace], dict[str, Any]] = _no_sizes  # for the last line
 
@@ -235,6 +237,11 @@ def _zeros(program: Program, total: _Total) -> list[str]:
     """Return what was to happen and never did."""
     names = [f"fault: {name}" for name in program.faults if not total.faults[name]]
     names += [f"situation: {name}" for name in program.situations if not total.situations[name]]
+    names += [
+        f"situation: {name} in {total.situations[name]} of the seeds, not in {part:.0%}"
+        for name, part in program.least.items()
+        if 0 < total.situations[name] < part * total.seeds
+    ]
     return names if total.acknowledged else [*names, "acknowledged"]
 
 

@@ -162,11 +162,31 @@ def put_authority(state: "State", authority: Authority) -> None:
 
 
 def create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
-    """Claim a name. `value`: {Home, Epoch}. 409 with the owner's when it is taken."""
+    """Claim a name. `value`: {Home, Epoch}. 409 with the owner's when it is taken.
+
+    Whose registration is refused so is never given the name under this uid: a copy of the call
+    may be on its way still, and come when the name is free. (A foreign claim only follows.)
+    """
     result = _create_claim(state, command, context)
     if not result.is_error:
         state.calls.keep(command.calls)
+    elif result.status == 409 and not command.origin:
+        _never(state, command.namespace, command.job_id, command.uid, context)
     return result
+
+
+def _never(state: "State", namespace: str, job_id: str, uid: str, context: "Context") -> None:
+    """Leave a tombstone for a uid beside whatever claim there is."""
+    claims, key = claims_of(state), claim_key(namespace, job_id)
+    known = claims.get(key)
+    if known is None:
+        claims.put(key, Claim(
+            namespace=namespace, job_id=job_id, uid=uid, home="", epoch=0,
+            created_us=context.time_us, is_closed=True,
+        ))  # fmt: skip
+    elif uid != known.uid and uid not in known.former:
+        former = (*known.former, uid)[-FORMER_KEPT:]
+        claims.put(key, msgspec.structs.replace(known, former=former))
 
 
 def _create_claim(state: "State", command: CreateClaim, context: "Context") -> CommandResult:
@@ -312,9 +332,7 @@ def close_claim(state: "State", command: CloseClaim, context: "Context") -> Comm
     known = claims.get(key)
     former = known.former if known is not None else ()
     if known is not None and known.uid != command.uid and not known.is_closed:
-        if command.uid not in former:
-            former = (*former, command.uid)[-FORMER_KEPT:]
-            claims.put(key, msgspec.structs.replace(known, former=former))
+        _never(state, command.namespace, command.job_id, command.uid, context)
         return CommandResult()
     if known is not None and known.uid != command.uid:
         former = (*former, known.uid)[-FORMER_KEPT:]

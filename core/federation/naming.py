@@ -174,6 +174,11 @@ class Naming:
             claimant: Region whose authority owns the name; "" = our own.
         """
         name = job.namespace or "default", job.id or ""
+        known = self.host.state.jobs.get(*name)
+        if known is not None and not known.home:
+            # It came here meanwhile: a claim for another uid would be the home's newer word.
+            self._register_next(query, job, uid, claimant, respond)
+            return
         waiting = self._registering.get(name)
         if waiting is not None:
             waiting.append(lambda: self._register_next(query, job, uid, claimant, respond))
@@ -247,7 +252,14 @@ class Naming:
             if answer.is_error:
                 for authority, _ in wanted:
                     self._close(authority, namespace, job_id, uid)
-            respond(answer)
+            known = host.state.jobs.get(namespace, job_id)
+            is_refused = answer.status == 409 and (known is None or known.uid != uid)
+            if wanted or not is_refused:
+                respond(answer)
+                return
+            # The name is given here. A copy of the call may come elsewhere when it is free.
+            never = CloseClaim(namespace=namespace, job_id=job_id, uid=uid)
+            host.propose([never], lambda _value, _error: respond(answer))
 
         def claim(position: int) -> None:
             if position == len(wanted):

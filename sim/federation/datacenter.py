@@ -274,8 +274,8 @@ class ServerHost:
 
     def step_down(self, life: int) -> None:
         """Learn that another leads: what was proposed here may have been committed or not."""
-        if life != self.life:
-            return
+        if life != self.life or self.datacenter.leader is self:
+            return  # gone, or elected anew meanwhile
         lost, self.log.pending = self.log.pending, []
         self.log.is_serving = False
         self.log.state = self.datacenter.state
@@ -417,6 +417,8 @@ class Datacenter:
     # --- leadership -----------------------------------------------------------------------
 
     def _lead(self, host: ServerHost) -> None:
+        if host.log.is_serving:
+            host.step_down(host.life)  # who is elected knows that others led meanwhile
         self.leader = host
         self._apply([Barrier()], None)
         host.lead()

@@ -8,7 +8,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from core.federation.home_log import homes_of
 from core.federation.transfer import PlanTransfer
+from core.model.job import Job
+from sim.federation.ambush import Ambush
 from sim.federation.operator import Operator, may_be_lost
 from sim.federation.world import S
 
@@ -31,11 +34,13 @@ NAMES: Final = (
     "partition: ring",
     "partition: any links",
     "partition: one alone for over a minute",
+    "partition: a second one alone before the first is back",
     "datacenter crash",
     "leader changed: writes committed unheard",
     "leader changed: writes lost",
     "leader changed: the old one unaware",
     "leader changed: state restored",
+    "leader changed: just after a decision",
     "slow commits",
     "nodes hear late",
     "process late",
@@ -53,8 +58,12 @@ DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
 HOUR_US: Final = 3600 * S
 LEAP_MAX_US: Final = 16 * HOUR_US
 LONG_US: Final = (70 * S, 110 * S)  # beyond what surge waits
+SECOND_US: Final = 46 * S, 56 * S  # after the first, and until surge has copied
+SECOND_PART: Final = 0.6
 LONG_PART: Final = 0.5  # of the seeds
 LOST_PART: Final = 0.4
+LOSS_PATIENCE_US: Final = 25 * S  # for one that has something to lose
+LOSS_SEEN_US: Final = 45 * S  # until an operator has declared it off
 TRANSFER_PART: Final = 0.3  # of the seeds
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 
@@ -91,12 +100,18 @@ class Faults:
         world.straggling = rng.choice((0.0, 0.0, 0.03, 0.1))
         world.delay_us = rng.choice(DELAYS_US)
         self._set_clocks()
+        self.least_us = 0  # from now on: what was begun shall have its effect
+        self._ambush = Ambush(world, self._replace_leader)
         world.after(rng.randint(200_000, 4 * S), self._next)
         if rng.random() < LONG_PART:
-            world.after(rng.randint(15 * S, 70 * S), self._long_partition)
+            begin_us = rng.randint(10 * S, 50 * S)
+            self.least_us = begin_us + LONG_US[0]
+            world.after(begin_us, self._long_partition)
         loss = random.Random(f"federation/{world.seed}/loss")
         if loss.random() < LOST_PART:
-            world.after(loss.randint(10 * S, 60 * S), self._lose, loss)
+            begin_us = loss.randint(10 * S, 40 * S)
+            self.least_us = max(self.least_us, begin_us + LOSS_PATIENCE_US + LOSS_SEEN_US)
+            world.after(begin_us, self._lose, loss, begin_us + LOSS_PATIENCE_US)
         operator = random.Random(f"federation/{world.seed}/authority")
         if operator.random() < TRANSFER_PART:
             for _ in range(operator.randint(1, 3)):
@@ -116,13 +131,16 @@ class Faults:
     def _anyone(self) -> "Datacenter":
         return self._rng.choice([*self.world.datacenters.values()])
 
-    def _a_part(self) -> "Datacenter":
-        """Return preferably one that runs a part of a job whose home is elsewhere."""
-        datacenters = self.world.datacenters.values()
+    def _parts(self) -> list[tuple[str, "Datacenter"]]:
+        """Return (uid, datacenter) of parts whose home is elsewhere, those under surge if any."""
         found = [
-            d for d in datacenters if any(r.home and d.state.jobs.live(r) for r in d.state.jobs)
+            (record, datacenter)
+            for datacenter in self.world.datacenters.values()
+            for record in datacenter.state.jobs
+            if record.home and datacenter.state.jobs.live(record)
         ]
-        return self._rng.choice(found) if found else self._anyone()
+        surging = [one for one in found if _is_surge(one[0].job)]
+        return [(record.uid, datacenter) for record, datacenter in surging or found]
 
     def _ids(self) -> list[str]:
         return [*self.world.datacenters]
@@ -167,10 +185,24 @@ class Faults:
     def _long_partition(self) -> None:
         if not self._is_active:
             return
-        one = self._a_part().id
-        self.world.alone[one] = None
-        self.world.faults["partition: one alone for over a minute"] += 1
-        self.world.after(self._rng.randint(*LONG_US), self.world.alone.pop, one, None)
+        rng, world, parts = self._rng, self.world, self._parts()
+        uid, one = rng.choice(parts) if parts else ("", self._anyone())
+        world.alone[one.id] = None
+        world.faults["partition: one alone for over a minute"] += 1
+        world.after(rng.randint(*LONG_US), world.alone.pop, one.id, None)
+        if rng.random() < SECOND_PART:
+            world.after(rng.randint(*SECOND_US), self._second_partition, uid)
+
+    def _second_partition(self, uid: str) -> None:
+        """While one part of a job is cut off, and is about to be copied, another is too."""
+        world = self.world
+        others = [one.id for found, one in self._parts() if found == uid]
+        others = [one for one in others if one not in world.alone]
+        if self._is_active and others:
+            one = self._rng.choice(others)
+            world.alone[one] = None
+            world.faults["partition: a second one alone before the first is back"] += 1
+            world.after(self._rng.randint(15 * S, 30 * S), world.alone.pop, one, None)
 
     def _between(self, some: list[str], others: list[str]) -> None:
         for one in some:
@@ -209,8 +241,11 @@ class Faults:
             one.crash(self._rng.randint(1 * S, 40 * S))
 
     def _change_leader(self) -> None:
-        one, rng, seen = self._anyone(), self._rng, self.world.faults
-        if one.leader is None:
+        self._replace_leader(self._anyone())
+
+    def _replace_leader(self, one: "Datacenter") -> None:
+        rng, seen = self._rng, self.world.faults
+        if one.leader is None or not self._is_active:
             return
         is_committed = rng.random() < 0.6
         unaware_us = rng.randint(50_000, 3 * S) if rng.random() < 0.25 else 0
@@ -260,12 +295,21 @@ class Faults:
             delay_us = self._rng.randint(3 * S, 30 * S)
             self.world.after(delay_us, lambda: one.drain(is_draining=False))
 
-    def _lose(self, rng: random.Random) -> None:
-        """A datacenter's machines are gone; an operator gives it up, and others take over."""
-        found = [one for one in self.world.datacenters.values() if may_be_lost(self.world, one)]
-        if self._is_active and found:
-            self.world.faults["datacenter lost for good"] += 1
-            Operator(self.world, rng.choice(found), rng)
+    def _lose(self, rng: random.Random, until_us: int) -> None:
+        """A datacenter's machines are gone; an operator gives it up, and others take over.
+
+        Preferably one that is the home of jobs, best of such as others run a part of.
+        """
+        world = self.world
+        found = [one for one in world.datacenters.values() if may_be_lost(world, one)]
+        if not self._is_active:
+            return
+        most = max((_loss(one) for one in found), default=0)
+        if most < 2 and world.now_us < until_us:
+            world.after(2 * S, self._lose, rng, until_us)
+        elif found:
+            world.faults["datacenter lost for good"] += 1
+            Operator(world, rng.choice([one for one in found if _loss(one) == most]), rng)
 
     def _transfer(self, rng: random.Random) -> None:
         """An operator gives a region's authority to another of its datacenters."""
@@ -283,3 +327,19 @@ class Faults:
 
     def _lie(self) -> None:
         self.world.lying[self._anyone().id] = None
+
+
+def _is_surge(job: Job) -> bool:
+    return job.federation is not None and job.federation.partition == "surge"
+
+
+def _loss(one: "Datacenter") -> int:
+    """Return 2 for the home of a job that others run a part of, 1 for any home."""
+    if any(
+        part.holds
+        for home in homes_of(one.state).values()
+        for to, part in home.parts.items()
+        if to != one.id
+    ):
+        return 2
+    return int(any(not record.home for record in one.state.jobs))

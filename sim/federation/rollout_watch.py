@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from core.federation.copies import RegisterCopy, SteerCopy
-from core.federation.multiregion import Want
+from core.federation.multiregion import Status, Want
 from core.federation.rollout_log import BeginRollout, TakeRegionReport, find_rollout
 from core.jobspec.regions import generation_of, region_names, strategy
 from core.model.evaluation import Deployment, DeploymentStatus
@@ -98,6 +98,7 @@ class RolloutWatch:
                     dropped = now is not None and len(now.regions) > len(command.rollout.regions)
                     self._seen["region listed no more"] += dropped
                 case TakeRegionReport():
+                    self._note_refusal(command)
                     known = find_rollout(datacenter.state, command.namespace, command.job_id)
                     is_given_up = known is not None and bool(known.superseded_by)
                     newer = is_given_up and bool((result.value or {}).get("IsChanged"))
@@ -109,6 +110,15 @@ class RolloutWatch:
             for key in dict.fromkeys(changed):
                 if key in self._by_id:
                     self._look(datacenter, key, is_by_hand=is_by_hand, is_steered=is_steered)
+
+    def _note_refusal(self, command: TakeRegionReport) -> None:
+        """A region that refused its copy for good has failed, and no log but this one shows it."""
+        said = command.report
+        submission = self._submissions.get((command.job_id, said.generation))
+        is_refusal = said.status is Status.FAILED and not said.deployment_id
+        if submission is not None and is_refusal and said.region in submission.regions:
+            refused = Part(status=DeploymentStatus.FAILED, failed_by_itself=True)
+            submission.parts.setdefault(said.region, refused)
 
     def _on_copy(self, datacenter: "Datacenter", command: RegisterCopy) -> None:
         job, deployment = command.register.job, command.register.deployment

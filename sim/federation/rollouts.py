@@ -32,6 +32,8 @@ NAME = "multi"
 _PAUSE_US = (2 * S, 25 * S)
 _MEDDLE_US = (3 * S, 30 * S)
 _NS = 1_000_000_000
+_RACE_PART = 0.3
+_RACE_US = 150_000
 _SHORT = "short"  # a version that does not list the last region
 
 
@@ -67,10 +69,21 @@ class RolloutUsers(Workload):
         operation = Operation(
             kind=kind, name=NAME, mark=f"{NAME}{self._next()}", count=1,
             call_us=self.world.now_us, token=f"{rng.getrandbits(128):032x}",
-            place=_SHORT if len(self.regions) > 2 and rng.random() < 0.15 else "",
+            place=_SHORT if len(self.regions) > 2 and rng.random() < 0.35 else "",
         )  # fmt: skip
         self.operations.append(operation)
         self._try(operation, rules, self._somewhere(rules), tries=rng.choice((1, 2, 4)))
+        if kind is Kind.REGISTER and rng.random() < _RACE_PART:
+            self.world.after(rng.randrange(_RACE_US), self._race, rules)
+
+    def _race(self, rules: NameRules) -> None:
+        """Somebody else submits the job at the same time, elsewhere."""
+        operation = Operation(
+            kind=Kind.REGISTER, name=NAME, mark=f"{NAME}{self._next()}", count=1,
+            call_us=self.world.now_us, token=f"{self.rng.getrandbits(128):032x}",
+        )  # fmt: skip
+        self.operations.append(operation)
+        self._try(operation, rules, self._somewhere(rules), tries=1, is_last=True)
 
     def _somewhere(self, rules: NameRules, rng: random.Random | None = None) -> Datacenter:
         return (rng or self.rng).choice([*self.world.datacenters.values()])

@@ -41,6 +41,7 @@ NAMES: Final = (
     "authority taken",
     "claims handed over",
     "name given away by two authorities",
+    "write while a region had two authorities",
     "answers moved to the next job of a name",
     "job divided",
     "job divided at its registration",

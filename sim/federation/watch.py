@@ -17,6 +17,7 @@ its nodes.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -76,6 +77,7 @@ class Watch:
         self._processes: dict[ProcessKey, Counter[str]] = {}
         self._most: dict[str, int] = {}  # by uid
         self._newest_share: dict[tuple[str, str], tuple[int, int]] = {}  # (datacenter, uid)
+        self.on_decision: Callable[[Datacenter, list[Any], Applied], None] = _ignored
         self.off: dict[str, None] = {}  # datacenters that were declared off: their id is void
         self.situations = Situations(world)
         self.rollouts = RolloutWatch(world)
@@ -119,6 +121,7 @@ class Watch:
         if not applied.is_repeat:
             self.situations.on_entry(datacenter, commands, applied)
             self.rollouts.on_entry(datacenter, commands, applied)
+            self.on_decision(datacenter, commands, applied)
 
     def _look_at(self, datacenter: "Datacenter", name: Name) -> None:
         """Compare what a datacenter may run of a name with what all others may."""
@@ -206,7 +209,7 @@ class Watch:
             known = self.allowed.get((other.id, name))
             if other is datacenter or known is None or not known.is_home:
                 continue
-            if sum(_gives_names(one.state) for one in self.world.region(datacenter.region)) > 1:
+            if self._givers(datacenter.region) > 1:
                 self.excused[name] = None
                 self.world.situations["name given away by two authorities"] += 1
                 return
@@ -215,6 +218,9 @@ class Watch:
                 f"{name[1]}: {datacenter.title} has {now.uid[:8]}, {other.title} has "
                 f"{known.uid[:8]}",
             )
+
+    def _givers(self, region: str) -> int:
+        return sum(_gives_names(one.state) for one in self.world.region(region))
 
     def _check_rollout(self, datacenter: "Datacenter", record: JobRecord) -> None:
         """A datacenter has just heard of a version: whoever did before runs nothing older."""
@@ -257,6 +263,9 @@ class Watch:
             if datacenter.id in self.off:
                 self.void[call.call_id] = None
                 continue
+            if self._givers(datacenter.region) > 1:
+                self.world.situations["write while a region had two authorities"] += 1
+                continue  # whoever yields does not hand over what he answered
             before = self.effects.get(call.call_id)
             if before is not None and name not in self.excused:
                 text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
@@ -321,6 +330,10 @@ class Watch:
             for process, places in self._processes.items()
             if any(places.values())
         }
+
+
+def _ignored(_datacenter: "Datacenter", _commands: list[Any], _applied: Applied) -> None:
+    """Nobody lies in wait for a decision."""
 
 
 def _gives_names(state: State) -> bool:

@@ -177,8 +177,11 @@ class Workload:
             return rng.choice([*world.region(rules.region)])
         return rng.choice([*world.datacenters.values()])
 
-    def _try(self, operation: Operation, rules: NameRules, at: Datacenter, *, tries: int) -> None:
-        """Send it; when no answer comes, send it again or give up."""
+    def _try(
+        self, operation: Operation, rules: NameRules, at: Datacenter, *, tries: int,
+        is_last: bool = False,
+    ) -> None:  # fmt: skip
+        """Send it; when no answer comes, send it again or give up. Then go on, if not the last."""
         world, rng = self.world, self.rng
         is_settled = False
         if operation.fate is Fate.UNKNOWN and self._echoes.random() < ECHO_PART:
@@ -211,7 +214,7 @@ class Workload:
                 delay_us = rng.choice((200_000, 3 * S))
                 again = partial(self._try, operation, rules, place, tries=tries - 1)
                 world.after(delay_us, again)
-            else:
+            elif not is_last:
                 world.after(rng.randint(*PAUSE_US), lambda: self._act(rules))
 
         hosts = [host for host in at.servers if host.is_up]
