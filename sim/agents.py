@@ -153,6 +153,7 @@ class SimClient(SimAgent):
     def __init__(self, world: World, place: Place, config: ClientConfig) -> None:
         super().__init__(world, place)
         self.config = config
+        self.node_id = ""  # where it began from a snapshot
         self.tasks = SimTasks(world.wheel, random.Random(f"{world.seed}/{self.name}/tasks"))
         self.disk = NodeDisk(world.dictionary)
         world.clients.append(self)

@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from collections.abc import Sequence
 
 from core.client.config import ClientConfig, Fingerprint
 from core.model.node import (
@@ -17,12 +18,21 @@ from sim.agents import SimAgent, SimClient, SimServer, World
 from sim.forming import Forming
 from sim.network import Place
 from sim.scenario import DatacenterPlan, NodeShape, Scenario
+from sim.starting import Beginning, labels_of
 
 JOIN_RETRY_US = 5_000_000
 
 
-def build_agents(world: World, scenario: Scenario) -> list[SimAgent]:
-    """Add all agents of a scenario to the world; none is started yet."""
+def build_agents(
+    world: World, scenario: Scenario, beginnings: Sequence[Beginning] = ()
+) -> list[SimAgent]:
+    """Add all agents of a scenario to the world; none is started yet.
+
+    `beginnings` are those of its datacenters that begin from a snapshot.
+    """
+    began = {(one.plan.region, one.plan.name): one for one in beginnings}
+    if beginnings:  # their logs go on from their own time
+        world.epoch_us = max(one.start.log_time_us for one in beginnings)
     _configure_network(world, scenario)
     if scenario.are_pools_formed:
         world.forming = Forming(world)
@@ -32,7 +42,11 @@ def build_agents(world: World, scenario: Scenario) -> list[SimAgent]:
     agents: list[SimAgent] = []
     for plan in scenario.datacenters:
         for number in range(1, plan.servers + 1):
-            agents.append(_server(world, scenario, plan, number, joins, rng))
+            beginning = began.get((plan.region, plan.name))
+            serves = () if beginning is None else labels_of(beginning.state, plan.name)
+            agents.append(_server(world, scenario, plan, number, joins, rng, serves))
+        if (plan.region, plan.name) in began:
+            agents.extend(began[plan.region, plan.name].clients(world))
         for shape in plan.nodes:
             for number in range(1, shape.count + 1):
                 agents.append(_client(world, plan, shape, number))
@@ -58,6 +72,7 @@ def _server(
     number: int,
     joins: tuple[str, ...],
     rng: random.Random,
+    serves: tuple[str, ...],
 ) -> SimServer:
     name = server_name(plan, number)
     config = ServerConfig(
@@ -72,6 +87,7 @@ def _server(
         retry_join=(f"{server_name(plan, 1)}:4648", *joins),
         retry_interval_us=JOIN_RETRY_US,
         schema_max=plan.schema or SCHEMA,
+        serves=serves,
     )
     disk = plan.disk or scenario.disk
     return SimServer(world, Place(plan.region, plan.name, name), config, disk)

@@ -36,6 +36,7 @@ ONE_PROCESS: Final = "one process an index"
 AUTHORITY: Final = "one authority a region"
 ONE_HOME: Final = "one home a job"
 WANTED: Final = "wanted runs when quiet"
+SYNCED: Final = "full sync after a start from snapshots"
 CHECKERS: Final = (
     OVER_COMMITTED, AUTHORISED, ONE_LEADER, COMMITTED, EQUAL, ACKNOWLEDGED, ONE_PROCESS,
     AUTHORITY, ONE_HOME, WANTED,
@@ -61,6 +62,7 @@ class Checkers:
 
     def __init__(self, world: World, census: Census, workload: Workload, faults: Faults) -> None:
         self.checked: dict[str, int] = dict.fromkeys(CHECKERS, 0)
+        self._interval_us = 0
         self.violations: list[str] = []
         self._world = world
         self._census = census
@@ -76,6 +78,17 @@ class Checkers:
         self._hash_due_us: dict[str, int] = {}
         self._hashes: dict[str, tuple[int, str]] = {}  # by server: index and hash
         self._compared: dict[str, tuple[int, int]] = {}  # by datacenter: index, replicas
+
+    @property
+    def is_armed(self) -> bool:
+        return self._interval_us > 0
+
+    def arm(self, problem: str) -> None:
+        """Begin to check where datacenters began from snapshots; `problem`: what is not in sync."""
+        self._count(SYNCED)
+        if problem:
+            self._violated(SYNCED, problem)
+        self.start()
 
     def start(self) -> None:
         self._interval_us = CHECK_INTERVAL_US * (1 + len(self._world.agents) // AGENTS_A_STEP)
@@ -244,8 +257,8 @@ class Checkers:
     def _is_missing(self, job: str, count: JobCount) -> bool:
         queued = sum(
             int(state.jobs.columns.queued[record.group_rows].sum())
-            for _, state in self._leading()
-            for record in [state.jobs.get("default", job)]
+            for _, state in self._standing()
+            for record in [state.jobs.get(self._workload.namespace_of(job), job)]
             if record is not None
         )
         return count.running + queued != count.wanted
@@ -255,7 +268,7 @@ class Checkers:
     def _one_authority_a_region(self) -> None:
         """Of two datacenters that became authority unheard of each other, one gives in."""
         found: dict[str, list[str]] = {}
-        for agent, state in self._leading():
+        for agent, state in self._standing():
             if state.is_authority:
                 found.setdefault(agent.place.region, []).append(agent.name)
         now_us = self._world.wheel.now_us
@@ -274,7 +287,7 @@ class Checkers:
         datacenters may run the same index of it (under surge: no three).
         """
         holders: dict[tuple[str, str, str], list[tuple[str, Any]]] = {}
-        for agent, state in self._leading():
+        for agent, state in self._standing():
             datacenter, region = _datacenter(agent), agent.place.region
             for record in state.jobs:
                 key = (record.job.region or region, record.namespace, record.id)
@@ -315,6 +328,12 @@ class Checkers:
             if agent.state is not None and agent.term == self._newest_term[_datacenter(agent)]:
                 yield agent, agent.state
 
+    def _standing(self) -> Iterator[tuple[SimServer, State]]:
+        """Yield those of `_leading` that nobody declared off: what such a one allows is void."""
+        for agent, state in self._leading():
+            if _datacenter(agent) not in self._faults.off:
+                yield agent, state
+
     def _in_contact(self, name: str) -> bool:
         """Return whether a node's agent runs and nothing cuts it off from its servers."""
         agent = self._world.agents[name]
@@ -325,7 +344,7 @@ class Checkers:
         )
 
     def _count(self, name: str, times: int = 1) -> None:
-        self.checked[name] += times
+        self.checked[name] = self.checked.get(name, 0) + times
 
     def _violated(self, name: str, what: str) -> None:
         """Note a violation, once: what lasts is found again at each look."""

@@ -12,12 +12,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sim.spread import Asked, Found, WorkerLost
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 CONNECT_S: Final = 10
 PACKAGES: Final = ("core", "gossip", "raft", "sim")
@@ -41,18 +38,19 @@ class DaskWorkers:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._client: Client | None = None
+        self._client: Any = None
 
     def __enter__(self) -> "DaskWorkers":
         try:
-            from distributed import Client
+            import distributed
         except ImportError:
             raise NoScheduler(
                 "runs go to other machines by Dask, which is not installed: pip install"
                 " 'serai[dask]'"
             ) from None
+        connect: Any = distributed.Client
         try:
-            self._client = Client(self._address, timeout=CONNECT_S, set_as_default=False)
+            self._client = connect(self._address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise NoScheduler(
@@ -69,7 +67,7 @@ class DaskWorkers:
         if self._client is not None:
             self._client.close()
 
-    def _refuse_other_code(self, client: "Client") -> None:
+    def _refuse_other_code(self, client: Any) -> None:
         found: dict[str, Any] = client.run(code_digest, on_error="return")
         if not found:
             raise NoScheduler(

@@ -76,6 +76,11 @@ class SimDisk:
         self._snapshot = meta
         self._image = image
 
+    def begin_from(self, meta: SnapshotMeta, image: bytes) -> None:
+        """Hold a snapshot, as of a log that went on for long."""
+        self._term = meta.term
+        self.save_snapshot(meta, image)
+
     def read_snapshot(self, snapshot_id: str, offset: int, size: int) -> bytes | None:
         if snapshot_id != self._snapshot.snapshot_id:
             return None

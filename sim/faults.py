@@ -44,6 +44,7 @@ class Faults:
         self.active: dict[int, Struck] = {}
         self.story: list[Struck] = []
         self.mended: list[Struck] = []  # in the order in which they were
+        self.off: dict[str, int] = {}  # region/datacenter -> when it was declared off
         self._world = world
         self._targets = Targets(world, rng)
         self._operators = Operators(world, workload, rng)
@@ -258,7 +259,7 @@ class Faults:
 
     def _drain_datacenter(self, fault: FaultPlan, _: Struck) -> Mend:
         """Empty datacenters: what they run moves to where there is room."""
-        sites = list(dict.fromkeys(agent.site for agent in self._targets.choose(fault)))
+        sites = self._sites(fault)
         for region, datacenter in sites:
             self._operators.drain_datacenter(region, datacenter, is_draining=True)
 
@@ -267,6 +268,23 @@ class Faults:
                 self._operators.drain_datacenter(region, datacenter, is_draining=False)
 
         return mend
+
+    def _datacenter_off(self, fault: FaultPlan, _: Struck) -> None:
+        """Say that datacenters run nothing any more, for good, as `serai datacenter off` does."""
+        for region, datacenter in self._sites(fault):
+            self.off[f"{region}/{datacenter}"] = self._world.wheel.now_us
+            self._operators.declare_off(region, datacenter)
+
+    def _authority(self, fault: FaultPlan, _: Struck) -> None:
+        for region, datacenter in self._sites(fault):
+            self._operators.transfer_authority(region, datacenter)
+
+    def _adopt(self, fault: FaultPlan, _: Struck) -> None:
+        for region, datacenter in self._sites(fault):
+            self._operators.adopt(region, datacenter, fault.by)
+
+    def _sites(self, fault: FaultPlan) -> list[tuple[str, str]]:
+        return list(dict.fromkeys(agent.site for agent in self._targets.choose(fault)))
 
     def _stop_job(self, fault: FaultPlan, _: Struck) -> Mend:
         return self._operators.stop_jobs(fault.job)
@@ -308,6 +326,9 @@ _BEGIN: Final[dict[str, Callable[[Faults, FaultPlan, Struck], Mend | None]]] = {
     "restart": Faults._restart,
     "upgrade": Faults._restart,
     "maintenance": Faults._maintenance,
+    "datacenter-off": Faults._datacenter_off,
+    "adopt": Faults._adopt,
+    "authority": Faults._authority,
     "drain-datacenter": Faults._drain_datacenter,
     "drain-all": Faults._drain_all,
     "stop-job": Faults._stop_job,

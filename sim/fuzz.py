@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from sim.build import server_name
+from sim.plans import SNAPSHOT_LABEL
 from sim.run import Run, Summary
 from sim.scenario import FaultPlan, Scenario
 from sim.spread import spread
@@ -136,6 +137,11 @@ def _agents(scenario: Scenario) -> tuple[list[str], list[str]]:
     servers, clients = [], []
     for plan in scenario.datacenters:
         servers += [server_name(plan, number) for number in range(1, plan.servers + 1)]
+        if plan.start is not None:
+            clients += [
+                f"{plan.region}-{plan.name}-{SNAPSHOT_LABEL}-{name}"
+                for name in plan.start.node_names
+            ]
         for shape in plan.nodes:
             clients += [
                 f"{plan.region}-{plan.name}-{shape.label}-{number}"

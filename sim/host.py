@@ -37,7 +37,7 @@ from sim.wheel import Wheel
 if TYPE_CHECKING:
     from sim.agents import SimClient, SimServer
 
-EPOCH_US: Final = 1_800_000_000_000_000  # the wall clock at virtual time zero
+EPOCH_US: Final = 1_800_000_000_000_000  # the wall clock at virtual time zero, unless told
 ARM_US: Final = 50_000  # far deadlines are put into the wheel together, so often
 COMPUTE_US: Final = 2_000  # modelled time of one placement
 REFUSED_US: Final = 1_000  # until a call to an address that nobody has fails
@@ -54,6 +54,7 @@ class World:
     def __init__(self, seed: int, trace: Trace, *, is_wire: bool = False) -> None:
         self.seed = seed
         self.is_wire = is_wire
+        self.epoch_us = EPOCH_US  # the wall clock at virtual time zero
         self.wheel = Wheel()
         self.network = Network(self.wheel, random.Random(f"{seed}/network"))
         self.trace = trace
@@ -124,6 +125,7 @@ class SimAgent(Station):
         self.wheel = world.wheel
         self.machine: Machine | None = None
         self.paused_until_us = 0
+        self.is_left_off = False  # it is not started with the others
         self.clock: Clock | None = None  # one whose rate is, or was, wrong
         self.rpc_addr = f"{self.name}:4647"
         self.gossip_addr = f"{self.name}:4648"
@@ -145,7 +147,7 @@ class SimAgent(Station):
 
     def now(self) -> Now:
         now_us = self.wheel.now_us if self.clock is None else self.clock.at(self.wheel.now_us)
-        return _now(Now, (now_us, EPOCH_US + now_us))
+        return _now(Now, (now_us, self.world.epoch_us + now_us))
 
     def set_clock(self, ppm: int) -> None:
         """Let the machine's clock run this many millionths fast, from now on."""
@@ -191,7 +193,7 @@ class SimAgent(Station):
         if self.clock is not None:
             now_us = self.clock.at(now_us)
         try:
-            effects = machine.handle(event, _now(Now, (now_us, EPOCH_US + now_us)))
+            effects = machine.handle(event, _now(Now, (now_us, self.world.epoch_us + now_us)))
         except Exception as error:
             self._broke(event, error)
             return

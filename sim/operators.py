@@ -18,6 +18,7 @@ from core.state.entry import SCHEMA
 from sim.agents import SimAgent, SimClient, SimServer, World
 from sim.network import Place
 from sim.plans import FaultPlan
+from sim.targets import TargetError
 from sim.workload import Workload
 
 DRAIN_DEADLINE_US: Final = 3_600_000_000
@@ -144,6 +145,35 @@ class Operators:
         place = Place(region, datacenter, f"{region}/{datacenter}")
         self._call(place, "Datacenter.SetDrain", {}, {"IsDraining": is_draining})
 
+    def declare_off(self, region: str, datacenter: str) -> None:
+        """Declare a datacenter lost for good, at another one of its region."""
+        place = self._beside(region, datacenter)
+        body = {"Datacenter": datacenter, "Force": True}
+        self._call(place, "Datacenter.Off", {}, body, is_at_place=False)
+
+    def adopt(self, region: str, datacenter: str, by: str) -> None:
+        """Let a datacenter, `by` or the first other one, become the home of a lost one's jobs."""
+        place = Place(region, by, f"{region}/{by}") if by else self._beside(region, datacenter)
+        self._call(place, "Datacenter.Adopt", {}, {"Datacenter": datacenter})
+
+    def transfer_authority(self, region: str, datacenter: str) -> None:
+        """Make a datacenter the owner of its region's names; refused where it is."""
+        place = Place(region, datacenter, f"{region}/{datacenter}")
+        self._call(place, "Authority.Transfer", {}, {"To": datacenter}, is_at_place=False)
+
+    def _beside(self, region: str, datacenter: str) -> Place:
+        """Return another datacenter of a region that has a server which runs.
+
+        Raises:
+            TargetError: There is none: nobody could take over.
+        """
+        for server in self._world.servers:
+            place = server.place
+            is_other = place.region == region and place.datacenter != datacenter
+            if is_other and server.machine is not None:
+                return Place(region, place.datacenter, f"{region}/{place.datacenter}")
+        raise TargetError(f"no other datacenter of region {region!r} is up to do without")
+
     def stop_jobs(self, pattern: str) -> Done:
         """Stop the jobs of this name; return what submits them once more."""
         names = [name for name in self._workload.names() if fnmatchcase(name, pattern)]
@@ -167,13 +197,22 @@ class Operators:
         """Take a server out of its quorum, though it may be well."""
         self._call(server.place, "Operator.RemovePeer", {"id": server.config.server_id}, None)
 
-    def _call(self, place: Place, method: str, params: dict[str, Any], body: Any) -> None:
+    def _call(
+        self,
+        place: Place,
+        method: str,
+        params: dict[str, Any],
+        body: Any,
+        *,
+        is_at_place: bool = True,
+    ) -> None:
+        """Ask a datacenter's servers; `is_at_place`: it answers itself, not its region."""
         self._calls += 1
         query = Query(
             method=method,
             params=params,
             body=body,
-            datacenter=place.datacenter,
+            datacenter=place.datacenter if is_at_place else "",
             call_id=f"sim-operator-{self._calls}",
         )
         self._workload.ask_as_operator(f"{method} {place.name}", place, query)

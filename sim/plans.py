@@ -13,6 +13,7 @@ from sim.network import LinkModel
 
 AT_END: Final = -1  # `at_us` of a goal
 ALWAYS: Final = -2
+SNAPSHOT_LABEL: Final = "node"  # a snapshot's nodes are called REGION-DATACENTER-node-NAME
 
 
 class NodeShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,17 @@ class NodeShape(msgspec.Struct, frozen=True, kw_only=True):
     drivers: tuple[str, ...] = ("raw_exec",)
 
 
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What a datacenter begins from: a snapshot without secrets. See sim.starting."""
+
+    region: str
+    datacenter: str
+    datacenter_id: str
+    image: bytes
+    log_time_us: int  # wall clock of the state
+    node_names: tuple[str, ...]  # in the order of their ordinals
+
+
 class DatacenterPlan(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     name: str
@@ -37,6 +49,14 @@ class DatacenterPlan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeShape, ...]
     disk: DiskModel | None = None  # of its servers; None = the scenario's
     schema: int = 0  # the newest that its servers understand at first; 0 = what ships
+    snapshot: str = ""  # path of what it begins from; "" = it is born empty
+    batch_run_time: Distribution | None = None  # of tasks of batch jobs in the snapshot
+    start: Start | None = None  # what that file holds
+
+    @property
+    def node_count(self) -> int:
+        began_with = 0 if self.start is None else len(self.start.node_names)
+        return began_with + sum(shape.count for shape in self.nodes)
 
 
 class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +66,7 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     at_us: int
     region: str
+    datacenter: str = ""  # ask an agent there; "" = anywhere in the region
     copies: int = 1  # registers name, name-2, name-3, ...
     every_us: int = 1_000  # between two copies
     count: int = 0  # of each group; 0 = as the file says
@@ -116,6 +137,7 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     gap_us: int = 0  # ... and so long between two batches
     down_us: int = 5_000_000  # ... and so long a restart takes
     schema: int = 0  # of upgrade: the schema that is understood afterwards
+    by: str = ""  # of adopt: the datacenter that adopts; "" = the region's first that is up
     job: str = ""  # of stop-job
     lasts: Distribution | None = None  # `for`, drawn anew each time
     rate_per_s: float = 0.0
@@ -169,7 +191,7 @@ class Scenario(msgspec.Struct, kw_only=True):
 
     @property
     def node_count(self) -> int:
-        return sum(shape.count for plan in self.datacenters for shape in plan.nodes)
+        return sum(plan.node_count for plan in self.datacenters)
 
     @property
     def server_count(self) -> int:

@@ -19,6 +19,7 @@ from sim.goals import GoalResult, Goals
 from sim.observer import Observer
 from sim.plans import Scenario
 from sim.schedule import concrete_faults
+from sim.starting import Beginning, FullSync, in_words
 from sim.trace import Trace
 from sim.traffic import Traffic
 from sim.watch import Watch
@@ -56,6 +57,7 @@ class Summary(msgspec.Struct, kw_only=True):
     detection_s: list[float]
     heal_s: list[float]
     false_deaths: int
+    armed_s: float = 0.0  # from when on invariants were checked, where it began from snapshots
 
     @property
     def is_ok(self) -> bool:
@@ -129,6 +131,7 @@ class Run:
             scenario.goals, self.world.wheel, self.census, self.workload, self.faults, self.observer
         )
         self.end_us = 0
+        self.armed_s = 0.0  # from when on invariants are checked
         if is_compiled is None:
             is_compiled = _largest_datacenter(scenario) >= kernel.WORTH_NODES
         self._is_compiled = is_compiled
@@ -145,10 +148,13 @@ class Run:
             kernel.load()  # without numba the plans are the same
         else:
             kernel.unload()
-        for agent in build_agents(self.world, self.scenario):
-            wheel.at(int(self._rng.random() * self.scenario.start_spread_us), _start, agent)
+        beginnings = [Beginning(plan) for plan in self.scenario.datacenters if plan.start]
+        for agent in build_agents(self.world, self.scenario, beginnings):
+            if not agent.is_left_off:
+                wheel.at(int(self._rng.random() * self.scenario.start_spread_us), _start, agent)
         for number, client in enumerate(self.world.clients):
             client.tasks.report_to(self.census, number, client.place.region)
+        self._begin(beginnings)
         for fault in concrete_faults(self.scenario, self.seed):
             self.faults.plan(fault)
         planned_us = max(
@@ -157,9 +163,28 @@ class Run:
         self.end_us = self.scenario.until_us or planned_us
         self.workload.plan(planned_us)
         self.goals.plan()
-        self.checkers.start()
+        if beginnings:
+            sites = [(one.plan.region, one.plan.name) for one in beginnings]
+            FullSync(self.world, sites, self._arm)
+        else:
+            self.checkers.start()
         self.observer.fit(self.end_us)
         self.world.network.sample_with(self.traffic.take)
+
+    def _begin(self, beginnings: list[Beginning]) -> None:
+        """Fill disks and nodes of datacenters that begin from snapshots."""
+        known = {one.start.datacenter_id for one in beginnings}
+        clients = {client.node_id: client for client in self.world.clients if client.node_id}
+        for one in beginnings:
+            site = (one.plan.region, one.plan.name)
+            one.fill_disks([server for server in self.world.servers if server.site == site])
+            one.fill_nodes(clients)
+            one.begin_workload(self.workload, known)
+
+    def _arm(self, missing: list[str]) -> None:
+        """All that began from snapshots is in sync (but for these): check from now on."""
+        self.armed_s = self.world.wheel.now_us / 1e6
+        self.checkers.arm(in_words(missing) if missing else "")
 
     def play(self, progress: Callable[[Progress], None] | None = None) -> Summary:
         """Run to the end and return the summary. Raises what `prepare` does."""
@@ -174,7 +199,8 @@ class Run:
                 if progress is not None:
                     now_s, end_s = wheel.now_us / 1e6, self.end_us / 1e6
                     progress(Progress(now_s, end_s, wheel.events, self))
-        self.checkers.check(is_end=True)
+        if self.checkers.is_armed:
+            self.checkers.check(is_end=True)
         self.checkers.check_kept(self.workload.kept())
         return self._summary(self.goals.results(), time.perf_counter() - started)
 
@@ -207,11 +233,12 @@ class Run:
             detection_s=[round(us / 1e6, 3) for us in self.watch.detections_us],
             heal_s=[round(took_us / 1e6, 3) for _, _, took_us in self.watch.heals_us],
             false_deaths=self.watch.false_deaths,
+            armed_s=self.armed_s,
         )
 
 
 def _largest_datacenter(scenario: Scenario) -> int:
-    return max(sum(shape.count for shape in plan.nodes) for plan in scenario.datacenters)
+    return max(plan.node_count for plan in scenario.datacenters)
 
 
 def _start(agent: SimAgent) -> None:

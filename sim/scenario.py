@@ -33,6 +33,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+import msgspec
+
 from core.jobspec.diagnostics import Source, SourceError, did_you_mean
 from core.jobspec.hcl import tree
 from core.jobspec.hcl.body import Block, Body
@@ -43,6 +45,7 @@ from core.jobspec.variables import Declarations, check_validations, roots_of
 from sim.disk import DiskModel
 from sim.network import LinkModel
 from sim.plans import (
+    SNAPSHOT_LABEL,
     ArrivalPlan,
     DatacenterPlan,
     FaultPlan,
@@ -89,6 +92,8 @@ DATACENTER_KEYS: Final = {
     "servers": Key("servers", "integer"),
     "count": Key("count", "integer"),
     "schema": Key("schema", "integer"),
+    "snapshot": Key("snapshot", "text"),
+    "batch_run_time": Key("batch_run_time", "distribution"),
 }
 NODE_KEYS: Final = {
     "count": Key("count", "integer"),
@@ -143,6 +148,7 @@ def read_scenario(
     if not scenario.datacenters:
         raise SourceError.of_file(filename, 'no region "NAME" { datacenter "NAME" { ... } }')
     _refuse_doubles(body, scenario)
+    _read_starts(body, scenario)
     network = body.block("network")
     if network is not None:
         _network(network, scenario)
@@ -203,8 +209,17 @@ def _move_files(body: Body, folder: str) -> None:
             attribute = block.body.attributes.get(name)
             is_path = name == "file" or block.type == "trace"
             if attribute is not None and is_path and isinstance(attribute.value, str):
-                moved = os.path.normpath(os.path.join(folder, attribute.value))
-                block.body.attributes[name] = dataclasses.replace(attribute, value=moved)
+                _move_file(block, name, folder)
+        if block.type == "region":
+            for datacenter in block.body.blocks_of("datacenter"):
+                if "snapshot" in datacenter.body.attributes:
+                    _move_file(datacenter, "snapshot", folder)
+
+
+def _move_file(block: Block, name: str, folder: str) -> None:
+    attribute = block.body.attributes[name]
+    moved = os.path.normpath(os.path.join(folder, str(attribute.value)))
+    block.body.attributes[name] = dataclasses.replace(attribute, value=moved)
 
 
 def _evaluated(source: Source, root: tree.BodyNode, options: Mapping[str, str]) -> Body:
@@ -272,6 +287,12 @@ def _datacenter(region: str, block: Block) -> Iterator[DatacenterPlan]:
     disk = body.block("disk")
     count = values.pop("count", None)
     for name in _names(block, count):
+        if "snapshot" in values and count is not None:
+            raise value_error(body, "snapshot", "a snapshot is of one datacenter, not of several")
+        if SNAPSHOT_LABEL in shapes and "snapshot" in values:
+            raise body.error(
+                block.span, f"nodes {SNAPSHOT_LABEL!r}: this name is that of the snapshot's"
+            )
         yield DatacenterPlan(
             region=region,
             name=name,
@@ -279,6 +300,37 @@ def _datacenter(region: str, block: Block) -> Iterator[DatacenterPlan]:
             disk=None if disk is None else _disk(disk),
             **values,
         )
+
+
+def _read_starts(body: Body, scenario: Scenario) -> None:
+    """Read the snapshots that datacenters begin from; each is of the datacenter it stands in."""
+    from sim.starting import StartError, read_start  # a state is read seldom, and is a lot
+
+    seen: dict[str, str] = {}
+    for number, plan in enumerate(scenario.datacenters):
+        if not plan.snapshot:
+            continue
+        blocks = (
+            one
+            for region in body.blocks_of("region")
+            if label_of(region) == plan.region
+            for one in region.body.blocks_of("datacenter")
+            if label_of(one) == plan.name
+        )
+        where = next(blocks).body
+        run_time = "" if plan.batch_run_time is None else plan.batch_run_time.text
+        try:
+            start = read_start(os.path.join(scenario.folder, plan.snapshot), run_time)
+        except StartError as error:
+            raise value_error(where, "snapshot", str(error)) from None
+        if (start.region, start.datacenter) != (plan.region, plan.name):
+            message = f"{plan.snapshot} is of {start.region}/{start.datacenter}"
+            hint = f"here is {plan.region}/{plan.name}: a datacenter keeps its names"
+            raise value_error(where, "snapshot", message, hint)
+        other = seen.setdefault(start.datacenter_id, plan.name)
+        if other != plan.name:
+            raise value_error(where, "snapshot", f"it is of the same datacenter as that of {other}")
+        scenario.datacenters[number] = msgspec.structs.replace(plan, start=start)
 
 
 def _refuse_doubles(body: Body, scenario: Scenario) -> None:
@@ -352,7 +404,8 @@ def _disk(block: Block) -> DiskModel:
 
 def _workload(body: Body, scenario: Scenario) -> None:
     regions = scenario.regions
-    scenario.jobs = [read_job(block, regions) for block in body.blocks_of("job")]
+    places = [f"{plan.region}/{plan.name}" for plan in scenario.datacenters]
+    scenario.jobs = [read_job(block, regions, places) for block in body.blocks_of("job")]
     scenario.arrivals = [read_arrivals(block, regions) for block in body.blocks_of("arrivals")]
     scenario.traces = [read_trace(block, regions) for block in body.blocks_of("trace")]
     scenario.stops = [read_stop(block, regions) for block in body.blocks_of("stop")]

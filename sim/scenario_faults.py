@@ -53,6 +53,9 @@ FAULT_KEYS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
         ("target",),
     ),
     "maintenance": ({**_SOME, **_WAVES}, ("target",)),
+    "datacenter-off": ({"target": Key("target", "places")}, ("target",)),
+    "authority": ({"target": Key("target", "places")}, ("target",)),
+    "adopt": ({"target": Key("target", "places"), "by": Key("by", "text")}, ("target",)),
     "drain-datacenter": ({"target": Key("target", "places")}, ("target",)),
     "drain-all": ({"target": Key("target", "places")}, ("target",)),
     "stop-job": ({"job": Key("job", "text")}, ("job",)),
@@ -61,7 +64,9 @@ FAULT_KEYS: Final[dict[str, tuple[dict[str, Key], tuple[str, ...]]]] = {
 }
 FAULTS: Final = tuple(FAULT_KEYS)
 # These only begin: what they do can't be taken back by itself, or ends by itself.
-ENDLESS: Final = frozenset({"force-leave", "remove-peer", "restart", "upgrade"})
+ENDLESS: Final = frozenset(
+    {"adopt", "authority", "datacenter-off", "force-leave", "remove-peer", "restart", "upgrade"}
+)
 
 
 def read_fault(block: Block, scenario: Scenario) -> FaultPlan:

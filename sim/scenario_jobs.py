@@ -19,6 +19,7 @@ JOB_KEYS: Final = {
     "file": Key("file", "text"),
     "at": Key("at_us", "duration"),
     "region": Key("region", "text"),
+    "datacenter": Key("datacenter", "text"),
     "copies": Key("copies", "integer"),
     "every": Key("every_us", "duration"),
     "count": Key("count", "integer"),
@@ -60,10 +61,18 @@ _NEEDS: Final = {
 _OF_ONE: Final = {"every": "burst", "size": "burst", "peak": "daily", "swing": "daily"}
 
 
-def read_job(block: Block, regions: list[str]) -> JobPlan:
+def read_job(block: Block, regions: list[str], places: list[str]) -> JobPlan:
+    """Return the plan of a `job` block; `places` are the datacenters, REGION/NAME."""
     values = values_of(block.body, JOB_KEYS, required=("file",))
     _known(block, regions)
-    return JobPlan(name=label_of(block), **{"at_us": 10_000_000, "region": regions[0], **values})
+    values = {"at_us": 10_000_000, "region": regions[0], **values}
+    if "datacenter" in values and f"{values['region']}/{values['datacenter']}" not in places:
+        message = f"region {values['region']!r} has no datacenter {values['datacenter']!r}"
+        names = [name.partition("/")[2] for name in places]
+        raise value_error(
+            block.body, "datacenter", message, did_you_mean(values["datacenter"], names)
+        )
+    return JobPlan(name=label_of(block), **values)
 
 
 def read_arrivals(block: Block, regions: list[str]) -> ArrivalPlan:

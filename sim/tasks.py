@@ -156,6 +156,17 @@ class SimTasks:
         if run_us is not None:
             self._wheel.after(START_US + run_us, self._end, (task, code, 0))
 
+    def go_on(self, key: _Key, env: dict[str, str]) -> fx.TaskHandle:
+        """Let a process exist that ran before the simulation began; what it draws, it draws now."""
+        self._next_pid += 1
+        task = self._tasks[key] = SimTask(key, self._next_pid, env, self._wheel.now_us)
+        if self._census is not None:
+            self._census.started(task, self._node, self._region, self._wheel.now_us)
+        run_us = self._run_time_us(env)
+        if run_us is not None:
+            self._wheel.after(run_us, self._end, (task, self._exit_code(env), 0))
+        return task.handle
+
     def _reattach(self, effect: fx.ReattachTask) -> None:
         key = (effect.alloc_id, effect.task, effect.attempt)
         task = self._tasks.get(key)

@@ -111,15 +111,15 @@ def with_files(scenario: Scenario) -> Scenario:
     Raises:
         SourceError: One can't be read.
     """
-    jobs = [plan.file for plan in (*scenario.jobs, *scenario.arrivals)]
-    files = dict.fromkeys([*jobs, *(plan.job for plan in scenario.traces)], "job file")
-    files |= dict.fromkeys((plan.file for plan in scenario.traces), "trace")
-    texts = {
-        path: scenario.files.get(path) or read_file(path, what)
-        for path, what in (
-            (os.path.join(scenario.folder, name), what) for name, what in files.items()
-        )
-    }
+    files = {plan.file: "job file" for plan in scenario.jobs}
+    files |= {plan.file: "job file" for plan in scenario.arrivals}
+    files |= {plan.job: "job file" for plan in scenario.traces}
+    files |= {plan.file: "trace" for plan in scenario.traces}
+    texts = dict(scenario.files)
+    for name, what in files.items():
+        path = os.path.join(scenario.folder, name)
+        if path not in texts:
+            texts[path] = read_file(path, what)
     return msgspec.structs.replace(scenario, files=texts)
 
 
@@ -176,7 +176,7 @@ class Workload:
     def _submit_planned(self, what: tuple[JobPlan, Template, str]) -> None:
         plan, template, name = what
         job = template.make(name, count=plan.count, run_time=plan.run_time, failures=plan.failures)
-        self.register(job, plan.region, plan.lifetime)
+        self.register(job, plan.region, plan.lifetime, plan.datacenter)
 
     def _plan_arrivals(self, plan: ArrivalPlan, end_us: int) -> None:
         template = self._template(plan.file, plan.variables)
@@ -228,7 +228,9 @@ class Workload:
 
     # --- what users do --------------------------------------------------------------------
 
-    def register(self, job: Job, region: str, lifetime: Distribution | None = None) -> None:
+    def register(
+        self, job: Job, region: str, lifetime: Distribution | None = None, datacenter: str = ""
+    ) -> None:
         """Submit a job, as `serai job run` does; after its lifetime it is stopped."""
         name = job.id or ""
         self.submitted += 1
@@ -253,7 +255,26 @@ class Workload:
                     lifetime.draw_us(self._rng), lambda _: self.stop(name, region)
                 )
 
-        self.call(name, region, query, acknowledged)
+        self.call(name, region, query, acknowledged, datacenter)
+
+    def take_over(self, job: Job, region: str, *, is_whole: bool) -> None:
+        """Know a job that was handed in before the simulation began."""
+        name = job.id or ""
+        if name in self._jobs:  # of another namespace: what runs is counted by the name alone
+            return
+        self._jobs[name] = (job, region)
+        self._registers[name] = 1
+        self.acknowledged[name] = 0
+        is_service = (job.type or "service") == "service"
+        wanted = wanted_instances(job) if is_whole else None
+        self._census.want(name, wanted, is_service=is_service)
+
+    def namespace_of(self, job: str) -> str:
+        return (self._jobs[job][0].namespace if job in self._jobs else None) or "default"
+
+    @property
+    def regions(self) -> list[str]:
+        return self._scenario.regions
 
     def stop(self, job: str, region: str, *, purge: bool = False) -> None:
         """Stop a job, as `serai job stop` does."""
@@ -262,6 +283,7 @@ class Workload:
         query = Query(
             method="Job.Deregister",
             params={"job_id": job, "purge": purge},
+            namespace=self.namespace_of(job),
             call_id=f"sim-stop-{job}-{self._registers.get(job, 0)}",
         )
 
@@ -296,9 +318,9 @@ class Workload:
 
     # --- calls ----------------------------------------------------------------------------
 
-    def call(self, name: str, region: str, query: Query, then: Then) -> None:
+    def call(self, name: str, region: str, query: Query, then: Then, datacenter: str = "") -> None:
         """Ask some server of a region until it answers; `then(answer)` when it says yes."""
-        _Asking(self, name, (region, ""), query, then, self.refused, TRIES).begin()
+        _Asking(self, name, (region, datacenter), query, then, self.refused, TRIES).begin()
 
     def ask_as_operator(self, name: str, place: Place, query: Query) -> None:
         """Ask some server of a datacenter; what it refuses is no user's loss."""

@@ -56,17 +56,19 @@ def from_nomad(session: Session, *, addresses: Sequence[str], out: str) -> int:
 @command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @option("-out", default=FOLDER, metavar="folder", help=f"Write the files there ({FOLDER})")
-def from_snapshot(*, files: Sequence[str], out: str) -> int:
-    """Write a scenario that is equivalent to operator snapshots, one FILE of each datacenter.
+@option("-anew", "is_anew", is_flag=True, help="Begin empty, and submit the jobs anew")
+def from_snapshot(*, files: Sequence[str], out: str, is_anew: bool) -> int:
+    """Write a scenario that begins from operator snapshots, one FILE of each datacenter.
 
-    The same nodes, by their shapes, and the same jobs, submitted anew, without
-    configuration, environment, templates or tokens; what ran must run in the simulation.
+    Its datacenters begin with these nodes, jobs and allocations, as they ran. The copies of the
+    snapshots that it uses have no configuration, environment, templates or tokens in them.
+    What ran must go on to run in the simulation.
     """
     from sim.live import read_snapshots
 
     _refuse_scenario(out)
     with _failures_told():
-        inventory = read_snapshots(files)
+        inventory = read_snapshots(files, is_anew=is_anew)
     return _write(inventory, out)
 
 

@@ -45,6 +45,7 @@ class Inventory(msgspec.Struct, kw_only=True):
     origin: str  # where it was read, for the head of the file
     datacenters: dict[tuple[str, str], list[LiveNode]] = {}  # by region and datacenter
     jobs: list[LiveJob] = []
+    images: dict[tuple[str, str], bytes] = {}  # stripped snapshots to begin from, by datacenter
     _names: dict[str, None] = {}
     notes: list[str] = []
 

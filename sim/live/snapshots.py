@@ -1,11 +1,12 @@
 """An inventory out of operator snapshots, one of each datacenter.
 
-What a snapshot holds becomes an equivalent scenario: the same nodes, and the same jobs
+The datacenters of the scenario begin from these very states, without their secrets
+(sim.starting); or, `is_anew`, it is an equivalent one: the same nodes, and the same jobs
 submitted anew. A job whose instances several datacenters share is submitted once, at its
 home; of one whose home's snapshot is missing, as many instances as are shared here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,12 +27,17 @@ from sim.live.inventory import (
     live_node,
 )
 from sim.live.jobs import essence, is_submitted, references
+from sim.live.stripping import strip
 
 _CHUNK_BYTES: Final = 1 << 20
 
 
-def read_snapshots(paths: Sequence[str]) -> Inventory:
+def read_snapshots(paths: Sequence[str], *, is_anew: bool = False) -> Inventory:
     """Return what the snapshots of a federation's datacenters hold together.
+
+    Args:
+        paths: Of one file of each datacenter.
+        is_anew: Leave the states out: the scenario submits the jobs anew.
 
     Raises:
         LiveError: A file is no snapshot, is damaged, or is of a datacenter that another is of.
@@ -60,9 +66,25 @@ def read_snapshots(paths: Sequence[str]) -> Inventory:
         usable = [view for view in views if is_usable(view)]
         nodes += [live_node(view, asked) for view in usable]
         if unused := len(views) - len(usable):
-            text = "nodes that are down, draining or not eligible are left out"
+            text = "nodes that are down, draining or not eligible"
+            text += " are left out" if is_anew else " stay so"
             inventory.note(f"{'/'.join(place)}: {text}: {unused:,}")
+    if not is_anew:
+        _add_images(states.values(), inventory)
     return inventory
+
+
+def _add_images(states: Iterable[tuple[str, State]], inventory: Inventory) -> None:
+    """Add the states themselves; they are of no use for anything else from then on."""
+    for path, state in states:
+        place = (state.region, state.datacenter)
+        if place != (fit_name(state.region), fit_name(state.datacenter)):
+            raise LiveError(
+                f"{path}: a scenario can't call a datacenter {'/'.join(place)!r}, and one that"
+                " begins from a snapshot keeps its names: -anew submits its jobs anew"
+            )
+        strip(state, "", inventory.note)
+        inventory.images[place] = b"".join(state.image().chunks())
 
 
 def _restore(path: str) -> State:

@@ -2,7 +2,7 @@
 
 What nobody can know from an inventory is a variable: how far the regions are from each
 other, how many servers a datacenter has, how long batch jobs without a finished run take.
-`load` submits every job so many times.
+`load` submits every job so many times; those that a datacenter begins with are there once.
 """
 
 import os
@@ -23,6 +23,7 @@ from sim.writing import Lines, block, datacenter
 
 SCENARIO_FILE: Final = "scenario.hcl"
 JOBS_FOLDER: Final = "jobs"
+SNAPSHOTS_FOLDER: Final = "snapshots"
 WAN_LATENCY: Final = "40ms"
 FIRST_JOB_MS: Final = 30_000  # the datacenters are born, and know each other
 APART_MS: Final = 20
@@ -45,6 +46,10 @@ def write_files(inventory: Inventory, folder: str) -> Written:
     path = os.path.join(folder, SCENARIO_FILE)
     os.makedirs(os.path.join(folder, JOBS_FOLDER), exist_ok=True)
     files = _JobFiles(os.path.join(folder, JOBS_FOLDER))
+    for place, image in inventory.images.items():
+        os.makedirs(os.path.join(folder, SNAPSHOTS_FOLDER), exist_ok=True)
+        with open(os.path.join(folder, _snapshot(*place)), "wb") as out:
+            out.write(image)
     plans = [
         DatacenterPlan(region=region, name=name, servers=3, nodes=shapes_of(nodes))
         for (region, name), nodes in sorted(inventory.datacenters.items())
@@ -80,6 +85,10 @@ class _JobFiles:
         return f"{JOBS_FOLDER}/{_file(self._by_text[text])}"
 
 
+def _snapshot(region: str, datacenter: str) -> str:
+    return f"{SNAPSHOTS_FOLDER}/{region}-{datacenter}.snap"
+
+
 def _file(stem: str) -> str:
     return f"{stem}.nomad.hcl"
 
@@ -94,13 +103,25 @@ def _scenario_text(
     for region, members in groupby(plans, key=lambda plan: plan.region):
         inner: Lines = []
         for plan in members:
-            inner += datacenter(plan, {"servers": "var.servers"})
+            said = {"servers": "var.servers"}
+            if (plan.region, plan.name) in inventory.images:
+                plan = msgspec.structs.replace(plan, nodes=())
+                said["snapshot"] = expression(_snapshot(plan.region, plan.name))
+                if any(_is_timeless(live) for live in inventory.jobs):
+                    said["batch_run_time"] = "var.batch_run_time"
+            inner += datacenter(plan, said)
         lines += block("region", [region], {}, inner)
     if len(regions) > 1:
         matrix = block("matrix", [], {"latency": "var.latency"})
         lines += block("network", [], {}, matrix)
+    taken = {live.name for live in inventory.jobs}
     for number, live in enumerate(sorted(inventory.jobs, key=_order)):
-        lines += _job(live, files.name_of(live), FIRST_JOB_MS + number * APART_MS)
+        name, copies = live.name, "var.load"
+        if inventory.images:  # it runs already: `load` has it more than once
+            name, copies = free_name(f"{live.name}-more", taken), "var.load - 1"
+            taken.add(name)
+        file = files.name_of(live)
+        lines += _job(live, name, file, copies, FIRST_JOB_MS + number * APART_MS)
     for live in sorted(inventory.jobs, key=_order):
         lines += _goal(live)
     return format_text("\n".join([*lines, ""]), SCENARIO_FILE)
@@ -120,7 +141,7 @@ def _head(inventory: Inventory, plans: list[DatacenterPlan]) -> Lines:
 def _variables(inventory: Inventory, regions: list[str]) -> Lines:
     lines = _variable("duration", '"10m"')
     lines += ["# Of each datacenter: 1, 3, 5 or 7.", *_variable("servers", "3", "number")]
-    lines += ["# Every job is submitted so many times.", *_variable("load", "1", "number")]
+    lines += ["# Every job so many times (1 or more).", *_variable("load", "1", "number")]
     if any(_is_timeless(live) for live in inventory.jobs):
         lines += ["# Of tasks of batch jobs none of which had finished."]
         lines += _variable("batch_run_time", '"10m"')
@@ -143,18 +164,18 @@ def _order(live: LiveJob) -> tuple[int, str]:
     return -(50 if live.job.priority is None else live.job.priority), live.name
 
 
-def _job(live: LiveJob, file: str, at_ms: int) -> Lines:
+def _job(live: LiveJob, name: str, file: str, copies: str, at_ms: int) -> Lines:
     said = {
         "file": expression(file),
         "at": expression(f"{at_ms}ms"),
         "region": expression(live.region),
-        "copies": "var.load",
+        "copies": copies,
     }
     if live.run_time_s is not None:
         said["run_time"] = expression(f"{max(live.run_time_s, 0.001):.3f}s")
     elif _is_timeless(live):
         said["run_time"] = "var.batch_run_time"
-    return block("job", [live.name], said)
+    return block("job", [name], said)
 
 
 def _is_timeless(live: LiveJob) -> bool:

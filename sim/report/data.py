@@ -94,7 +94,7 @@ def _regions(run: Run) -> list[RegionSpot]:
                 name=region,
                 datacenters=len(plans),
                 servers=sum(plan.servers for plan in plans),
-                nodes=sum(shape.count for plan in plans for shape in plan.nodes),
+                nodes=sum(plan.node_count for plan in plans),
                 running=running.get(region, 0),
             )
         )
