@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from core.cli.client import segment
+from core.cli.errors import CliError
 from core.cli.flags import option
 from core.cli.job_diff import diff_lines
 from core.cli.job_run import file_options
@@ -25,6 +26,9 @@ _VICTIMS_SHOWN = 10
 @file_options
 @option("-diff/-no-diff", "wants_diff", default=True, help="Show the difference (default true)")
 @option("-json-output", "is_json", is_flag=True, help="Write the API's answer, and no text")
+@option(
+    "-simulate", "is_simulated", is_flag=True, help="Also try it on a simulated copy of the cluster"
+)
 @option("-policy-override", is_flag=True, hidden=True)
 @option("-verbose", is_flag=True, help="Whole ids, unchanged fields, all that is preempted")
 def plan(
@@ -37,10 +41,15 @@ def plan(
     is_strict: bool,
     wants_diff: bool,
     is_json: bool,
+    is_simulated: bool,
     policy_override: bool,
     verbose: bool,
 ) -> int:
     """Show what running the job file PATH would change, without changing anything.
+
+    With -simulate the nodes and jobs of all regions are read, copied into the simulator, and the
+    job is submitted there: where it runs and how soon, and what it takes from other jobs. The
+    token must be able to read nodes and the jobs of all namespaces.
 
     Exit code 0: nothing would change; 1: something would; 255: an error.
     """
@@ -57,7 +66,18 @@ def plan(
         session.api.put(route, request, **(query | ({"region": name} if name else {})))
         for name in names or [""]
     ]
+    rehearsal = None
+    if is_simulated:
+        from core.cli.job_simulate import simulate
+
+        if names:
+            raise CliError("-simulate is for a job without a multiregion block")
+        rehearsal = simulate(session, file.job, query.get("region", ""))
     if is_json:
+        if rehearsal is not None:
+            import msgspec
+
+            answers[0]["SeraiSimulation"] = msgspec.to_builtins(rehearsal)
         out.json(dict(zip(names, answers, strict=True)) if names else answers[0])
         return max(map(exit_code, answers))
     for name, answer in zip(names or [""], answers, strict=True):
@@ -70,6 +90,10 @@ def plan(
         _show_dry_run(out, answer, verbose=verbose)
         if text := (answer.get("Warnings") or "").strip():
             show_warnings(out, [text])
+    if rehearsal is not None:
+        from core.cli.job_simulate import show
+
+        show(out, rehearsal)
     where = [f"-region={names[0]}"] if names else []  # whose index it is
     _show_hint(out, answers[0].get("JobModifyIndex") or 0, where, path, variables, var_files)
     return max(map(exit_code, answers))

@@ -41,9 +41,9 @@ def from_nomad(session: Session, *, addresses: Sequence[str], out: str) -> int:
     _refuse_scenario(out)
     apis = [Api(connection) for connection in connections]
     try:
-        with _failures_told():
+        with failures_told():
             inventory = read_clusters(
-                [(api.connection.address, _getter(api)) for api in apis],
+                [(api.connection.address, getter(api)) for api in apis],
                 [session.region] if session.region not in ("", "*") else [],
                 "" if session.namespace == "*" else session.namespace,
             )
@@ -67,12 +67,12 @@ def from_snapshot(*, files: Sequence[str], out: str, is_anew: bool) -> int:
     from sim.live import read_snapshots
 
     _refuse_scenario(out)
-    with _failures_told():
+    with failures_told():
         inventory = read_snapshots(files, is_anew=is_anew)
     return _write(inventory, out)
 
 
-def _getter(api: Api) -> Callable[..., Any]:
+def getter(api: Api) -> Callable[..., Any]:
     """Return how to GET from an agent, whose address is in what goes wrong."""
     address = api.connection.address
 
@@ -95,7 +95,7 @@ def _refuse_scenario(folder: str) -> None:
 
 
 @contextmanager
-def _failures_told() -> Iterator[None]:
+def failures_told() -> Iterator[None]:
     from sim.live import LiveError
 
     try:
@@ -110,7 +110,7 @@ def _failures_told() -> Iterator[None]:
 def _write(inventory: "Inventory", folder: str) -> int:
     from sim.live import write_files
 
-    with _failures_told():
+    with failures_told():
         written = write_files(inventory, folder)
     out = Output()
     out.table(
