@@ -360,6 +360,7 @@ class RaftCore(Replica):
                 replication.broadcast_heartbeat(self, self._now_us)
             replication.flush(self, self._now_us)
         self.emit_committed()
+        self.log.free_some()
         self.output.persist = self.journal.take(self.log.last_index)
         output, self.output = self.output, Output()
         return output

@@ -341,7 +341,9 @@ class Protocol:
         if request.is_transfer or not core.settings.is_pre_vote or request.term != core.term:
             return
         would = self._pre_votes.get((name, request.term), {name})
-        voters = core.configuration.voters
+        # Its disk may have been slow: the configuration is that of the log it stands with.
+        held = [one for index, one in core.configurations if index <= request.last_index]
+        voters = (held or [core.configuration])[-1].voters
         if len(would & set(voters)) <= len(voters) // 2:
             raise Violation(
                 "leadership", f"{name} stands in term {request.term}, only {sorted(would)} would"

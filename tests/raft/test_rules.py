@@ -1,6 +1,7 @@
 """One test per rule of the protocol, on a quiet or lightly disturbed cluster."""
 
 import random
+import sys
 
 import pytest
 from raft_cluster import SECOND_US, Cluster
@@ -17,7 +18,7 @@ from raft.core import (
     Role,
     Settings,
 )
-from raft.log import Log
+from raft.log import FREED_BYTES, Log
 from raft.messages import (
     Append,
     AppendAnswer,
@@ -508,3 +509,16 @@ def test_a_tail_of_large_entries_is_short() -> None:
     assert log.tail_begin(0, 90, 0) == 90
     log.compact(log.tail_begin(0, 100, 10_300))
     assert log.first_index == 91
+
+
+def test_the_memory_of_a_compacted_log_is_given_back_a_little_at_a_time() -> None:
+    large = [Entry(index, 1, Kind.COMMAND, bytes(FREED_BYTES)) for index in range(1, 4)]
+    alone = [sys.getrefcount(entry) for entry in large]
+    log = Log(0, 0, large)
+    log.compact(3)
+    freed = []
+    for _ in range(3):
+        log.free_some()
+        counts = [sys.getrefcount(entry) for entry in large]
+        freed.append(sum(count == before for count, before in zip(counts, alone, strict=True)))
+    assert freed == [1, 2, 3]
