@@ -1,4 +1,4 @@
-"""What gossip costs and how fast it is: `python -m bench.gossip [--reduced]`.
+"""What gossip costs and how fast it is: `python -m bench.gossip [--reduced] [--only PART ...]`.
 
 The shipped `GossipMachine`s on virtual time (sim.gossip_world), 1% of all datagrams lost:
 flat pools of 100, 1,000 and 10,000 members, and ten pools of 1,000 in one process. Each
@@ -38,6 +38,7 @@ from sim.gossip_world import GossipWorld, S
 from sim.lastline import last_line
 
 SIZES: Final = {"100": (1, 100), "1000": (1, 1_000), "10000": (1, 10_000), "10x1000": (10, 1_000)}
+PARTS: Final = (*SIZES, "lifeguard", "peers")
 REDUCED: Final = ("100", "1000")
 WIRE_MEMBERS_MAX: Final = 2_000
 LOSS: Final = 0.01
@@ -198,10 +199,11 @@ def _peers(is_reduced: bool) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="only these; a reduced run")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts; a reduced run")
     options = parser.parse_args()
-    chosen = options.sizes or (REDUCED if options.reduced else tuple(SIZES))
-    is_reduced = options.reduced or tuple(chosen) != tuple(SIZES)
+    parts = options.only or (*(REDUCED if options.reduced else SIZES), *PARTS[len(SIZES) :])
+    chosen = tuple(size for size in SIZES if size in parts)
+    is_reduced = options.reduced or len(set(parts)) < len(PARTS)
     figures: dict[str, Any] = {}
     differing: list[str] = []
     print(f"{'members':8} " + " ".join(f"{column:>23}" for column in COLUMNS) + "  x experiment")
@@ -222,8 +224,10 @@ def main() -> int:
             + f"{row['cpu_s_per_sim_s_storm'] / storm:.1f}",
             flush=True,
         )
-    figures |= _lifeguard(is_reduced)
-    figures |= _peers(is_reduced)
+    if "lifeguard" in parts:
+        figures |= _lifeguard(options.reduced)
+    if "peers" in parts:
+        figures |= _peers(options.reduced)
     sizes = {size: SIZES[size][0] * SIZES[size][1] for size in chosen}
     print(last_line(figures, sizes=sizes, samples=sum(sizes.values()), is_reduced=is_reduced))
     if differing:

@@ -33,7 +33,9 @@ Post = Callable[[str, Packet], None]  # sends a packet to an address
 
 
 class Local(Timers):
-    """Invariant: `stretch` is the score of `awareness` plus one."""
+    """Invariants: `stretch` is the score of `awareness` plus one; `is_accusing` says whether
+    `table.accused` is above 0.
+    """
 
     __slots__ = (
         "_exchange_id",
@@ -42,13 +44,15 @@ class Local(Timers):
         "awareness",
         "gossip_is_armed",
         "has_doubts",
+        "is_accusing",
         "is_leaving",
         "is_silent",
         "me",
         "name",
+        "others_received",
+        "others_sent",
         "output",
-        "packets_received",
-        "packets_sent",
+        "pings_answered",
         "post",
         "rng",
         "rumours",
@@ -75,12 +79,13 @@ class Local(Timers):
         self.rng = rng
         self.table = table
         self.output = NOTHING  # exchanged for a new one by the first that has something to say
-        # sends a packet; who calls it counts it in `packets_sent`
+        # sends a packet; whoever calls it counts it, but for what follows from other numbers
         self.post = post or self._lay_out
         self.tally = Counters()  # but for what is counted at each packet, further below
         self.awareness = Awareness(settings.health_max)
         self.stretch = 1  # how many times as long as usual our own probes take
         self.has_doubts = False  # whether a name that another address claimed is to be probed
+        self.is_accusing = False  # whether the table holds a SUSPECT or DEAD member
         self.rumours = Rumours(settings.retransmit_multiplier)
         # our own ordinal; incarnations begin at 1
         self.me = table.add(identity, 1 << 2, now_us)
@@ -89,9 +94,11 @@ class Local(Timers):
         self.is_silent = False
         # true while there is any rumour, and until the next round after the last
         self.gossip_is_armed = False
-        # counted here, where every packet passes anyway; `GossipMachine.counters` has them
-        self.packets_sent = 0
-        self.packets_received = 0
+        # Packets but for our own PINGs, the first ACK of each and the PINGs that we answer: these
+        # are nearly all, and follow from `sequence` and `pings_answered`; see `Prober.probes`.
+        self.others_sent = 0
+        self.others_received = 0
+        self.pings_answered = 0
         self.updates_received = 0
         # a random start, so that an answer to an earlier life's probe is not ours
         self.sequence = rng.getrandbits(31)
@@ -104,12 +111,8 @@ class Local(Timers):
         self.awareness.add(delta)
         self.stretch = self.awareness.score + 1
 
-    def next_sequence(self) -> int:
-        self.sequence += 1
-        return self.sequence
-
     def send(self, address: str, packet: Packet) -> None:
-        self.packets_sent += 1
+        self.others_sent += 1
         self.post(address, packet)
 
     def _lay_out(self, address: str, packet: Packet) -> None:

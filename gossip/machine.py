@@ -151,7 +151,6 @@ class GossipMachine(Prober):
 
     def on_packet(self, source: str, packet: Packet, now_us: int) -> None:
         """A datagram came from `source`, an address that an answer would reach."""
-        self.packets_received += 1
         if packet.updates:
             self._membership.absorb(packet.updates, now_us)
         kind = packet.kind
@@ -159,7 +158,13 @@ class GossipMachine(Prober):
             self._on_ping(source, packet)
         elif kind == ACK:
             self.on_ack(packet.sequence)
-        elif kind == GOSSIP:
+        else:
+            self.others_received += 1
+            self._on_other(source, packet, now_us)
+
+    def _on_other(self, source: str, packet: Packet, now_us: int) -> None:
+        kind = packet.kind
+        if kind == GOSSIP:
             if packet.digests:
                 self._digests.absorb(packet.digests, now_us)
         elif kind == PING_REQUEST:
@@ -174,16 +179,17 @@ class GossipMachine(Prober):
         name = self.name
         if packet.target != name:
             # meant for somebody who had this address before us
+            self.others_received += 1
             self.tally.drop("wrong_target")
             return
         updates = self.rumours_beside(packet.sender) if self.gossip_is_armed else ()
-        table = self.table
-        if table.accused:
+        if self.is_accusing:
+            table = self.table
             sender = table.find(packet.sender)
             if sender >= 0 and table.key(sender) & STATUS_MASK in (SUSPECT, DEAD):
                 # evidently it lives: let it hear what we hold against it, and refute
                 updates = (self.accusation(sender), *updates)
-        self.packets_sent += 1
+        self.pings_answered += 1
         self.post(source, Packet(ACK, packet.sequence, name, "", updates))
 
     def on_exchange_request(
@@ -212,15 +218,15 @@ class GossipMachine(Prober):
 
     def tick(self, now_us: int) -> None:
         """Do all that is due."""
-        while self.deadline_us <= now_us:
-            if self.probe_us == self.deadline_us:
-                self.on_probe_due(self.probe_us, now_us)
+        while (next_us := self.deadline_us) <= now_us:
+            if next_us == self.probe_us:
+                self.on_probe_due(next_us, now_us)
                 continue
             due_us, timer, argument = self.pop_timer()
             if timer == timers.GOSSIP:
                 self._gossip(now_us)
             elif timer == timers.PROBE_TIMEOUT:
-                self.on_probe_timeout(argument, now_us)
+                self.on_probe_timeout()
             elif timer == timers.SUSPICION:
                 self._membership.on_suspicion_due(argument, due_us, now_us)
             elif timer == timers.RELAY:

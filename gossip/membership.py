@@ -42,14 +42,14 @@ Admit = Callable[[Identity], str]
 
 DOUBTFUL_MAX: Final = 16
 CLAIM_KEPT_US: Final = 120_000_000  # longer than suspicions last
-HEARD_MAX: Final = 300  # a set of more needs four times the memory
+HEARD_MAX: Final = 300  # a table of more needs twice the memory
 
 _KEY: Final = attrgetter("key")
 
 
 class Membership:
-    """Invariants: a member is in `suspicions` if and only if its status is SUSPECT; an update
-    in `_heard` changes nothing here, whenever and however often it comes.
+    """Invariants: a member is in `suspicions` if and only if its status is SUSPECT; what `_heard`
+    holds of a name changes nothing here, whenever and however often it comes.
     """
 
     __slots__ = (
@@ -66,8 +66,9 @@ class Membership:
     def __init__(self, local: Local, admit: Admit | None, now_us: int) -> None:
         self._local = local
         self._admit = admit
-        # rumours that were no news, by identity: in a storm nearly all are known already
-        self._heard: set[Update] = set()
+        # Of a name a claim that was no news, or a key of which no claim is, whoever makes it: in a
+        # storm nearly all that comes is known already.
+        self._heard: dict[str, Update | int] = {}
         self.doubts: list[str] = []  # names that another address claimed
         # the best of what another address claimed of these names, and when it was heard last
         self._claims: dict[str, tuple[Update, int]] = {}
@@ -79,19 +80,22 @@ class Membership:
 
     def absorb(self, updates: tuple[Update, ...], now_us: int) -> None:
         """Take the rumours of a packet."""
-        heard = self._heard
         self._local.updates_received += len(updates)
-        if heard.issuperset(updates):
-            return
-        if len(heard) + len(updates) > HEARD_MAX:
-            heard.clear()
-        heard.update(self._take([update for update in updates if update not in heard], now_us))
+        heard = self._heard.get
+        news: list[Update] = []
+        for update in updates:
+            known = heard(update.name)
+            if known is not update and known != update.key:
+                news.append(update)
+        if news:
+            if len(self._heard) + len(news) > HEARD_MAX:
+                self._heard.clear()
+            self._take(news, now_us)
 
-    def _take(self, updates: Iterable[Update], now_us: int) -> list[Update]:
-        """Judge claims one by one; return those that are no news, and never will be."""
+    def _take(self, updates: Iterable[Update], now_us: int) -> None:
+        """Judge claims one by one."""
         table, me = self._local.table, self._local.me
         find, keys, length = table.directory.ordinals.get, table.keys, len(table.keys)
-        known_long: list[Update] = []
         for update in updates:
             ordinal = find(update.name)
             if ordinal is None or ordinal >= length:
@@ -109,14 +113,8 @@ class Membership:
                     self._introduce(update, now_us)
                 else:
                     self._weigh(ordinal, known, update, now_us)
-            elif key == known and self._says_more(ordinal, update):
-                if key & STATUS_MASK == SUSPECT:
-                    self._confirm(ordinal, update, now_us)
-                else:
-                    self._on_conflict(update, now_us)
-            else:
-                known_long.append(update)
-        return known_long
+            elif key == known:
+                self._hear_again(ordinal, update, now_us)
 
     def absorb_rows(self, rows: tuple[Update, ...], sender: str, now_us: int) -> None:
         """Take what another member believes, from a push-pull.
@@ -219,17 +217,29 @@ class Membership:
             return False
         return self._is_admitted(identity)
 
-    def _says_more(self, ordinal: int, update: Update) -> bool:
-        """Return whether an update of the very key we know brings another accuser who counts,
-        or claims the member's name for another address, as an impostor does.
+    def _hear_again(self, ordinal: int, update: Update, now_us: int) -> None:
+        """Judge a claim of the very key we know: it may bring another accuser who counts, or
+        claim the member's name for another address, as an impostor does.
         """
-        if update.key & STATUS_MASK == SUSPECT:
-            return self.suspicions[ordinal].is_news(update.by)
-        identity = update.identity
-        if identity is None or update.key & STATUS_MASK != ALIVE:
-            return False
-        believed = self._local.table.identity(ordinal)
-        return identity is not believed and identity.address != believed.address
+        key = update.key
+        status = key & STATUS_MASK
+        known: Update | int = update
+        if status == SUSPECT:
+            suspicion = self.suspicions[ordinal]
+            if suspicion.is_news(update.by):
+                self._confirm(ordinal, update, now_us)
+                return
+            if suspicion.is_confirmed:
+                known = key
+        elif status == ALIVE:
+            identity, believed = update.identity, self._local.table.identity(ordinal)
+            if identity is not None and identity.address != believed.address:
+                self._on_conflict(update, now_us)
+                return
+        else:
+            known = key
+        if len(self._heard) < HEARD_MAX:
+            self._heard[update.name] = known
 
     def _on_conflict(self, claim: Update, now_us: int) -> None:
         """Keep the member we know, but look soon whether it still lives."""
@@ -394,8 +404,10 @@ class Membership:
 
     def _forget(self, ordinal: int) -> None:
         self._heard.clear()  # of one who comes back, all is news
-        self._local.emit(EventKind.REAPED, ordinal)
-        self._local.table.forget(ordinal)
+        local = self._local
+        local.emit(EventKind.REAPED, ordinal)
+        local.table.forget(ordinal)
+        local.is_accusing = local.table.accused > 0
 
     def reap(self, now_us: int) -> list[Identity]:
         """Forget who is gone for long; return those that failed rather than left."""
@@ -437,6 +449,7 @@ class Membership:
         was = table.key(ordinal) & STATUS_MASK
         status = key & STATUS_MASK
         table.put(ordinal, key, now_us)
+        local.is_accusing = table.accused > 0
         self.suspicions.pop(ordinal, None)
         if status == SUSPECT:
             local.tally.suspicions += 1

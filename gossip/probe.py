@@ -2,6 +2,7 @@
 
 import random
 from math import gcd
+from typing import Final
 
 from gossip.local import Local, Post
 from gossip.membership import Admit, Membership
@@ -21,6 +22,8 @@ from gossip.settings import Settings
 from gossip.table import ESCAPE, Table
 from gossip.timers import FOREVER_US, RELAY
 
+ANSWERED: Final = -1  # no probe's sequence
+
 
 class Walk(Local):
     """Who is probed next: every member once a round, in random order.
@@ -30,7 +33,7 @@ class Walk(Local):
     met in the next one, so a failure is first probed within two rounds.
     """
 
-    __slots__ = ("_left", "_length", "_position", "_stride")
+    __slots__ = ("_end", "_keys", "_length", "_position", "_stride")
 
     def __init__(
         self,
@@ -42,31 +45,37 @@ class Walk(Local):
         now_us: int,
     ) -> None:
         super().__init__(identity, settings, rng, table, post, now_us)
-        self._length = 0
-        self._left = 0
+        self._keys = table.keys
+        self._length = 1
+        self._end = 0  # the position at which the round ends
         self._position = 0
         self._stride = 1
 
     def next_target(self) -> int:
         """Return the ordinal of the next member to probe, or -1 when there is none."""
+        position = self._position
+        if position != self._end:
+            # the usual step, to one who lives; LEFT has the bit of DEAD
+            self._position = position = (position + self._stride) % self._length
+            key = self._keys[position]
+            if key == ESCAPE:
+                key = self.table.key(position)
+            if key and not key & DEAD and position != self.me:
+                return position
+        return self._seek()
+
+    def _seek(self) -> int:
+        """As `next_target`, when one step does not do."""
         table = self.table
         if table.active <= 1:
             return -1
-        keys = table.keys
-        steps = self._left + len(keys)  # this round's rest and one whole round meet everybody
-        while steps:
-            steps -= 1
-            if not self._left:
-                self._begin_round(len(keys))
-            self._left -= 1
-            position = self._position + self._stride
-            if position >= self._length:
-                position -= self._length
-            self._position = position
-            code = keys[position]
-            if code == ESCAPE:
-                code = table.key(position)
-            if code and code & STATUS_MASK < DEAD and position != self.me:
+        # what is left of this round and one whole round meet everybody
+        for _ in range(2 * len(self._keys)):
+            if self._position == self._end:
+                self._begin_round(len(self._keys))
+            self._position = position = (self._position + self._stride) % self._length
+            key = table.key(position)
+            if key and not key & DEAD and position != self.me:
                 return position
         return -1
 
@@ -76,8 +85,9 @@ class Walk(Local):
         while gcd(stride, length) != 1:
             stride += 1
         self._stride = stride % length
-        self._position = int(draw() * length)
-        self._length = self._left = length
+        self._end = int(draw() * length)
+        self._position = self._end - length  # before it, by a whole round
+        self._length = length
 
 
 class Prober(Walk):
@@ -86,21 +96,20 @@ class Prober(Walk):
     A cycle is one interval, stretched by local health: PING; at the timeout PING_REQUEST
     through others and a PING over a stream; at the end, without an ACK, suspicion.
 
-    Invariant: at most one probe is open; its end is the next PROBE timer.
+    Invariant: at most one probe is open, that of `_open`; it ends with the period, at `probe_us`.
     """
 
     __slots__ = (
-        "_is_acked",
-        "_is_doubted",
+        "_doubted",
         "_is_late",
         "_membership",
         "_nacks",
         "_nacks_due",
-        "_probe_sequence",
+        "_open",
+        "_relayed",
         "_relays",
         "_stream_exchange",
         "_target_name",
-        "probes",
     )
 
     def __init__(
@@ -115,79 +124,72 @@ class Prober(Walk):
     ) -> None:
         super().__init__(identity, settings, rng, table, post, now_us)
         self._membership = Membership(self, admit, now_us)
-        self.probes = 0  # our own, ever
-        self._is_acked = True
-        self._is_doubted = False  # the open probe is of a name that another address claimed
+        self._open = ANSWERED  # sequence of the open probe
+        self._doubted = -1  # sequence of the last probe of a name that another address claimed
         self._is_late = False  # the present interval began late: our own timing is in doubt
-        self._probe_sequence = -1
         self._target_name = ""
         self._nacks = 0
         self._nacks_due = 0
         self._stream_exchange = -1
         # sequence of our probe for another -> (its address, its sequence)
         self._relays: dict[int, tuple[str, int]] = {}
-        self.arm_probe(now_us + int(rng.random() * settings.probe_interval_us))
+        self._relayed = self.sequence  # plus the probes for others, ever
+        self.arm_period(now_us + int(rng.random() * settings.probe_interval_us))
 
     # -- our own probes -------------------------------------------------------------
 
     def on_probe_due(self, due_us: int, now_us: int) -> None:
         """Judge the open probe and start the next."""
-        settings = self.settings
         if self.is_leaving:
-            self.arm_probe(FOREVER_US)
+            self.arm_period(FOREVER_US)
             return
+        settings = self.settings
         # Asleep or starved, we may have the answer in a queue unread: then the fault is ours,
         # and nobody is accused. Each such interval makes the next one longer, until a quarter of a
         # timeout is more than we are late: an answer has to pass a helper's process as well.
         self._is_late = is_late = (
             now_us > due_us and (now_us - due_us) * 4 > settings.probe_timeout_us * self.stretch
         )
-        if not self._is_acked:
+        if self._open != ANSWERED:
             self._judge(now_us, is_late=is_late)
         elif is_late:
             self.doubt_timing(1)
         stretch = self.stretch
         end_us = now_us + settings.probe_interval_us * stretch
-        target = self._membership.doubtful() if self.has_doubts else -1
-        self._is_doubted = target >= 0
-        if target < 0:
+        if self.has_doubts and (target := self._membership.doubtful()) >= 0:
+            self._doubted = self.sequence + 1
+        else:
             target = self.next_target()
         if target < 0:
-            self._is_acked = True
-            self.arm_probe(end_us)
+            self._open = ANSWERED
+            self.arm_period(end_us)
             return
-        self.sequence = self._probe_sequence = sequence = self.sequence + 1
+        self.sequence = self._open = sequence = self.sequence + 1
         timeout_us = now_us + settings.probe_timeout_us * stretch
-        self.arm_probe(end_us, timeout_us, sequence)
+        self.arm_probe(end_us, timeout_us)
         table = self.table
         identity = table.identity(target)
         name = self._target_name = identity.name
-        self._is_acked = False
-        self._nacks_due = 0
-        self._stream_exchange = -1
         updates = self.rumours_beside(name, name) if self.gossip_is_armed else ()
-        if table.accused and table.key(target) & STATUS_MASK == SUSPECT and settings.buddy:
+        if self.is_accusing and table.key(target) & STATUS_MASK == SUSPECT and settings.buddy:
             # the suspect hears it from its prober at once (Lifeguard, "Buddy System")
             updates = (self.accusation(target), *updates)
-        self.probes += 1
-        self.packets_sent += 1
         self.post(identity.address, Packet(PING, sequence, self.name, name, updates))
 
-    def on_probe_timeout(self, sequence: int, now_us: int) -> None:
+    def on_probe_timeout(self) -> None:
         """No answer in time: ask through others, and over a stream (SWIM, section 3.1)."""
-        if self._is_acked or sequence != self._probe_sequence:
-            return
-        settings, table = self.settings, self.table
+        sequence, settings, table = self._open, self.settings, self.table
+        self._nacks = self._nacks_due = 0
         target = table.find(self._target_name)
         if target < 0:
             return
         identity = table.identity(target)
         # Whether it lives where *we* believe it, only we can find out: helpers may know
         # the address that it moved to, and would vouch for it for ever.
-        helpers = [] if self._is_doubted else table.sample(
+        helpers = [] if sequence == self._doubted else table.sample(
             self.rng, settings.indirect_probes, skip=(self.me, target), status_max=ALIVE
         )  # fmt: skip
-        self._nacks, self._nacks_due = 0, len(helpers)
+        self._nacks_due = len(helpers)
         for helper in helpers:
             updates = self.rumours_beside(identity.name)
             self.send(
@@ -215,13 +217,10 @@ class Prober(Walk):
             self._membership.suspect(self._target_name, now_us)
 
     def on_ack(self, sequence: int) -> None:
-        if sequence == self._probe_sequence:
-            if not self._is_acked:
-                self._is_acked = True
-                self.drop_timeout()
-                if self.stretch > 1 and not self._is_late:
-                    self.doubt_timing(-1)
+        if sequence == self._open:
+            self._on_answer()
             return
+        self.others_received += 1
         relay = self._relays.pop(sequence, None)
         if relay is not None:
             address, their_sequence = relay
@@ -230,8 +229,15 @@ class Prober(Walk):
                 Packet(ACK, their_sequence, self.name, updates=self.rumours_beside()),
             )
 
+    def _on_answer(self) -> None:
+        """The target of the open probe lives."""
+        self._open = ANSWERED
+        self.drop_timeout()
+        if self.stretch > 1 and not self._is_late:
+            self.doubt_timing(-1)
+
     def on_nack(self, sequence: int) -> None:
-        if sequence == self._probe_sequence and self._nacks < self._nacks_due:
+        if sequence == self._open and self._nacks < self._nacks_due:
             self._nacks += 1
 
     def on_probe_exchanged(self, exchange_id: int, packet: Packet | None) -> bool:
@@ -239,11 +245,30 @@ class Prober(Walk):
         if exchange_id != self._stream_exchange or exchange_id < 0:
             return False
         self._stream_exchange = -1
-        if packet is not None and packet.kind == ACK and packet.sequence == self._probe_sequence:
-            if not self._is_acked:
-                self.tally.stream_fallbacks += 1
-            self.on_ack(packet.sequence)
+        if packet is not None and packet.kind == ACK and packet.sequence == self._open:
+            self.tally.stream_fallbacks += 1
+            self._on_answer()
         return True
+
+    # -- counting -------------------------------------------------------------------
+
+    @property
+    def probes(self) -> int:
+        """Our own probes, ever."""
+        return self.sequence - self._relayed
+
+    @property
+    def packets_sent(self) -> int:
+        return self.probes + self.pings_answered + self.others_sent
+
+    @property
+    def packets_received(self) -> int:
+        """All datagrams, ever: of the probes, all but those that failed or are open, and those
+        that a stream answered first, had an ACK.
+        """
+        without_ack = self.tally.probes_failed + self.tally.stream_fallbacks
+        without_ack += self._open != ANSWERED
+        return self.probes - without_ack + self.pings_answered + self.others_received
 
     # -- probes for others ----------------------------------------------------------
 
@@ -256,7 +281,8 @@ class Prober(Walk):
         if target < 0:
             self.tally.drop("unknown_target")
             return
-        sequence = self.next_sequence()
+        self._relayed += 1
+        self.sequence = sequence = self.sequence + 1
         self._relays[sequence] = (source, packet.sequence)
         updates = self.rumours_beside(packet.target)
         self.send(

@@ -52,7 +52,7 @@ class Terms(NamedTuple):
 
     k: int  # confirmations after which the wait is the shortest
     min_us: int
-    max_us: int
+    waits_us: tuple[int, ...]  # by confirmations, 0 to k
 
 
 @lru_cache(maxsize=64)
@@ -64,7 +64,9 @@ def suspicion_terms(settings: Settings, members: int) -> Terms:
     min_us = suspicion_min_us(settings, members)
     max_us = min_us * settings.suspicion_max_multiplier
     # the suspect and its first accuser can't confirm
-    return Terms(max(0, k) if members - 2 >= k else 0, min_us, max_us)
+    k = max(0, k) if members - 2 >= k else 0
+    waits_us = (suspicion_timeout_us(n, k=k, min_us=min_us, max_us=max_us) for n in range(k + 1))
+    return Terms(k, min_us, tuple(waits_us))
 
 
 class Suspicion:
@@ -87,6 +89,11 @@ class Suspicion:
         # armed at the earliest end; firing early, the timer looks again
         self.armed_us = now_us + self.terms.min_us
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether no further accuser would shorten the wait."""
+        return len(self.accusers) > self.terms.k
+
     def is_news(self, accuser: str) -> bool:
         """Return whether one more accuser, this one, would shorten the wait."""
         return len(self.accusers) <= self.terms.k and accuser not in self.accusers
@@ -105,6 +112,5 @@ class Suspicion:
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        k, min_us, max_us = self.terms
-        wait_us = suspicion_timeout_us(len(self.accusers) - 1, k=k, min_us=min_us, max_us=max_us)
+        wait_us = self.terms.waits_us[min(len(self.accusers) - 1, self.terms.k)]
         self.deadline_us = max(self._earliest_us, self.start_us + wait_us)

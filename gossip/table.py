@@ -53,7 +53,7 @@ class Table:
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
-        self.keys = bytearray(len(directory))
+        self.keys = bytearray(len(directory))  # grows, but is this one object for ever
         self._large: dict[int, int] = {}
         # only where this machine believes another identity than the directory's
         self._identities: dict[int, Identity] = {}
@@ -121,7 +121,7 @@ class Table:
         for ordinal in self.ordinals():
             assert ordinal < len(other.keys) and other.keys[ordinal], "a member would be lost"
             self.directory.release(ordinal)
-        self.keys = bytearray(other.keys)
+        self.keys[:] = other.keys
         self._large = dict(other._large)
         self._identities = dict(other._identities)
         self._summary = other._summary[:]

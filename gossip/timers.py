@@ -11,7 +11,7 @@ from typing import Final
 FOREVER_US: Final = 1 << 62
 
 # What is due. The numbers break ties of the same microsecond.
-PROBE_TIMEOUT: Final = 1  # argument: the probe's sequence
+PROBE_TIMEOUT: Final = 1  # of the open probe
 RELAY: Final = 2  # argument: the relayed probe's sequence
 SUSPICION: Final = 3  # argument: the suspect's ordinal
 GOSSIP: Final = 4
@@ -30,7 +30,6 @@ class Timers:
     __slots__ = (
         "_heap",
         "_others_us",
-        "_timeout_sequence",
         "deadline_us",
         "probe_us",
         "timeout_us",
@@ -41,7 +40,6 @@ class Timers:
         self._others_us = FOREVER_US  # when the oldest of the heap is due
         self.probe_us = FOREVER_US  # the end of the probe period; whoever sees to it arms it anew
         self.timeout_us = FOREVER_US
-        self._timeout_sequence = 0
         self.deadline_us = FOREVER_US
 
     @property
@@ -62,14 +60,17 @@ class Timers:
             if due_us < self.deadline_us:  # noqa: PLR1730 -- as cheap as it gets
                 self.deadline_us = due_us
 
-    def arm_probe(self, due_us: int, timeout_us: int = FOREVER_US, sequence: int = 0) -> None:
-        """Arm the end of the probe period, and with a probe open PROBE_TIMEOUT before it, in place
-        of earlier ones.
-        """
-        self.probe_us, self.timeout_us, self._timeout_sequence = due_us, timeout_us, sequence
-        first_us = timeout_us if timeout_us < due_us else due_us
+    def arm_period(self, due_us: int) -> None:
+        """Arm the end of a probe period without a probe, in place of an earlier one."""
+        self.probe_us = due_us
+        self.drop_timeout()
+
+    def arm_probe(self, due_us: int, timeout_us: int) -> None:
+        """Arm the end of a probe period, and PROBE_TIMEOUT before it, in place of earlier ones."""
+        self.probe_us = due_us
+        self.timeout_us = timeout_us
         others_us = self._others_us
-        self.deadline_us = first_us if first_us < others_us else others_us
+        self.deadline_us = timeout_us if timeout_us < others_us else others_us
 
     def drop_timeout(self) -> None:
         """Drop PROBE_TIMEOUT: the answer came. The host need not wake for it."""
@@ -84,7 +85,7 @@ class Timers:
         due_us = self.deadline_us
         if self.timeout_us == due_us:
             self.drop_timeout()
-            return due_us, PROBE_TIMEOUT, self._timeout_sequence
+            return due_us, PROBE_TIMEOUT, 0
         heap = self._heap
         due = heappop(heap)
         self._others_us = others_us = heap[0][0] if heap else FOREVER_US

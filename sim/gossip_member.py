@@ -18,6 +18,7 @@ from sim.wheel import Wheel
 
 REGION: Final = "sim"
 FATES_MAX: Final = 16_384
+PATIENCE: Final = 32  # nearly all probes are answered within a 32nd of their timeout
 NEVER_US: Final = -1  # a tick armed for then is not due ever
 
 OnEvent = Callable[[int, str, MemberEvent], None]  # time, host of the observer, event
@@ -57,6 +58,8 @@ class Surroundings:
         "on_digest",
         "on_event",
         "sender",
+        "stations",
+        "timeout_us",
         "wheel",
     )
 
@@ -67,10 +70,14 @@ class Surroundings:
         on_event: OnEvent,
         on_digest: OnDigest,
         *,
+        timeout_us: int,
         is_wire: bool,
     ) -> None:
+        """`timeout_us` is how long most probes of most members wait."""
         self.wheel = wheel
         self.network = network
+        self.stations = network.stations
+        self.timeout_us = timeout_us
         self.on_event = on_event
         self.on_digest = on_digest
         self.is_wire = is_wire
@@ -79,7 +86,7 @@ class Surroundings:
         self.arrive: Callable[[Flight], None] = self.deliver
         self.hand_over = network.hand_over
         self.fates_us = itertools.chain.from_iterable(draw_fates(network))
-        # probes under way whose timeout is the usual one, in the order of their timeouts
+        # the last probes whose timeout is the usual one, in the order of their timeouts
         self._timeouts: deque[tuple[int, Member]] = deque()
         # whether a datagram that is not lost arrives once
         self.is_once = not network.lan.duplication
@@ -103,25 +110,27 @@ class Surroundings:
             there.carry_out()
 
     def expect(self, timeout_us: int, member: "Member") -> None:
-        """Let a member look at its probe at the timeout, if it is still open then.
+        """Let a member look at its probe at the timeout, `self.timeout_us` from now, if it is
+        still open then.
 
-        Nearly all are answered long before. So they wait in a queue of their own, from which
-        the answered are dropped hundreds at a time.
+        Nearly all are answered long before. So they wait in a queue of their own for a moment,
+        and only those that are open then get a place on the wheel.
         """
         if not self._timeouts:
-            self.wheel.at(timeout_us, self._look_at_timeouts)
+            self.wheel.after(self.timeout_us // PATIENCE, self._look_at_timeouts)
         self._timeouts.append((timeout_us, member))
 
     def _look_at_timeouts(self, _: Any) -> None:
-        timeouts, now_us = self._timeouts, self.wheel.now_us
+        timeouts, patience_us = self._timeouts, self.timeout_us // PATIENCE
+        until_us = self.wheel.now_us + self.timeout_us - patience_us
         while timeouts:
             timeout_us, member = timeouts[0]
-            if member.machine.timeout_us == timeout_us and member.armed_us != NEVER_US:
-                if timeout_us > now_us:
-                    self.wheel.at(timeout_us, self._look_at_timeouts)
-                    return
-                member.carry_out()  # arms it for now, or later if it is slow
+            if timeout_us > until_us:
+                self.wheel.after(patience_us, self._look_at_timeouts)
+                return
             timeouts.popleft()
+            if member.machine.timeout_us == timeout_us and member.armed_us != NEVER_US:
+                member.carry_out()  # arms it
 
 
 class Member(Station):
@@ -182,7 +191,9 @@ class Member(Station):
         self.carry_out()
 
     def poster(self) -> Post:
-        return self._post_bytes if self.around.is_wire else self.post
+        if self.around.is_wire:
+            return self._post_bytes
+        return self.post if self.around.is_once else super().post
 
     @property
     def address(self) -> str:
@@ -253,21 +264,22 @@ class Member(Station):
         """Do what is due, unless this tick is of a life that ended, or of a time that was
         armed before an earlier one.
         """
-        wheel, machine, lag_us = self.wheel, self.machine, self._lag_us
+        wheel = self.wheel
         now_us = wheel.now_us
         if self.armed_us != now_us:
             return
+        machine, lag_us = self.machine, self._lag_us
         if machine.deadline_us + lag_us <= now_us:
-            self.armed_us = FOREVER_US
             machine.tick(now_us)
             if machine.output is not NOTHING:
                 self._carry_out(machine.take_output())
         # else the timer was dropped since; the next one
         due_us = machine.deadline_us + lag_us
-        if due_us == machine.timeout_us and due_us - now_us == self.settings.probe_timeout_us:
-            self.around.expect(due_us, self)
+        around = self.around
+        if due_us == machine.timeout_us and due_us - now_us == around.timeout_us:
+            around.expect(due_us, self)
             due_us = machine.after_timeout_us()
-        if due_us < self.armed_us or self.armed_us == now_us:
+        if self.armed_us == now_us:  # neither stopped nor paused by what it said
             self.armed_us = due_us
             wheel.at(due_us, _tick, self)
 
@@ -294,14 +306,13 @@ class Member(Station):
         """Send a datagram: as `Station.post` does, without the calls between where nothing is
         out of order.
         """
-        around = self.around
-        network = around.network
+        around, network = self.around, self.network
         sender = around.sender
-        if sender is not None and target is sender.name and sender.is_running:
+        if sender is not None and target is sender.name and sender.is_up:
             there: Station | None = sender
         else:
-            there = network.stations.get(target)
-        if there is None or network.is_broken or not around.is_once or there.site is not self.site:
+            there = around.stations.get(target)
+        if there is None or network.is_broken:
             super().post(target, body)
             return
         delay_us = next(around.fates_us)

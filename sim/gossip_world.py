@@ -86,6 +86,7 @@ class GossipWorld:
             self.network,
             on_event or (lambda *event: self.events.append(event)),
             on_digest or (lambda *change: self.digest_changes.append(change)),
+            timeout_us=settings.probe_timeout_us,
             is_wire=wire,
         )
         self._lives: dict[str, int] = {}

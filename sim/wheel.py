@@ -17,6 +17,7 @@ from typing import Any, Final
 
 SLOT_US: Final = 128
 HORIZON_US: Final = 1 << 22  # what lies beyond is far
+NEVER: Final = 1 << 62  # number of a slot that never comes
 NEAR: Final = 8  # so many slots are looked at first
 BLOCK: Final = 64  # then so many at a time
 
@@ -27,13 +28,13 @@ _Item = tuple[int, int, Callable[[Any], None], Any]
 class Wheel:
     """Virtual time. `now_us` only moves forward, by working off events.
 
-    Invariant: slot `n & _mask` holds events of slot `n` only, for the one such `n` that
-    lies no more than `_mask` beyond the open one.
+    Invariants: slot `n & _mask` holds events of slot `n` only, for the one such `n` that lies no
+    more than `_mask` beyond the open one; `_far_slot` is the slot of the oldest far event.
     """
 
     __slots__ = (
-        "_far", "_is_running", "_mask", "_open", "_open_slot", "_opened", "_sequence", "_shift",
-        "_slots", "now_us",
+        "_far", "_far_slot", "_is_running", "_mask", "_open", "_open_slot", "_opened",
+        "_sequence", "_shift", "_slots", "now_us",
     )  # fmt: skip
 
     def __init__(self, slot_us: int = SLOT_US) -> None:
@@ -45,6 +46,7 @@ class Wheel:
         assert 1 << self._shift == slot_us, slot_us
         self._slots: list[list[_Item] | None] = [None] * (self._mask + 1)
         self._far: list[_Item] = []
+        self._far_slot = NEVER
         self._open: list[_Item] = []  # what is left of the current slot, sorted
         self._open_slot = 0  # number of the slot that is open, counted from time zero
         self._is_running = False
@@ -57,21 +59,21 @@ class Wheel:
 
     def at(self, time_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
         """Call `function(argument)` at `time_us`; a time gone by means now."""
-        if time_us < self.now_us:  # noqa: PLR1730 -- max() costs a fifth of this method
-            time_us = self.now_us
         self._sequence = sequence = self._sequence + 1
         number = time_us >> self._shift
-        if 0 < number - self._open_slot <= self._mask:
-            place = number & self._mask
-            slot = self._slots[place]
+        mask = self._mask
+        if 0 < number - self._open_slot <= mask:
+            slots, place = self._slots, number & mask
+            slot = slots[place]
             if slot is None:
-                self._slots[place] = [(time_us, sequence, function, argument)]
+                slots[place] = [(time_us, sequence, function, argument)]
             else:
                 slot.append((time_us, sequence, function, argument))
         elif number > self._open_slot:
             heapq.heappush(self._far, (time_us, sequence, function, argument))
+            self._far_slot = min(self._far_slot, number)
         else:
-            insort(self._open, (time_us, sequence, function, argument))
+            insort(self._open, (max(time_us, self.now_us), sequence, function, argument))
             self._opened += 1
 
     def after(self, delay_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
@@ -83,10 +85,10 @@ class Wheel:
         """
         time_us = self.now_us + delay_us
         self._sequence = sequence = self._sequence + 1
-        place = time_us >> self._shift & self._mask
-        slot = self._slots[place]
+        slots, place = self._slots, time_us >> self._shift & self._mask
+        slot = slots[place]
         if slot is None:
-            self._slots[place] = [(time_us, sequence, function, argument)]
+            slots[place] = [(time_us, sequence, function, argument)]
         else:
             slot.append((time_us, sequence, function, argument))
 
@@ -100,9 +102,9 @@ class Wheel:
             self._is_running = False
 
     def _work_off(self, end_us: int) -> None:
+        slots, mask = self._slots, self._mask
         whole = (end_us + 1 >> self._shift) - 1  # the last slot that ends by then
-        is_open = True
-        while is_open:
+        while True:
             # what falls into the open slot meanwhile comes behind what is being worked off
             events = iter(self._open)
             try:
@@ -121,7 +123,13 @@ class Wheel:
             except BaseException:
                 self._open = [*events]
                 raise
-            is_open = self._advance(end_us)
+            number = self._open_slot + 1
+            slot = slots[number & mask]
+            if slot is not None and number <= whole and number < self._far_slot:
+                # the usual case, where there is much to do
+                self._open_up(slot, number)
+            elif not self._advance(end_us):
+                break
         self._open = []
         self.now_us = max(self.now_us, end_us)
 
@@ -133,15 +141,14 @@ class Wheel:
                 break
         else:
             return self._advance_far(end_us)
-        far = self._far
-        time_us = slot[0][0]
-        if time_us > end_us or (far and far[0][0] >> self._shift <= time_us >> self._shift):
+        number = slot[0][0] >> self._shift
+        if number > end_us >> self._shift or number >= self._far_slot:
             return self._advance_far(end_us)
-        self._open_up(slot)
+        self._open_up(slot, number)
         return True
 
-    def _open_up(self, slot: list[_Item]) -> None:
-        self._open_slot = number = slot[0][0] >> self._shift
+    def _open_up(self, slot: list[_Item], number: int) -> None:
+        self._open_slot = number
         self._opened += len(slot)
         self._slots[number & self._mask] = None
         slot.sort()
@@ -169,7 +176,7 @@ class Wheel:
                 ahead = slots[place : place + min(BLOCK, stop - number)]
                 slot = next(filter(None, ahead), None)
                 if slot is not None:
-                    self._open_up(slot)
+                    self._open_up(slot, slot[0][0] >> shift)
                     return True
                 number += len(ahead)
             self._open_slot = number
@@ -185,3 +192,4 @@ class Wheel:
                 self._slots[place] = [item]
             else:
                 slot.append(item)
+        self._far_slot = far[0][0] >> shift if far else NEVER
