@@ -1,4 +1,4 @@
-"""What a datacenter's log can do: `python -m bench.raft [--reduced] [--dir FOLDER]`.
+"""What a datacenter's log can do: `python -m bench.raft [--only PART] [--reduced] [--dir FOLDER]`.
 
 For each engine (the default, then PySyncObj) three `serai agent` servers run as processes
 of their own, with mutual TLS between them and write-ahead logs on the disk of `--dir`, and
@@ -56,6 +56,7 @@ REDUCED: Final = {
     "runs": 1, "seconds": 1.0, "failovers": 3, "state_mb": 20, "rate": 2_000,
 }  # fmt: skip
 ENGINES: Final = {"": "core", "pysyncobj_": "pysyncobj"}
+PARTS: Final = ["commits", "failovers", "snapshot"]
 CATCH_UP_LIMIT_S: Final = 60.0
 FAILOVER_LIMIT_S: Final = 60.0
 JOB_BYTES: Final = 100_000
@@ -68,6 +69,9 @@ SNAPSHOT_LOAD: Final = {"size": 2_000, "window": 64, "rate": 500}
 STALL_WINDOW_S: Final = 31.0
 STALL_READ_S: Final = 5.0
 PLAIN_S: Final = 20.0  # without a snapshot
+
+
+Figures = dict[str, float]
 
 
 class Shape(NamedTuple):
@@ -334,16 +338,22 @@ def wait_until_quiet(quorum: Quorum) -> None:
 # --- all of it --------------------------------------------------------------------------
 
 
-def run_engine(folder: Path, engine: str, sizes: dict[str, Any]) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    with Quorum(folder / f"{engine}-commits", engine=engine) as quorum:
-        figures |= commits(quorum, sizes)
-    with Quorum(folder / f"{engine}-failover", engine=engine) as quorum:
-        took = failovers(quorum, sizes["failovers"])
-    figures["failovers"] = len(took)
-    figures["failover_s_p50"] = round(percentile(took, 0.5), 3)
-    figures["failover_s_p99"] = round(percentile(took, 0.99), 3)
-    figures["failover_s_max"] = round(max(took), 3)
+def run_engine(folder: Path, engine: str, sizes: dict[str, Any], parts: list[str]) -> Figures:
+    figures: Figures = {}
+    if "commits" in parts:
+        with Quorum(folder / f"{engine}-commits", engine=engine) as quorum:
+            figures |= commits(quorum, sizes)
+    if "failovers" in parts:
+        with Quorum(folder / f"{engine}-failover", engine=engine) as quorum:
+            took = failovers(quorum, sizes["failovers"])
+        figures["failovers"] = len(took)
+        figures["failover_s_p50"] = round(percentile(took, 0.5), 3)
+        figures["failover_s_p99"] = round(percentile(took, 0.99), 3)
+        figures["failover_s_max"] = round(max(took), 3)
+    if "snapshot" in parts and engine == "core":
+        threshold = f"raft_snapshot_threshold = {SNAPSHOT_ENTRIES}"
+        with Quorum(folder / "snapshot", engine=engine, settings=threshold) as quorum:
+            figures |= snapshot_stall(quorum, sizes["state_mb"])
     return figures
 
 
@@ -358,7 +368,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
     parser.add_argument("--dir", help="a folder on the disk to be measured (the temporary one)")
+    parser.add_argument("--only", choices=PARTS, help="this part; a reduced run")
     given = parser.parse_args()
+    is_reduced = given.reduced or bool(given.only)
     sizes = REDUCED if given.reduced else FULL
     figures: dict[str, Any] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
@@ -367,19 +379,16 @@ def main() -> int:
             folder = Path(name)
             for prefix, engine in ENGINES.items():
                 note(f"engine {engine}")
-                found = run_engine(folder, engine, sizes)
+                found = run_engine(folder, engine, sizes, [given.only] if given.only else PARTS)
                 figures |= {f"{prefix}{key}": value for key, value in found.items()}
-            threshold = f"raft_snapshot_threshold = {SNAPSHOT_ENTRIES}"
-            with Quorum(folder / "snapshot", engine="core", settings=threshold) as quorum:
-                figures |= snapshot_stall(quorum, sizes["state_mb"])
     except (BenchFailed, Unanswered) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     figures["load_1m"] = round(os.getloadavg()[0], 2)
     table(figures)
     samples = len(ENGINES) * (len(SHAPES) + 1) * sizes["runs"]
-    print(last_line(figures, sizes=sizes, samples=samples, is_reduced=given.reduced))
-    return 3 if given.reduced else 0
+    print(last_line(figures, sizes=sizes, samples=samples, is_reduced=is_reduced))
+    return 3 if is_reduced else 0
 
 
 if __name__ == "__main__":
