@@ -39,7 +39,7 @@ def timeline(faults: Sequence[FaultSpan], end_s: float) -> str:
                      f"<title>{escape(title)}</title></rect>")  # fmt: skip
     frame.height = base + BOTTOM
     parts.append(frame.time_axis())
-    return svg("".join(parts), "timeline of faults", height=frame.height)
+    return svg("".join(parts), "timeline of faults", height=frame.height, kind="wide")
 
 
 def _first(faults: Sequence[FaultSpan], kind: str) -> float:
