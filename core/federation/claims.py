@@ -73,7 +73,7 @@ class CreateClaim(Command):
     uid: str
     home: str
     origin: str = ""
-    follows: int = 0  # epoch that `home` has the first claim by, when it moved
+    follows: int = 0  # of a foreign claim: the epoch that `home` has the first one by
     said: int = 0  # index of the home's log as it asked; 0 = not known
     calls: dict[str, CallAnswer] = {}  # noqa: RUF012 - that changed earlier jobs of the name
 
@@ -213,7 +213,8 @@ def _create_claim(state: "State", command: CreateClaim, context: "Context") -> C
     if command.uid in former:
         return CommandResult(error="this claim was given up", status=409)
     if known is not None:
-        if not known.is_closed and known.home != command.home:
+        is_open = not known.is_closed and known.home != command.home
+        if is_open and not _is_outlived(known, command):
             return _taken(known.home, command.job_id)
         # Closed; or the home's own word: it purged the old job and registers the name anew.
         former = (*former, known.uid)[-FORMER_KEPT:]
@@ -238,6 +239,15 @@ def _create_claim(state: "State", command: CreateClaim, context: "Context") -> C
     )
     context.changed("claims", "ClaimCreated", command.job_id, command.namespace)
     return CommandResult(value={"Home": command.home, "Epoch": epoch})
+
+
+def _is_outlived(known: Claim, command: CreateClaim) -> bool:
+    """Whether a foreign claim is of an earlier job: its origin has given the name away since.
+
+    That it was given up may not have been heard here.
+    """
+    is_foreign = command.origin != "" and command.origin == known.origin
+    return is_foreign and command.follows > known.follows
 
 
 def extend_claim(state: "State", command: ExtendClaim, context: "Context") -> CommandResult:

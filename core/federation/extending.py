@@ -59,7 +59,8 @@ class Extending:
                 if region == own:
                     step(position + 1)
                 else:
-                    call(region, "Claim.Create", {**named, "Origin": own}, held)
+                    origin = {**named, "Origin": own, "Follows": state["epoch"]}
+                    call(region, "Claim.Create", origin, held)
 
             def held(_: Any, error: str) -> None:
                 if error:

@@ -261,6 +261,8 @@ class Naming:
             never = CloseClaim(namespace=namespace, job_id=job_id, uid=uid)
             host.propose([never], lambda _value, _error: respond(answer))
 
+        first = {"epoch": 0}  # of the claim that decides whose the name is
+
         def claim(position: int) -> None:
             if position == len(wanted):
                 register()
@@ -270,13 +272,15 @@ class Naming:
                 "Namespace": namespace, "JobID": job_id, "UID": uid,
                 "Home": host.datacenter_id, "Origin": origin, "After": last_of(trail),
                 "Said": host.state.index, "Calls": self._calls_about(namespace, job_id),
+                "Follows": first["epoch"],
             }  # fmt: skip
 
             def done(body: Any, error: str) -> None:
                 if not error:
                     self._note_calls(uid, body.get("Calls"))
                     if not origin:
-                        self._coordinator.dividing.note_epoch(uid, int(body["Epoch"]))
+                        first["epoch"] = int(body["Epoch"])
+                        self._coordinator.dividing.note_epoch(uid, first["epoch"])
                     trail.extend(plain_events(events_of([(body or {}).get("Event")])))
                     claim(position + 1)
                     return

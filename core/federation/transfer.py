@@ -28,7 +28,8 @@ from core.federation.claims import (
 )
 from core.federation.host import CALL_TIMEOUT_US, Done, FederationHost
 from core.federation.rhythm import Rhythm
-from core.federation.roster import is_off
+from core.federation.roster import FLOORS, Roster, is_off, roster_of
+from core.federation.roster_log import CopyRoster, copy_roster
 from core.federation.succession import pledge_of
 from core.model.host import Peer
 from core.state.access import CallAnswer
@@ -66,11 +67,16 @@ class StageClaims(Command):
 
 
 class TakeAuthority(Command):
-    """Be the authority, if all batches are here."""
+    """Be the authority, if all batches are here.
+
+    With the roster as the old one left it: who was declared off in its last moments stays so.
+    """
 
     generation: int
     counter: int
     batches: int
+    roster: Roster | None = None
+    floors: dict[str, int] = {}  # noqa: RUF012 - by datacenter id
 
 
 class ForgetClaims(Command):
@@ -145,6 +151,8 @@ def take_authority(state: "State", command: TakeAuthority, context: "Context") -
         state.calls.keep(batch.calls)
     for key in list(staged):
         staged.delete(key)
+    if command.roster is not None:
+        copy_roster(state, CopyRoster(roster=command.roster, floors=command.floors), context)
     state.is_authority = True
     put_authority(
         state,
@@ -216,7 +224,9 @@ class Transfer:
             body |= {"Number": number, "Claims": sent, "Calls": calls}
         else:
             method = "Authority.Take"
-            body |= {"Counter": known.counter, "Batches": batches}
+            body |= {"Counter": known.counter, "Batches": batches,
+                     "Roster": roster_of(host.state),
+                     "Floors": dict(host.state.table(FLOORS).items())}  # fmt: skip
         self._is_busy = True
 
         def done(value: Any, error: str) -> None:
@@ -262,6 +272,8 @@ class Transfer:
         command = TakeAuthority(
             generation=int(body["Generation"]), counter=int(body["Counter"]),
             batches=int(body["Batches"]),
+            roster=msgspec.convert(msgspec.to_builtins(body.get("Roster")), Roster | None),
+            floors={str(dc): int(floor) for dc, floor in (body.get("Floors") or {}).items()},
         )  # fmt: skip
         self._host.propose([command], reply)
 

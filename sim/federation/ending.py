@@ -195,7 +195,7 @@ class Ending:
         name = record.id
         # Two jobs of one name: only the one that has the claim may leave its home.
         is_staying = (NAMESPACE, name) in self._watch.excused
-        for datacenter in self._places(name, home):
+        for datacenter in self._places(name):
             if is_staying and datacenter is not home:
                 continue
             free = free_slots(datacenter, SLOT_CPU)
@@ -207,8 +207,8 @@ class Ending:
                 )
         self._world.situations["no room anywhere"] += 1
 
-    def _places(self, name: str, home: "Datacenter") -> "list[Datacenter]":
-        """Return where a job may run: its region, those it spills to, and its home."""
+    def _places(self, name: str) -> "list[Datacenter]":
+        """Return where a job may run: in its region and those it spills to."""
         rules = self._workload.names[name]
         regions = {rules.region, *rules.spillover}
         parked = self._workload.parked(name)
@@ -217,8 +217,8 @@ class Ending:
             for one in self._world.datacenters.values()
             if one.id not in parked
             and one.id not in self._watch.off
-            and (one is home or one.region in regions or "*" in regions)
-            and (one is home or "*" in rules.datacenters or one.name in rules.datacenters)
+            and (one.region in regions or "*" in regions)
+            and ("*" in rules.datacenters or one.name in rules.datacenters)
         ]
 
 
