@@ -2,11 +2,12 @@
 
 Each job goes to one other datacenter of the region, or of another region where there is none,
 within `LOOK_US` of a change of its file. The same one is kept as long as it answers; when it
-was silent for `SILENT_MAX_US` another is chosen, and all jobs go there.
+was silent for `SILENT_MAX_US`, or is of another region and one of our own is known meanwhile,
+another is chosen, and all jobs go there.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from core.federation.backup import (
     stamp_of,
     turn_of,
 )
+from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, Done, is_not_from
 from core.federation.multiregion import Rollout
 from core.federation.rhythm import Rhythm
@@ -105,7 +107,7 @@ class Backing:
         host = self._host
         if self._is_busy or is_own_off(host.state):
             return
-        if not self._to or self._is_lost():
+        if not self._to or self._is_lost() or self._is_far():
             self._choose()
         if not self._to:
             return
@@ -129,17 +131,34 @@ class Backing:
         since_us = self._silent_since_us
         return since_us is not None and host.now.mono_us - since_us >= SILENT_MAX_US
 
+    def _is_far(self) -> bool:
+        """Whether another region has the backups, and one of our own could.
+
+        At our birth the far ones may be heard of first; and an adopter looks in its region.
+        """
+        host = self._host
+        regions = {digest.datacenter_id: digest.region for digest in self._candidates()}
+        return regions.get(self._to, host.region) != host.region and any(
+            region == host.region and dc not in self._avoided for dc, region in regions.items()
+        )
+
+    def _candidates(self) -> Iterator[Digest]:
+        """Yield the digests of those that could have the backups."""
+        host = self._host
+        for site in host.sites():
+            is_old = site.age_us is None or site.age_us > DIGEST_AGE_US
+            is_own = site.digest.datacenter_id == host.datacenter_id
+            if not (is_own or is_old or site.digest.is_draining):
+                yield site.digest
+
     def _choose(self) -> None:
         """Choose by an order that is our own: not all datacenters burden the same one."""
         host = self._host
         if self._to:
             self._avoided[self._to] = None
         found = []
-        for site in host.sites():
-            digest, dc = site.digest, site.digest.datacenter_id
-            is_old = site.age_us is None or site.age_us > DIGEST_AGE_US
-            if dc == host.datacenter_id or is_old or digest.is_draining:
-                continue
+        for digest in self._candidates():
+            dc = digest.datacenter_id
             rank = hashlib.blake2b(f"{host.datacenter_id}/{dc}".encode(), digest_size=8).digest()
             found.append((dc in self._avoided, digest.region != host.region, rank, dc))
         if not found or min(found)[-1] == self._to:
