@@ -38,6 +38,8 @@ _GATHERED_US: Final = 8_000
 _GATHERED_LEAST: Final = 8
 _GATHERED_MOST: Final = 1_024
 _WAITING_MOST: Final = 256  # calls that wait to be taken; then no more are read
+_LATE_US: Final = 20_000
+_TURNS_TO_HEAR: Final = 2  # of the event loop: one finds what has arrived, one reads it
 
 
 def now() -> Now:
@@ -163,6 +165,17 @@ class MachineLoop:
         for effect in effects:
             self._carry_out(effect)
 
+    @staticmethod
+    async def _hear_first() -> None:
+        """We are late: what others sent meanwhile lies in the sockets, and comes first.
+
+        A replica that was held up, by its own work or for want of a processor, would else take
+        its own silence for the others': a follower would miss a leader whose heartbeat has
+        come, and a leader would step down over answers that it has not read.
+        """
+        for _ in range(_TURNS_TO_HEAR):
+            await trio.lowlevel.checkpoint()
+
     async def run_timers(self) -> None:
         """Deliver `Tick` whenever the machine's deadline is reached, and what was gathered.
 
@@ -178,6 +191,8 @@ class MachineLoop:
                     await self._rearm.wait()
                 if time.monotonic_ns() // 1000 < self.machine.deadline_us:
                     continue
+            if time.monotonic_ns() // 1000 - self._armed_us > _LATE_US:
+                await self._hear_first()
             self.deliver(Tick())
             # A machine that is always due must not starve the sockets.
             await trio.lowlevel.checkpoint()

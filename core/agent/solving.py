@@ -11,7 +11,9 @@ REMEDY: Final = "install serai[kernel]: large clusters are planned several times
 CACHE_REMEDY: Final = "see that NUMBA_CACHE_DIR or the home folder can be written"
 # Compiling holds the interpreter for seconds, and a leader that is silent so long is one no
 # more: another process compiles, and leaves what it made in numba's cache.
-COMPILE: Final = [sys.executable, "-P", "-c", "from core.scheduler import kernel; kernel.load()"]
+# It is in no hurry: what takes a processor for seconds takes it when nobody else wants it.
+_LOAD: Final = "import os; os.nice(10); from core.scheduler import kernel; kernel.load()"
+COMPILE: Final = [sys.executable, "-P", "-c", _LOAD]
 
 
 class Solver:

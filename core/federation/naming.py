@@ -35,7 +35,7 @@ from core.federation.roster import is_off, is_own_off, roster_of
 from core.federation.succession import pledge_of
 from core.model.child import parent_name
 from core.model.job import Job
-from core.model.query import Answer, Query
+from core.model.query import Answer, Query, ReadQuery
 from core.state.access import CallAnswer
 from core.state.commands import Command
 
@@ -234,8 +234,11 @@ class Naming:
             "Region": job.region if job.region == "*" else claimant or host.region,
         }
         named = {**body, "Job": {**body.get("Job", {}), **stated}}
-        local = msgspec.structs.replace(
-            query, region=host.region, datacenter=host.datacenter_id, body=named
+        at = {"region": host.region, "datacenter": host.datacenter_id, "body": named}
+        local = (
+            ReadQuery.of(query, _stated(job, stated, host.region), **at)
+            if _is_read(query, job)
+            else msgspec.structs.replace(query, **at)
         )
         wanted = [pair for pair in authorities if pair[0] != host.datacenter_id]
 
@@ -462,3 +465,21 @@ class Naming:
             else:
                 calls[uid] = self._calls_about(namespace, job_id)
         reply({"Held": held, "Calls": calls}, "")
+
+
+def _is_read(query: Query, job: Job) -> bool:
+    """Whether the endpoint would read out of the query just what was read already."""
+    return (
+        type(query) is Query
+        and job.multiregion is None
+        and bool(job.namespace)
+        and query.namespace in (job.namespace, "default", "*")
+    )
+
+
+def _stated(job: Job, stated: dict[str, str], own_region: str) -> Job:
+    """Return a job that was read, with what its registration states beside the file."""
+    region = stated["Region"]
+    return msgspec.structs.replace(
+        job, uid=stated["SeraiUID"], region=own_region if region in ("", "global") else region
+    )

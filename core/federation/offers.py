@@ -38,12 +38,23 @@ class Offers:
     def handlers(self) -> dict[str, Any]:
         return {"Home.Register": self._on_register, "Home.Reserve": self._on_reserve}
 
-    def refusal(self, job: Job, uid: str = "", *, is_queued: bool = False) -> str:
+    def refusal(
+        self,
+        job: Job,
+        uid: str = "",
+        *,
+        is_queued: bool = False,
+        known: Judgement | None = None,
+    ) -> str:
         """Return why this datacenter does not take a new job, "" when it does and holds it.
 
         Args:
             is_queued: It may wait here for room; only what could never hold it refuses.
+            known: What was found of this datacenter a moment ago, debits taken off: whether
+                it could ever hold the job no debit changes.
         """
+        if is_queued and known is not None and known.verdict not in _BY_THE_NODES:
+            return ""
         own = self.own_judgement(job)
         if is_queued and own.verdict is Verdict.TOO_BIG and splitting.is_divisible(job):
             own = self.own_judgement(splitting.one_of_each(job))  # the rest goes elsewhere

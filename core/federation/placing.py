@@ -8,6 +8,7 @@ room is held.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,7 +17,7 @@ from core.federation import splitting, tokens
 from core.federation.ask import Verdict, asks_of, room_of
 from core.federation.causes import Event, Kind, events_of, last_of, plain_events
 from core.federation.choice import ANY_REGION, Candidate, order, within_reach
-from core.federation.digest import Digest
+from core.federation.digest import Digest, Room
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.verdicts import as_answer, with_verdicts
 from core.federation.where import Answered, Here, Refused, Where
@@ -57,9 +58,13 @@ class Placing:
         self._queue: list[tuple[Candidate, bool]] = []  # and whether it may queue there
         self._trail = list(query.trail)  # grows by what every candidate said
         self._root: list[str] = []  # id of its first event, once there is one
-        self._room = room_of(asks_of(job))
         self._bounces = 0
         self._has_choice = False  # whether there is more than one datacenter to go to
+
+    @cached_property
+    def _room(self) -> Room:
+        """What all instances ask together; only who asks elsewhere needs to know."""
+        return room_of(asks_of(self._job))
 
     def start(self) -> None:
         job = self._job
@@ -159,7 +164,8 @@ class Placing:
         return False
 
     def _register_here(self, candidate: Candidate, may_queue: bool) -> None:
-        reason = self._coordinator.offers.refusal(self._job, self._uid, is_queued=may_queue)
+        offers, known = self._coordinator.offers, candidate.judgement
+        reason = offers.refusal(self._job, self._uid, is_queued=may_queue, known=known)
         if reason:
             self._note(Kind.REFUSED, self._submission(), reason=reason)
             self._refused(candidate, reason)

@@ -103,7 +103,11 @@ DEFAULT_SPILLOVER_AFTER_NS: Final = 30 * _SECOND
 
 def canonicalize(job: Job, *, region: str) -> Job:
     """Return a copy of `job` with every default filled in; `region` is the agent's."""
-    job = msgspec.convert(msgspec.to_builtins(job), Job)
+    return complete(msgspec.convert(msgspec.to_builtins(job), Job), region=region)
+
+
+def complete(job: Job, *, region: str) -> Job:
+    """Fill every default into `job` itself, which nobody else holds, and return it."""
     job.id = job.id or ""
     job.name = job.name or job.id
     job.region = job.region or region

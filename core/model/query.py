@@ -36,6 +36,20 @@ class OwnQuery(Query, kw_only=True, omit_defaults=True):
     """
 
 
+class ReadQuery(Query, kw_only=True, omit_defaults=True):
+    """A registration whose job file was read already, by the server that answers it.
+
+    Over a connection it becomes a plain `Query`: who gets that reads the file anew.
+    """
+
+    job: Any = None  # core.model.job.Job, canonical and valid: that of `body`
+
+    @classmethod
+    def of(cls, query: Query, job: Any, **changed: Any) -> "ReadQuery":
+        known = {name: getattr(query, name) for name in Query.__struct_fields__}
+        return cls(**(known | changed), job=job)
+
+
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: int = 200  # HTTP status
     error: str = ""  # plain text, when status >= 400

@@ -178,6 +178,8 @@ def strategy_of(job: Job | None, group: TaskGroup | None) -> UpdateStrategy | No
 
 def is_live(view: JobView) -> Mask:
     rows = view.rows
+    if not len(rows):  # of a new job, as most are
+        return np.zeros(0, np.bool_)
     held = (rows.client_status <= ClientStatus.RUNNING) | (
         rows.client_status == ClientStatus.UNKNOWN
     )

@@ -22,6 +22,7 @@ _STANDINGS_BYTES = 16 << 20  # of all kept columns together; at least a few are 
 _STANDINGS_LEAST = 8
 _CHANGES_KEPT = 1 << 16
 _EVERYWHERE = slice(None)
+_FEW = 6  # so many nodes cost less one by one than as arrays
 DIMENSIONS = ("cpu", "memory", "disk")  # in Nomad's words and order
 
 Lacks = npt.NDArray[np.int8]
@@ -214,12 +215,31 @@ class Room:
             if number >= 0:
                 self._standings[key] = kept
         elif kept.followed < len(self._changed):
-            nodes = np.array(sorted(set(self._changed[kept.followed :])), np.int64)
+            changed = sorted(set(self._changed[kept.followed :]))
             kept.followed = len(self._changed)
+            if len(changed) <= _FEW:
+                for node in changed:
+                    kept.column[node], kept.lacks[node] = self._stands(ask, eligible, node)
+                return kept
+            nodes = np.array(changed, np.int64)
             kept.lacks[nodes] = lacks = self._lacks(ask, eligible, nodes)
             holds = eligible[nodes] & (lacks == 0)
             kept.column[nodes] = np.where(holds, self._head_scores(ask, nodes), -np.inf)
         return kept
+
+    def _stands(self, ask: Ask, eligible: Mask, node: int) -> tuple[float, int]:
+        # What one node has in a kept column and its lacks.
+        if not eligible[node]:
+            return -np.inf, 0
+        view = self.view
+        cpu_left = int(view.cpu_capacity[node]) - int(self.cpu_used[node])
+        memory_left = int(view.memory_capacity[node]) - int(self.memory_used[node])
+        disk_left = int(view.disk_capacity[node]) - int(self.disk_used[node])
+        lefts = (ask.cpu, cpu_left), (ask.memory, memory_left), (ask.disk, disk_left)
+        for dimension, (asked, left) in enumerate(lefts, 1):
+            if 0 < asked > left:
+                return -np.inf, dimension
+        return self._fitness_one(ask.cpu, ask.memory, node, cpu_left, memory_left), 0
 
     def _lacks(self, ask: Ask, eligible: Mask, nodes: Ints | slice) -> Lacks:
         view = self.view
@@ -290,16 +310,16 @@ class Room:
 
     def take(self, ask: Ask, nodes: Ints) -> None:
         """Take one ask from each of `nodes`; an ordinal may come several times. No ports."""
-        if nodes.size == 1:
-            self._change_one(ask, int(nodes[0]), 1)
+        if nodes.size <= _FEW:
+            self._change_few(ask, nodes, 1)
             return
         touched, counts = np.unique(nodes, return_counts=True)
         self._change(ask, touched, counts)
 
     def give_back(self, ask: Ask, nodes: Ints) -> None:
         """Give back one ask to each of `nodes`; an ordinal may come several times. No ports."""
-        if nodes.size == 1:
-            self._change_one(ask, int(nodes[0]), -1)
+        if nodes.size <= _FEW:
+            self._change_few(ask, nodes, -1)
             return
         touched, counts = np.unique(nodes, return_counts=True)
         self._change(ask, touched, -counts)
@@ -323,8 +343,15 @@ class Room:
         for (cpu, memory), kept in self._heads.items():
             kept[nodes] = self._head_scores(Ask(cpu, memory, 0), nodes)
 
+    def _change_few(self, ask: Ask, nodes: Ints, sign: int) -> None:
+        # As `_change`, where arrays of a few elements would cost most of the time.
+        counts: dict[int, int] = {}
+        for node in nodes.tolist():
+            counts[node] = counts.get(node, 0) + sign
+        for node, count in counts.items():
+            self._change_one(ask, node, count)
+
     def _change_one(self, ask: Ask, node: int, count: int) -> None:
-        # As `_change`, where arrays of one element would cost most of the time.
         view = self.view
         self.cpu_used[node] += count * ask.cpu
         self.memory_used[node] += count * ask.memory

@@ -83,6 +83,11 @@ class BlockingQueries:
         self._measures.blocking_queries = self._count
         parked.timer = self._outbox.after(wait_us, lambda: self._finish(parked, evaluate()))
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is parked: else nobody asks what an entry touched."""
+        return self._count > 0
+
     def on_changed(self, keys: Iterable[str]) -> None:
         """Wake what watches any of `keys`. Their order decides that of the answers."""
         if not self._count:

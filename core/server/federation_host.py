@@ -14,7 +14,7 @@ from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.known import Site
 from core.federation.roster import off_ones
-from core.jobspec.canonical import canonicalize
+from core.jobspec.canonical import canonicalize, complete
 from core.jobspec.validate import validate
 from core.model.host import CallDone, Now, Peer
 from core.model.job import Job
@@ -64,11 +64,11 @@ class FederationHost:
 
     @property
     def state(self) -> State:
-        return self._server.state
+        return self._server.consensus.state
 
     @property
     def datacenter_id(self) -> str:
-        return self._server.datacenter_id
+        return self._server.consensus.state.datacenter_id  # asked a dozen times a job
 
     @property
     def is_serving(self) -> bool:
@@ -175,7 +175,9 @@ class FederationHost:
         if job is None:
             return None
         try:
-            canonical = canonicalize(msgspec.convert(job, Job), region=self.region)
+            read = msgspec.convert(job, Job)
+            fill = canonicalize if read is job else complete  # a record is somebody else's
+            canonical = fill(read, region=self.region)
         except (msgspec.ValidationError, RecursionError):
             return None
         return None if validate(canonical) else canonical

@@ -200,12 +200,12 @@ class ServerMachine:
                 server.outbox.log(
                     "warning", "an event is not for a server", event=repr(event)[:200]
                 )
-        self._settle()
+        self._settle(is_tick=isinstance(event, Tick))
         return server.outbox.take()
 
-    def _settle(self) -> None:
+    def _settle(self, *, is_tick: bool = True) -> None:
         server = self.server
-        server.consensus.tick()
+        server.consensus.tick(is_host_ready=is_tick)
         server.membership.tick()
         for _ in range(_PUMP_LIMIT):
             server.outbox.run_due()

@@ -60,6 +60,10 @@ class Restoring:
         self._server = server
         self._entry: LogEntry | None = None  # its snapshot is being read, or was
 
+    def waits_with(self, entry: LogEntry) -> bool:
+        """Whether an entry is kept back for its snapshot, which a worker reads."""
+        return self._entry is entry and self._server.state.decoded is None
+
     def keeps_back(self, entry: LogEntry, state: State) -> bool:
         """Return whether an entry, the next to be applied, has to wait."""
         if state.decoded is not None:

@@ -213,6 +213,11 @@ class AllocTable:
             index = self._groups[group_row] = GroupIndex()
         return index
 
+    def is_new_group(self, group_row: int) -> bool:
+        """Whether a group never had an allocation."""
+        index = self._groups.get(group_row)
+        return (index is None or not len(index.indices)) and not self.retired.get(group_row)
+
     def next_generations(self, record: JobRecord, group: str, indices: Rows) -> Rows:
         """Return the generation of the next allocation of each index; 0 for a new one."""
         ordinal = self._jobs.group_ordinal(record, group)
@@ -338,6 +343,20 @@ class AllocTable:
         columns.older[rows] = index.put(
             columns.index[rows].astype(np.int64), rows, columns.generation[rows].astype(np.int64)
         )
+        self.chain(rows)
+
+    def begin_groups(self, rows: Rows, group_rows: list[int], counts: Rows) -> None:
+        """Enter the first rows of new groups, group after group: as `link` does one of them."""
+        columns = self.columns
+        indices = columns.index[rows]
+        generations = columns.generation[rows]
+        own = rows.astype(np.int32)
+        first = 0
+        for group_row, count in zip(group_rows, counts.tolist(), strict=True):
+            part = slice(first, first + count)
+            begun = GroupIndex.begun(indices[part], own[part], generations[part])
+            self._groups[group_row] = begun
+            first += count
         self.chain(rows)
 
     def chain(self, rows: Rows) -> None:

@@ -15,6 +15,7 @@ from core.model.plan import PlacementBatch, Plan
 if TYPE_CHECKING:
     from core.state.jobs import JobRecord
     from core.state.plan_check import BatchRows, Codes
+    from core.state.resources import Ask
     from core.state.state import State
 
 JOB, NODE, INDEX, CPU = 1, 2, 3, 5  # places in core.state.plan_check.REASONS
@@ -52,45 +53,62 @@ def _is_new(state: "State", record: "JobRecord", group: str) -> bool:
 def _codes(
     state: "State", record: "JobRecord", rows: "BatchRows", free: dict[int, list[int]]
 ) -> "Codes":
-    batch, columns = rows.batch, state.nodes.columns
-    codes: Codes = np.zeros(len(rows.index), np.uint8)
+    batch = rows.batch
     if state.jobs.version(record.ordinal, batch.job_version) is None:
-        codes[:] = JOB
-        return codes
-    nodes, ask = len(state.nodes), rows.ask
+        return np.full(len(rows.index), JOB, np.uint8)
+    index, node = rows.index.tolist(), rows.node.tolist()
+    return np.array(check_rows(state, record, batch.group, index, node, rows.ask, free), np.uint8)
+
+
+def check_rows(
+    state: "State",
+    record: "JobRecord",
+    group: str,
+    index: list[int],
+    node: list[int],
+    ask: "Ask",
+    free: dict[int, list[int]],
+) -> list[int]:
+    """Return a code for each row of a batch of a group that has none yet.
+
+    Args:
+        free: By node, cpu, memory and disk that are left; what is accepted is taken off.
+    """
+    columns, nodes = state.nodes.columns, len(state.nodes)
+    codes = [0] * len(index)
     ranges = None
     if record.indices and record.job.type not in _EVERY_NODE:
         # Planned before the share shrank: another datacenter may run these by now.
-        ranges = record.indices.get(batch.group, [])
+        ranges = record.indices.get(group, [])
     seen: set[int] = set()
     ranks: dict[int, int] = {}  # by node: which of the batch's rows there this is
     taken: dict[int, int] = {}
-    for at, (index, node) in enumerate(zip(rows.index.tolist(), rows.node.tolist(), strict=True)):
-        is_repeated = index in seen
-        seen.add(index)
-        if not 0 <= node < nodes or not columns.is_ready[node]:
+    for at, (number, ordinal) in enumerate(zip(index, node, strict=True)):
+        is_repeated = number in seen
+        seen.add(number)
+        if not 0 <= ordinal < nodes or not columns.is_ready[ordinal]:
             codes[at] = NODE
             continue
-        if is_repeated or not 0 <= index < 1 << INDEX_BITS:
+        if is_repeated or not 0 <= number < 1 << INDEX_BITS:
             codes[at] = INDEX
             continue
-        if ranges is not None and not any(low <= index < high for low, high in ranges):
+        if ranges is not None and not any(low <= number < high for low, high in ranges):
             codes[at] = INDEX
             continue
-        left = free.get(node)
+        left = free.get(ordinal)
         if left is None:
-            left = free[node] = [
-                int(columns.cpu_capacity[node]) - int(columns.cpu_used[node]),
-                int(columns.memory_capacity[node]) - int(columns.memory_used[node]),
-                int(columns.disk_capacity[node]) - int(columns.disk_used[node]),
+            left = free[ordinal] = [
+                int(columns.cpu_capacity[ordinal]) - int(columns.cpu_used[ordinal]),
+                int(columns.memory_capacity[ordinal]) - int(columns.memory_used[ordinal]),
+                int(columns.disk_capacity[ordinal]) - int(columns.disk_used[ordinal]),
             ]
-        ranks[node] = rank = ranks.get(node, 0) + 1
+        ranks[ordinal] = rank = ranks.get(ordinal, 0) + 1
         for dimension in range(3):  # the first that lacks is the one reported
             if ask[dimension] > 0 and rank * ask[dimension] > left[dimension]:
                 codes[at] = CPU + dimension
                 break
         else:
-            taken[node] = taken.get(node, 0) + 1
-    for node, count in taken.items():
-        free[node] = [have - count * want for have, want in zip(free[node], ask, strict=True)]
+            taken[ordinal] = taken.get(ordinal, 0) + 1
+    for ordinal, count in taken.items():
+        free[ordinal] = [have - count * want for have, want in zip(free[ordinal], ask, strict=True)]
     return codes

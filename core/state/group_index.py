@@ -31,6 +31,23 @@ class GroupIndex:
         self.generations = np.zeros(0, dtype=np.uint16)
         self._first = _GAPS  # the first index, when they are a range without gaps
 
+    @classmethod
+    def begun(
+        cls,
+        indices: npt.NDArray[np.int32],
+        rows: npt.NDArray[np.int32],
+        generations: npt.NDArray[np.uint16],
+    ) -> "GroupIndex":
+        """Return the index of a group that has none yet; `indices` are distinct."""
+        index = cls()
+        if len(indices) > 1 and not (indices[1:] > indices[:-1]).all():
+            wide = (column.astype(np.int64) for column in (indices, rows, generations))
+            index.put(*wide)
+            return index
+        index.indices, index.rows, index.generations = indices, rows, generations
+        index._look_for_gaps()
+        return index
+
     def positions(self, indices: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """Return where `indices` stand and whether they are known at all."""
         count = len(self.indices)

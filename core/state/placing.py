@@ -2,21 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import AllocDeploymentStatus, ClientStatus
-from core.model.instant import ZERO_TIME, rfc3339_of_ns
 from core.model.plan import AllocStop, Plan
 from core.state import accounts
 from core.state.allocs import FLAG_CANARY, HELD
 from core.state.commands import ApplyPlans
 from core.state.jobs import JobRecord
+from core.state.plain_plans import PlainRun
 from core.state.plan_check import BatchRows, check_plan, port_mask
 from core.state.resources import ask_of
 from core.state.result import CommandResult, PlanResult
-from core.state.rollouts import may_plan_write, put_deployment, put_evaluation
+from core.state.rollouts import count_placed, may_plan_write, put_deployment, put_evaluation
 
 if TYPE_CHECKING:
     from core.state.context import Context
@@ -27,11 +26,16 @@ Ints = npt.NDArray[np.int64]
 
 def apply_plans(state: "State", command: ApplyPlans, context: "Context") -> CommandResult:
     """Apply each plan as far as it holds. `value`: a `PlanResult` per plan."""
-    return CommandResult(
-        value=[
-            _apply_plan(state, plan, number, context) for number, plan in enumerate(command.plans)
-        ]
-    )
+    results: list[PlanResult] = []
+    run = PlainRun(state, context)
+    for number, plan in enumerate(command.plans):
+        result = run.take(plan, number)
+        if result is None:
+            run.flush()
+            result = _apply_plan(state, plan, number, context)
+        results.append(result)
+    run.flush()
+    return CommandResult(value=results)
 
 
 def _apply_plan(state: "State", plan: Plan, number: int, context: "Context") -> PlanResult:
@@ -124,7 +128,7 @@ def _update_in_place(
             if columns.deployment[row] != old_deployment:
                 allocs.change_extras(row, deployment_status=None)
                 group = allocs.job_record(row).groups[allocs.key_of(row).group]
-                _count_placed(state, update.deployment_id, group, 1, [], context)
+                count_placed(state, update.deployment_id, group, 1, [], context)
         columns.alloc_modify_index[row] = context.index
         done.append(row)
     if done:
@@ -181,7 +185,7 @@ def _place(
     if batch.deployment_id:
         columns.deployment[rows] = allocs.deployments.ordinal(batch.deployment_id, count)
         canaries = [allocs.id_of(row) for row in rows.tolist()] if batch.canary else []
-        _count_placed(state, batch.deployment_id, batch.group, count, canaries, context)
+        count_placed(state, batch.deployment_id, batch.group, count, canaries, context)
     groups = state.jobs.columns
     groups.queued[group_row] = max(0, int(groups.queued[group_row]) - count)
     context.changed("allocs", "PlanResult", rows=rows)
@@ -233,38 +237,3 @@ def _note_preempted(state: "State", plan: Plan) -> None:
         row = state.allocs.row_of(winner)
         if row is not None:
             state.allocs.change_extras(row, preempted=ids)
-
-
-def _count_placed(
-    state: "State",
-    deployment_id: str,
-    group: str,
-    count: int,
-    canaries: list[str],
-    context: "Context",
-) -> None:
-    """Add placements to a deployment; the first ones start its progress deadline."""
-    deployment = state.deployments.get(deployment_id)
-    states = dict((deployment.task_groups if deployment else None) or {})
-    if deployment is None or group not in states:
-        return
-    old = states[group]
-    require_by = old.require_progress_by
-    if old.progress_deadline_ns and require_by in {"", ZERO_TIME}:
-        require_by = rfc3339_of_ns(context.time_ns + old.progress_deadline_ns)
-    states[group] = msgspec.structs.replace(
-        old,
-        placed_allocs=old.placed_allocs + count,
-        placed_canaries=[*(old.placed_canaries or []), *canaries] or old.placed_canaries,
-        require_progress_by=require_by,
-    )
-    state.deployments.put(
-        deployment_id,
-        msgspec.structs.replace(
-            deployment,
-            task_groups=states,
-            modify_index=context.index,
-            modify_time_ns=context.time_ns,
-        ),
-    )
-    context.changed("deployment", "DeploymentUpdate", deployment_id, deployment.namespace)

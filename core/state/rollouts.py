@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from core.model.evaluation import Deployment, DeploymentStatus, EvalStatus, Evaluation
+from core.model.instant import ZERO_TIME, rfc3339_of_ns
 from core.model.job import Job
 from core.state.allocs import FLAG_CANARY
 from core.state.commands import DeleteEvaluations, UpsertDeployments, UpsertEvaluations
@@ -127,6 +128,41 @@ class DeploymentTable(Table[str, Deployment]):
         del self._by_job[name][key]
         if not self._by_job[name]:
             del self._by_job[name]
+
+
+def count_placed(
+    state: "State",
+    deployment_id: str,
+    group: str,
+    count: int,
+    canaries: list[str],
+    context: "Context",
+) -> None:
+    """Add placements to a deployment; the first ones start its progress deadline."""
+    deployment = state.deployments.get(deployment_id)
+    states = dict((deployment.task_groups if deployment else None) or {})
+    if deployment is None or group not in states:
+        return
+    old = states[group]
+    require_by = old.require_progress_by
+    if old.progress_deadline_ns and require_by in {"", ZERO_TIME}:
+        require_by = rfc3339_of_ns(context.time_ns + old.progress_deadline_ns)
+    states[group] = msgspec.structs.replace(
+        old,
+        placed_allocs=old.placed_allocs + count,
+        placed_canaries=[*(old.placed_canaries or []), *canaries] or old.placed_canaries,
+        require_progress_by=require_by,
+    )
+    state.deployments.put(
+        deployment_id,
+        msgspec.structs.replace(
+            deployment,
+            task_groups=states,
+            modify_index=context.index,
+            modify_time_ns=context.time_ns,
+        ),
+    )
+    context.changed("deployment", "DeploymentUpdate", deployment_id, deployment.namespace)
 
 
 def put_evaluation(state: "State", evaluation: Evaluation, context: "Context") -> None:

@@ -4,16 +4,19 @@ import random
 
 import pytest
 
-from core.model.evaluation import Deployment, DeploymentState
+from core.model.allocation import AllocMetric
+from core.model.evaluation import Deployment, DeploymentState, Evaluation
 from core.model.plan import InPlaceUpdate, Plan
 from core.state import plan_check
 from core.state.accounts import drifted
 from core.state.commands import (
+    ApplyPlans,
     DeregisterJob,
     SetNodeEligibility,
     SetNodeStatus,
     UpsertDeployments,
 )
+from core.state.plain_plans import PlainRun
 from core.state.plan_check import check_plan
 
 
@@ -303,3 +306,56 @@ def test_small_plans_are_judged_as_large_ones_are(cluster, monkeypatch):
         if turn % 3 == 0:
             cluster.plan(name, plan.placements)
     assert seen >= {0, 1, 2, 3, 5, 6}
+
+
+def test_plans_of_new_jobs_are_entered_together_as_one_by_one(kit, monkeypatch):
+    """Runs of plain plans; others, refused rows and a job that comes twice among them."""
+    together = entries_of_plans(kit)
+    with monkeypatch.context() as patched:
+        patched.setattr(PlainRun, "take", lambda *given: None)
+        one_by_one = entries_of_plans(kit)
+    assert together == one_by_one
+    results, _ = together
+    found = {reason for one in results for row in one.dropped for reason in row.reasons}
+    assert found >= {"node", "index", "cpu", "job"}
+
+
+def entries_of_plans(kit):
+    """Apply entries of many plans; return their results and the state's hash."""
+    rng, cluster, results = random.Random(5), kit.cluster(), []
+    for number in range(8):
+        cluster.node(f"n{number}", cpu=rng.choice((700, 1500, 4000)), memory=4000)
+    cluster.do(SetNodeEligibility(node_id="n3", eligibility="ineligible"))
+    for turn in range(12):
+        plans = []
+        for number in range(10):
+            name = f"job-{turn}-{number}"
+            cluster.job(name, count=8)
+            plans += [plan_of(cluster, rng, name) for _ in range(rng.choice((1, 1, 1, 2)))]
+        results += cluster.do(ApplyPlans(plans=plans)).value
+        assert drifted(cluster.state) == []
+    assert cluster.replica().hash() == cluster.state.hash()
+    return results, cluster.state.hash()
+
+
+def plan_of(cluster, rng, name):
+    record = cluster.state.jobs.get("default", name)
+    rows = [(rng.randint(-1, 5), rng.randint(-1, 8)) for _ in range(rng.randint(1, 5))]
+    more = {"ports": list(range(80, 80 + len(rows)))} if rng.random() < 0.1 else {}
+    deployment_id = f"d-{name}" if rng.random() < 0.5 else ""
+    scores = bytes(4 * len(rows)) if rng.random() < 0.5 else b""
+    batch = cluster.batch(
+        name, rows, job_version=rng.choice((0, 0, 0, 7)), deployment_id=deployment_id,
+        scores=scores, metrics=AllocMetric(nodes_evaluated=len(rows)), **more,
+    )  # fmt: skip
+    states = {"g": DeploymentState(desired_total=8)}
+    deployment = Deployment(id=deployment_id, namespace="default", job_id=name, task_groups=states)
+    return Plan(
+        eval_id=f"e-{name}",
+        namespace="default",
+        job_id=name,
+        job_uid=record.uid,
+        placements=[batch],
+        deployment=deployment if deployment_id else None,
+        evaluations=[Evaluation(id=f"e-{name}", job_id=name, queued_allocations={"g": 3})],
+    )

@@ -11,7 +11,7 @@ from core.model.allocation import DesiredTransition
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.instant import ZERO_TIME, rfc3339_of_ns
 from core.model.job import Job, TaskGroup
-from core.model.query import Answer, OwnQuery
+from core.model.query import Answer, OwnQuery, ReadQuery
 from core.scheduler import dry_run
 from core.server import children, evaluations
 from core.server.consensus import Applied
@@ -53,6 +53,10 @@ def read_job(request: Request) -> Job:
         QueryError: 400 when there is none or its form is wrong, 500 with what validation
             found, as Nomad has it.
     """
+    query = request.query
+    if isinstance(query, ReadQuery) and request.text("job_id") in ("", query.job.id):
+        known: Job = query.job
+        return known
     job = canonical_job(request)
     errors = validate(job)
     if errors:
