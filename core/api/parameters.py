@@ -9,7 +9,7 @@ from core.model.query import Query
 # Carried by the Query itself; the rest goes into `params`.
 _OWN: Final = frozenset(
     {
-        "region", "namespace", "stale", "index", "wait", "pretty", "idempotency_token",
+        "region", "namespace", "stale", "index", "wait", "pretty",
         "idempotency_time", "datacenter",
     }
 )  # fmt: skip

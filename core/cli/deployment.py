@@ -101,7 +101,8 @@ def fail(session: Session, deployment: str, detach: bool, verbose: bool) -> int:
     session.out.line(f'Deployment "{short(full, verbose=verbose)}" failed')
     if version := answer.get("RevertedJobVersion"):
         session.out.line(f"The job goes back to version {version}")
-    return _follow(session, answer, detach=detach, verbose=verbose)
+    _follow(session, answer, detach=detach, verbose=verbose)
+    return 0  # that it failed is what was asked for
 
 
 @api_command()

@@ -26,7 +26,7 @@ def watch_deployment(
     api: Api, out: Output, deployment_id: str, query: dict[str, str], *, verbose: bool
 ) -> dict[str, Any]:
     """Show a deployment in place until it ends, and return it as it was last seen."""
-    from core.cli.monitor import needs_promotion
+    from core.cli.monitor import hint_of
 
     console = Console(file=out.stream, no_color=not out.has_colour, highlight=False)
     spinner = Spinner("dots")
@@ -36,10 +36,10 @@ def watch_deployment(
             reply = api.read(f"/v1/deployment/{deployment_id}", index=index or None, wait=_WAIT)
             deployment: dict[str, Any] = reply.body
             allocs = api.get(f"/v1/deployment/allocations/{deployment_id}", **query) or []
-            has_ended = deployment["Status"] in _ENDED
-            hint = ""
-            if needs_promotion(deployment) and not has_ended:
-                hint = f"canaries wait for: serai deployment promote {short(deployment_id)}"
+            # Who finds it paused waits for nothing that comes by itself.
+            is_paused = deployment["Status"] == "paused" and not index
+            has_ended = deployment["Status"] in _ENDED or is_paused
+            hint = hint_of(deployment, short(deployment_id))
             live.update(
                 _view(deployment, allocs, None if has_ended else spinner, hint, verbose=verbose)
             )

@@ -114,10 +114,10 @@ class Monitor:
 
             job = job_of_deployment(self.api, deployment)
             regions_table(self.api, self.out, job, verbose=self.verbose)
-        return OK if status in {"successful", "cancelled", "blocked"} else FAILED
+        return OK if status in {"successful", "cancelled", "blocked", "paused"} else FAILED
 
     def _transcribe_deployment(self, deployment_id: str) -> dict[str, Any]:
-        index, shown, has_hinted = 0, "", False
+        index, shown, hinted = 0, "", ""
         while True:
             reply = self.api.read(
                 f"/v1/deployment/{deployment_id}", index=index or None, wait=_WAIT
@@ -129,12 +129,14 @@ class Monitor:
                 for line in text.splitlines():
                     self._line(line)
                 shown = text
-            if deployment["Status"] in _TERMINAL_DEPLOYMENT:
+            hint = hint_of(deployment, self._short(deployment_id))
+            if hint and hint != hinted:
+                self._line(hint)
+            hinted = hint
+            # Who finds it paused waits for nothing that comes by itself.
+            is_paused = deployment["Status"] == "paused" and not index
+            if deployment["Status"] in _TERMINAL_DEPLOYMENT or is_paused:
                 return deployment
-            if needs_promotion(deployment) and not has_hinted:
-                name = self._short(deployment_id)
-                self._line(f"Canaries wait for: serai deployment promote {name}")
-                has_hinted = True
             index = _next_index(index, reply.index)
 
     def _show_allocations(self, route: str) -> None:
@@ -160,6 +162,15 @@ class Monitor:
 
     def _line(self, text: str) -> None:
         self.out.line(f"    {_stamp()}: {text}")
+
+
+def hint_of(deployment: dict[str, Any], name: str) -> str:
+    """Return what an operator has to say for the deployment to go on, "" when nothing."""
+    if deployment["Status"] == "paused":
+        return f"It is paused, and waits for: serai deployment resume {name}"
+    if deployment["Status"] not in _TERMINAL_DEPLOYMENT and needs_promotion(deployment):
+        return f"Canaries wait for: serai deployment promote {name}"
+    return ""
 
 
 def needs_promotion(deployment: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.model.allocation import Desired
-from core.model.evaluation import Deployment, DeploymentState
+from core.model.evaluation import Deployment, DeploymentState, DeploymentStatus
 from core.model.instant import rfc3339_of_ns
 from core.scheduler.rollout import RUNNING
 
@@ -90,6 +90,7 @@ def promoted(
     if names is None and not waiting:
         raise PromotionError("no canaries to promote")
     is_done = not any(is_waiting(group) for group in groups.values())
+    is_done &= deployment.status is DeploymentStatus.RUNNING  # a paused one stays so
     return msgspec.structs.replace(
         deployment,
         task_groups=groups,

@@ -73,3 +73,8 @@ def delete_node_pool(state: "State", command: DeleteNodePool, context: "Context"
     state.pools.delete(name)
     context.changed("node_pools", "NodePoolDeleted", name)
     return CommandResult()
+
+
+def pool_names(state: "State") -> dict[str, None]:
+    """Return the pools that there are: made by an operator, or named by a node."""
+    return dict.fromkeys([*BUILT_IN, *state.pools, *(node.node_pool for node in state.nodes)])

@@ -14,6 +14,7 @@ from core.server.endpoints.shared import check_registrations, checked
 from core.server.launching import launch_command
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import MarkLaunch, RegisterJob
+from core.state.jobs import JobRecord
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 
@@ -21,16 +22,14 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 def job_dispatch(request: Request) -> Answer | Proposal:
     """Register a child of a parameterized job.
 
-    With an idempotency token, a child that has it and is not dead answers instead of a
-    second one.
+    With an idempotency token, a child that has it answers instead of a second one, as long as
+    it is kept.
     """
     check_registrations(request)
     record = job_of(request)
     token = request.text("idempotency_token")
-    if token:
-        for known in request.state.jobs.children_of(record.namespace, record.id):
-            if known.job.dispatch_idempotency_token == token and known.status != "dead":
-                return _known(known.id, known.job.create_index or 0)
+    if known := _child_with(request, record, token):
+        return _known(known.id, known.job.create_index or 0)
     name_prefix = request.field("IdPrefixTemplate", str, "")
     if not _PREFIX.fullmatch(name_prefix):
         raise QueryError(400, "IdPrefixTemplate: letters, digits, '.', '_' and '-', at most 64")
@@ -55,8 +54,9 @@ def job_dispatch(request: Request) -> Answer | Proposal:
 
     def answer(applied: Applied) -> Answer:
         checked(applied)
+        first = _child_with(request, record, token)  # another copy of this call came before
         body = {
-            "DispatchedJobID": child.id,
+            "DispatchedJobID": child.id if first is None else first.id,
             "EvalID": eval_id,
             "EvalCreateIndex": applied.index if eval_id else 0,
             "JobCreateIndex": applied.index,
@@ -65,6 +65,13 @@ def job_dispatch(request: Request) -> Answer | Proposal:
         return Answer(body=body, index=applied.index)
 
     return Proposal([RegisterJob(job=child, evaluation=due)], answer)
+
+
+def _child_with(request: Request, parent: JobRecord, token: str) -> JobRecord | None:
+    if not token:
+        return None
+    children_ = request.state.jobs.children_of(parent.namespace, parent.id)
+    return next((one for one in children_ if one.job.dispatch_idempotency_token == token), None)
 
 
 def _known(child_id: str, index: int) -> Answer:

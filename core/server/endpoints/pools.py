@@ -9,13 +9,12 @@ from core.server.endpoints.shared import on_namespace, only_index
 from core.server.listing import listed, plain
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import DeleteNodePool, UpsertNodePool
-from core.state.pools import BUILT_IN
+from core.state.pools import BUILT_IN, pool_names
 
 
 def _pools(request: Request) -> dict[str, dict[str, Any]]:
     state = request.state
-    names = dict.fromkeys([*BUILT_IN, *state.pools, *(node.node_pool for node in state.nodes)])
-    return {name: state.pools.get(name) or _unmade(name) for name in sorted(names)}
+    return {name: state.pools.get(name) or _unmade(name) for name in sorted(pool_names(state))}
 
 
 def _unmade(name: str) -> dict[str, Any]:

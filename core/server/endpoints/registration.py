@@ -37,6 +37,7 @@ from core.state.commands import (
     UpsertEvaluations,
 )
 from core.state.jobs import JobRecord
+from core.state.pools import pool_names
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
 _SUBMISSION_FIELDS: Final = ("Source", "Format", "VariableFlags", "Variables")
@@ -93,6 +94,13 @@ def _check_namespace(job: Job) -> None:
         raise QueryError(500, f'job "{job.id}" is in nonexistent namespace "{job.namespace}"')
 
 
+def _check_pool(request: Request, job: Job, known: JobRecord | None) -> None:
+    pool = job.node_pool or "default"
+    is_kept = known is not None and (known.job.node_pool or "default") == pool
+    if not is_kept and pool not in pool_names(request.state):
+        raise QueryError(500, f'job "{job.id}" is in nonexistent node pool "{pool}"')
+
+
 def _uid_of(request: Request, job: Job) -> str:
     """Return a new job's uid: the one that its claim carries, else a fresh one."""
     if job.uid and request.state.jobs.by_uid(job.uid) is None:
@@ -110,6 +118,8 @@ def job_register(request: Request) -> Proposal:
         # core.federation.submitting brings each region its copy.
         raise QueryError(503, f"job {job.id!r} runs in several regions: try again shortly")
     known = request.state.jobs.get(job.namespace or "default", job.id or "")
+    if not isinstance(request.query, OwnQuery):
+        _check_pool(request, job, known)
     if request.field("PreserveCounts", bool, False) and known is not None:
         job = _with_counts_of(known.job, job)
     check_index = None
