@@ -8,8 +8,12 @@ with the world, the comparison of states in one that grows with the states too.
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Any, Final
 
+import numpy as np
+
+from core.model.allocation import ClientStatus, Desired
 from core.state.entry import UnknownCommand
 from core.state.snapshot import cut
 from core.state.state import State
@@ -198,13 +202,14 @@ class Checkers:
             for name in ("cpu", "memory", "disk"):
                 used = getattr(nodes, f"{name}_used")
                 capacity = getattr(nodes, f"{name}_capacity")
-                if (used > capacity).any():
-                    where = int((used > capacity).argmax())
-                    self._violated(
-                        OVER_COMMITTED,
-                        f"{agent.name}: node {where} has {used[where]} of {name} used, "
-                        f"{capacity[where]} in all",
-                    )
+                for where in np.flatnonzero(used > capacity).tolist():
+                    stays = used[where] - _leaving(agent.state, where, name)
+                    if stays > capacity[where]:
+                        self._violated(
+                            OVER_COMMITTED,
+                            f"{agent.name}: node {where} has {stays} of {name} used, "
+                            f"{capacity[where]} in all",
+                        )
 
     def _one_process_an_index(self) -> None:
         """At most one process per (job, group, task, index), but for a hand-over's time.
@@ -219,7 +224,7 @@ class Checkers:
         for key, numbers in self._census.doubled.items():
             nodes = list(dict.fromkeys(self._world.clients[number].name for number in numbers))
             nodes = [name for name in nodes if self._in_contact(name)]
-            if len(nodes) <= self._copies(key[0]):
+            if len(nodes) <= self._processes(key[0]):
                 continue
             doubled[key] = self._doubled_since.get(key, now_us)
             if now_us - doubled[key] > OVERLAP_US:
@@ -230,6 +235,15 @@ class Checkers:
     def _copies(self, job: str) -> int:
         """Return how many copies of an index its job allows: two under surge."""
         return 2 if self._workload.is_surge(job) else 1
+
+    def _processes(self, job: str) -> float:
+        """Return how many processes of an index may run: a canary beside the one it is to follow.
+
+        Of a system job an index names nothing: there is one on each node.
+        """
+        if self._workload.is_system(job):
+            return inf
+        return self._copies(job) + self._workload.has_canaries(job)
 
     def _wanted_runs_when_quiet(self) -> None:
         """Without faults for a while, every service runs as many instances as it should.
@@ -351,6 +365,20 @@ class Checkers:
         if what not in self._said:
             self._said.add(what)
             self.violations.append(f"{self._world.wheel.now_us / 1e6:.3f}s {name}: {what}")
+
+
+def _leaving(state: State, node: int, resource: str) -> int:
+    """Return what allocations of a node hold that are asked to end.
+
+    What takes their place was given their room, and begins when they have ended.
+    """
+    allocs, columns = state.allocs, state.allocs.columns
+    held = 0
+    for row in allocs.rows_of_node(node).tolist():
+        is_over = ClientStatus(int(columns.client[row])).is_terminal
+        if columns.desired[row] != Desired.RUN and not is_over:
+            held += getattr(allocs.ask(int(columns.resources[row])), resource)
+    return held
 
 
 def _most_authorised(shares: Iterable[dict[str, list[Range]]]) -> tuple[int, str, int]:

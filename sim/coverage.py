@@ -27,7 +27,9 @@ NOT_SIMULATED: Final = (
     "core.jobspec", "raft.pysyncobj_engine", "raft.pysyncobj_parts", "core.scheduler.kernel",
     "core.scheduler.compiled",
 )  # fmt: skip
-WHOLE: Final = ("examples/small.hcl", "tests/sim/fuzz.hcl")
+WHOLE: Final = (
+    "examples/small.hcl", "examples/operators.hcl", "tests/sim/fuzz.hcl", "tests/sim/lost.hcl",
+)  # fmt: skip
 LARGE: Final = "examples/scenarios/*.hcl"  # these as far as `SLICE` says
 SLICE: Final = "15m"
 SCALE: Final = ("scale=0.01",)

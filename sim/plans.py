@@ -67,6 +67,7 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     region: str
     datacenter: str = ""  # ask an agent there; "" = anywhere in the region
+    job_name: str = ""  # of the job, where it is another version of one; "" = `name`
     copies: int = 1  # registers name, name-2, name-3, ...
     every_us: int = 1_000  # between two copies
     count: int = 0  # of each group; 0 = as the file says
@@ -116,6 +117,21 @@ class StopPlan(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     region: str
     purge: bool = False
+
+
+class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask the API something, as an operator does; see sim.calling."""
+
+    method: str
+    at_us: int
+    region: str
+    every_us: int = 0  # and again, so often
+    datacenter: str = ""  # that is to answer; "" = whichever owns the answer
+    namespace: str = "default"
+    job: str = ""  # job_id, or the job of which an id is wanted
+    node: str = ""  # the node that is meant, as of a fault's target
+    params: dict[str, str] = {}
+    body: str = ""  # JSON
 
 
 class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +198,7 @@ class Scenario(msgspec.Struct, kw_only=True):
     arrivals: list[ArrivalPlan] = []
     traces: list[TracePlan] = []
     stops: list[StopPlan] = []
+    calls: list[CallPlan] = []
     faults: list[FaultPlan] = []
     goals: list[GoalPlan] = []
 

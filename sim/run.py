@@ -12,6 +12,7 @@ import msgspec
 from core.scheduler import kernel
 from sim.agents import SimAgent, World
 from sim.build import build_agents
+from sim.calling import Calls
 from sim.census import Census
 from sim.checkers import Checkers
 from sim.faults import FaultError, Faults
@@ -123,6 +124,7 @@ class Run:
             self.world, scenario, self.census, random.Random(f"{self.seed}/run")
         )
         self.faults = Faults(self.world, random.Random(f"{self.seed}/faults"), self.workload)
+        self.calls = Calls(self.world, self.workload, random.Random(f"{self.seed}/calls"))
         self.checkers = Checkers(self.world, self.census, self.workload, self.faults)
         self.traffic = Traffic(self.seed, scenario.server_count + scenario.node_count)
         self.watch = Watch(self.world, self.census, self.faults)
@@ -162,6 +164,7 @@ class Run:
         )
         self.end_us = self.scenario.until_us or planned_us
         self.workload.plan(planned_us)
+        self.calls.plan(self.scenario.calls, planned_us)
         self.goals.plan()
         if beginnings:
             sites = [(one.plan.region, one.plan.name) for one in beginnings]

@@ -59,7 +59,7 @@ from sim.plans import (
 from sim.reading import Key, label_of, only, value_error, values_of
 from sim.scenario_faults import read_fault
 from sim.scenario_goals import read_goal
-from sim.scenario_jobs import read_arrivals, read_job, read_stop, read_trace
+from sim.scenario_jobs import read_arrivals, read_call, read_job, read_stop, read_trace
 
 __all__ = [
     "ArrivalPlan",
@@ -76,7 +76,7 @@ __all__ = [
 
 _DECLARING: Final = ("variable", "variables", "locals")
 _BLOCKS: Final = (
-    "extends", "scenario", "region", "network", "disk", "job", "arrivals", "trace", "stop",
+    "extends", "scenario", "region", "network", "disk", "job", "arrivals", "trace", "stop", "call",
     "fault", "goal",
 )  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -408,6 +408,7 @@ def _workload(body: Body, scenario: Scenario) -> None:
     scenario.jobs = [read_job(block, regions, places) for block in body.blocks_of("job")]
     scenario.arrivals = [read_arrivals(block, regions) for block in body.blocks_of("arrivals")]
     scenario.traces = [read_trace(block, regions) for block in body.blocks_of("trace")]
+    scenario.calls = [read_call(block, regions) for block in body.blocks_of("call")]
     scenario.stops = [read_stop(block, regions) for block in body.blocks_of("stop")]
     names: set[str] = set()
     for type_ in ("job", "arrivals", "trace"):

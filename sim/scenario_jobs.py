@@ -2,9 +2,11 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from core.jobspec.diagnostics import did_you_mean
 from core.jobspec.hcl.body import Block
-from sim.plans import ArrivalPlan, JobPlan, StopPlan, TracePlan
+from sim.plans import ArrivalPlan, CallPlan, JobPlan, StopPlan, TracePlan
 from sim.reading import Key, label_of, value_error, values_of
 
 PROCESSES: Final = ("poisson", "steady", "burst", "daily")
@@ -17,6 +19,7 @@ _TASKS: Final = {
 }
 JOB_KEYS: Final = {
     "file": Key("file", "text"),
+    "name": Key("job_name", "text"),
     "at": Key("at_us", "duration"),
     "region": Key("region", "text"),
     "datacenter": Key("datacenter", "text"),
@@ -53,6 +56,17 @@ STOP_KEYS: Final = {
     "at": Key("at_us", "duration"),
     "region": Key("region", "text"),
     "purge": Key("purge", "flag"),
+}
+CALL_KEYS: Final = {
+    "at": Key("at_us", "duration"),
+    "every": Key("every_us", "duration"),
+    "region": Key("region", "text"),
+    "datacenter": Key("datacenter", "text"),
+    "namespace": Key("namespace", "text"),
+    "job": Key("job", "text"),
+    "node": Key("node", "places"),
+    "params": Key("params", "map"),
+    "body": Key("body", "text"),
 }
 # What each process needs; what only others take is refused.
 _NEEDS: Final = {
@@ -120,6 +134,26 @@ def _known(block: Block, regions: list[str]) -> None:
                 f"there is no region {region!r}, only {', '.join(regions)}",
                 did_you_mean(region, regions),
             )
+
+
+def read_call(block: Block, regions: list[str]) -> CallPlan:
+    """Return the plan of a `call "METHOD"` block."""
+    from core.server.endpoints.table import ENDPOINTS  # all of them: only for whoever makes calls
+
+    method = label_of(block)
+    if method not in ENDPOINTS:
+        message = f"the API has no method {method!r}"
+        hint = did_you_mean(method, ENDPOINTS) or "core/server/endpoints lists them"
+        raise block.body.error(block.label_spans[0], message, hint=hint)
+    values = values_of(block.body, CALL_KEYS, required=("at",))
+    _known(block, regions)
+    if "body" in values:
+        try:
+            msgspec.json.decode(values["body"])
+        except msgspec.DecodeError as error:
+            message = f"'body' is JSON, such as jsonencode({{ Count = 3 }}): {error}"
+            raise value_error(block.body, "body", message) from None
+    return CallPlan(method=method, **{"region": regions[0], **values})
 
 
 def _ordered(block: Block, values: dict[str, Any]) -> None:

@@ -167,7 +167,8 @@ class Workload:
     def _plan_job(self, plan: JobPlan) -> None:
         template = self._template(plan.file, plan.variables)
         for copy in range(1, plan.copies + 1):
-            name = plan.name if copy == 1 else f"{plan.name}-{copy}"
+            name = plan.job_name or plan.name
+            name = name if copy == 1 else f"{name}-{copy}"
             # One job of the plan, made only when its time comes: there may be thousands.
             self._world.wheel.at(
                 plan.at_us + copy * plan.every_us, self._submit_planned, (plan, template, name)
@@ -308,6 +309,19 @@ class Workload:
         known = self._jobs.get(job)
         policy = None if known is None else known[0].federation
         return policy is not None and policy.partition == "surge"
+
+    def is_system(self, job: str) -> bool:
+        """Return whether a job runs on each node."""
+        known = self._jobs.get(job)
+        return known is not None and known[0].type in ("system", "sysbatch")
+
+    def has_canaries(self, job: str) -> bool:
+        """Return whether canaries of a job may run beside what they are to follow."""
+        known = self._jobs.get(job)
+        if known is None:
+            return False
+        updates = [known[0].update, *(group.update for group in known[0].task_groups or [])]
+        return any(update is not None and (update.canary or 0) > 0 for update in updates)
 
     def region_of(self, job: str) -> str:
         return self._jobs[job][1] if job in self._jobs else self._scenario.datacenters[0].region

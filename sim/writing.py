@@ -22,7 +22,7 @@ from sim.reading import Keys
 from sim.scenario import DATACENTER_KEYS, DISK_KEYS, LINK_KEYS, NODE_KEYS, SCENARIO_KEYS
 from sim.scenario_faults import FAULT_KEYS, TIME_KEYS
 from sim.scenario_goals import GOAL_KEYS
-from sim.scenario_jobs import ARRIVAL_KEYS, JOB_KEYS, STOP_KEYS, TRACE_KEYS
+from sim.scenario_jobs import ARRIVAL_KEYS, CALL_KEYS, JOB_KEYS, STOP_KEYS, TRACE_KEYS
 
 Lines = list[str]
 
@@ -52,6 +52,8 @@ def write_scenario(scenario: Scenario, folder: str = "") -> str:
         lines += block("trace", [trace.name], said)
     for stop in scenario.stops:
         lines += block("stop", [stop.job], attributes(stop, STOP_KEYS))
+    for call in scenario.calls:
+        lines += block("call", [call.method], attributes(call, CALL_KEYS))
     for fault in scenario.faults:
         lines += _fault(fault)
     for goal in scenario.goals:

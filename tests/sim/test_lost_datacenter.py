@@ -1,67 +1,13 @@
 """A datacenter is lost for good: declared off, its jobs adopted from the backup in its region."""
 
+from pathlib import Path
+
 from core.federation.backup import BACKUPS
 from sim.agents import SimServer
 from sim.run import Run
 from sim.scenario import read_scenario
 
-# eu/b is born late: what eu/a has is backed up in another region before.
-WORLD = """
-scenario "lost" {
-  duration = "4m"
-  settle   = "30s"
-}
-region "eu" {
-  datacenter "a" {
-    servers = 1
-    nodes "n" { count = 2 }
-  }
-  datacenter "b" {
-    servers = 1
-    nodes "n" { count = 2 }
-  }
-}
-region "us" {
-  datacenter "x" { servers = 1 }
-}
-job "left" {
-  file       = "../../examples/scenarios/jobs/service.nomad.hcl"
-  at         = "15s"
-  region     = "eu"
-  datacenter = "a"
-}
-fault "power" {
-  at     = "1s"
-  for    = "30s"
-  target = "eu/b"
-}
-fault "authority" {
-  at     = "50s"
-  target = "eu/b"
-}
-fault "datacenter-loss" {
-  at     = "70s"
-  for    = "80s"
-  target = "eu/a, us"
-}
-fault "datacenter-off" {
-  at     = "80s"
-  target = "eu/a"
-}
-fault "adopt" {
-  at     = "85s"
-  target = "eu/a"
-}
-goal "running" {
-  job   = "left"
-  count = 3
-  at    = "140s"
-}
-goal "running" {
-  job   = "left"
-  count = 3
-}
-"""
+LOST = Path(__file__).parent / "lost.hcl"
 
 
 def backups(run: Run, datacenter: str) -> int:
@@ -72,7 +18,7 @@ def backups(run: Run, datacenter: str) -> int:
 
 
 def test_the_jobs_of_one_that_is_off_are_adopted_and_stay_whole_when_it_comes_back():
-    run = Run(read_scenario(WORLD, "lost.hcl", "tests/sim"), 1)
+    run = Run(read_scenario(LOST.read_text(), str(LOST), str(LOST.parent)), 1)
     found: dict[int, tuple[int, int]] = {}
     summary = run.play(
         lambda now: found.update({int(now.sim_s): (backups(run, "x"), backups(run, "b"))})
