@@ -116,7 +116,7 @@ job "left" { # may not run in r-5: an adoption waits for all datacenters that ma
   count      = 100
 }
 
-fault "authority" { # as the region's authority, d-3 could be declared off by nobody
+fault "authority" { # so that no authority is lost with d-3
   at     = "3m"
   target = "r-4/d-1"
 }

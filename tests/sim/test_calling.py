@@ -24,13 +24,13 @@ job "web" {
 }
 """
 CALLS = """
-call "Job.Scale" {
-  at   = "15s"
+call "Job.Scale" { # the first rollout is over
+  at   = "22s"
   job  = "web"
   body = jsonencode({ Count = 5, Target = { Group = "web" } })
 }
 call "Alloc.Stop" {
-  at    = "25s"
+  at    = "24s"
   every = "5s"
   job   = "web"
 }
@@ -51,7 +51,7 @@ def test_calls_are_made_and_what_is_not_there_is_denied():
     summary = run.play()
     assert (summary.violations, summary.halts) == ([], [])
     assert summary.instances_running == 5
-    assert summary.tasks_started == 5 + 3  # three were stopped, and replaced
+    assert summary.tasks_started == 5 + 4  # four were stopped, and replaced
     assert list(summary.operator_refused.values()) == ["there is nothing of that kind"]
     state = next(server.state for server in run.world.servers)
     assert state is not None
