@@ -37,7 +37,10 @@ def write_scenario(scenario: Scenario, folder: str = "") -> str:
     moved = _Moved(scenario.folder, folder or scenario.folder)
     lines = block("scenario", [scenario.name], attributes(scenario, SCENARIO_KEYS))
     for region, plans in groupby(scenario.datacenters, key=lambda plan: plan.region):
-        inner = [line for plan in plans for line in datacenter(plan)]
+        inner = []
+        for plan in plans:
+            said = moved({}, snapshot=plan.snapshot) if plan.snapshot else None
+            inner += datacenter(plan, said)
         lines += block("region", [region], {}, inner)
     lines += _network(scenario)
     if disk := attributes(scenario.disk, DISK_KEYS):

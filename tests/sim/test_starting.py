@@ -14,6 +14,7 @@ from sim.live.stripping import strip
 from sim.run import Run
 from sim.scenario import read_scenario
 from sim.starting import read_start
+from sim.writing import write_scenario
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECRET = "hunter2"
@@ -174,6 +175,16 @@ def test_what_it_begins_with_runs_and_twice_the_load_as_well(snapshots: Path, tm
     summary = Run(plan).play()
     assert (summary.violations, summary.halts) == ([], [])
     assert summary.instances_running == 2 * 19
+
+
+def test_a_scenario_that_begins_from_snapshots_is_written_for_another_folder(
+    snapshots: Path, tmp_path: Path
+):
+    scenario = after(snapshots).scenario
+    scenario.folder = str(snapshots)
+    again = read_scenario(write_scenario(scenario, str(tmp_path)), "again.hcl", str(tmp_path))
+    starts = [[plan.start for plan in one.datacenters] for one in (scenario, again)]
+    assert starts[0] == starts[1] and None not in starts[0]
 
 
 def test_stripping_twice_is_as_once(snapshots: Path):
