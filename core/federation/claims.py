@@ -85,6 +85,14 @@ class CloseClaim(Command):
     calls: dict[str, CallAnswer] = {}  # noqa: RUF012 - that changed jobs of the name
 
 
+class RefuseClaim(Command):
+    """Never give the name to a job of this uid, if it has not got it already."""
+
+    namespace: str
+    job_id: str
+    uid: str
+
+
 class KeepCalls(Command):
     """Remember the answers that others gave to calls about a name that is now used here."""
 
@@ -362,6 +370,12 @@ def close_claim(state: "State", command: CloseClaim, context: "Context") -> Comm
     return CommandResult()
 
 
+def refuse_claim(state: "State", command: RefuseClaim, context: "Context") -> CommandResult:
+    if state.is_authority:
+        _never(state, command.namespace, command.job_id, command.uid, context)
+    return CommandResult()
+
+
 def keep_calls(state: "State", command: KeepCalls, context: "Context") -> CommandResult:
     state.calls.keep(command.calls)
     return CommandResult()
@@ -401,5 +415,6 @@ register_handler(CreateClaim, create_claim)
 register_handler(CloseClaim, close_claim)
 register_handler(ExtendClaim, extend_claim)
 register_handler(KeepCalls, keep_calls)
+register_handler(RefuseClaim, refuse_claim)
 register_handler(MoveClaim, move_claim)
 guard_names(refuse_name)

@@ -23,6 +23,7 @@ from core.federation.claims import (
     CreateClaim,
     KeepCalls,
     MoveClaim,
+    RefuseClaim,
     authority_of,
     find_claim,
     open_claims,
@@ -261,7 +262,7 @@ class Naming:
                 respond(answer)
                 return
             # The name is given here. A copy of the call may come elsewhere when it is free.
-            never = CloseClaim(namespace=namespace, job_id=job_id, uid=uid)
+            never = RefuseClaim(namespace=namespace, job_id=job_id, uid=uid)
             host.propose([never], lambda _value, _error: respond(answer))
 
         first = {"epoch": 0}  # of the claim that decides whose the name is

@@ -5,12 +5,15 @@ refused write     what was refused outright never took effect
 never settled     wanted equals running: each index once, as far as there is room
 homeless share    what runs belongs to a job that some datacenter is the home of
 authority         one per region
-claim             a name's claim and its home agree
+out of bounds     nothing runs where its job does not allow it
+runs though parked    where an operator stopped a job nothing of it runs
+not backed up     every job is kept in another datacenter, as it is now
 """
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from core.federation.backup import backups_of, is_backed, stamp_of, turn_of
 from core.model.evaluation import DeploymentStatus
 from core.state.jobs import JobRecord
 from sim.federation.clients import SLOT_CPU, ProcessKey
@@ -51,6 +54,9 @@ class Ending:
                 self._check_writes(name, found[0][1] if found else None)
         more = [one for name in others for one in self._homes_of(name)]
         self._check_processes(homes, more)
+        self._check_bounds(homes)
+        self._check_parked()
+        self._check_backups()
 
     def _homes_of(self, name: str) -> "list[tuple[Datacenter, JobRecord]]":
         """Return where the job of a name lives: in the region of its users, or beyond."""
@@ -79,6 +85,63 @@ class Ending:
                 text = f"{datacenter.title} is off, and back, and runs {left[0]}"
                 self._watch.fail("works although it is off", text)
             self._world.situations["came back and stopped its work"] += 1
+
+    def _check_bounds(self, homes: "list[tuple[Datacenter, JobRecord]]") -> None:
+        """Nothing runs where its job does not allow it."""
+        names = {record.uid: record.id for _, record in homes}
+        for process, places in self._watch.running().items():
+            name = names.get(process.uid)
+            if name is None:
+                continue
+            allowed = {one.id for one in self._reach(name)}
+            for place in places:
+                if place not in allowed:
+                    title = self._world.datacenters[place].title
+                    text = f"{name} {process.group}[{process.index}] runs in {title}"
+                    self._watch.fail("out of bounds", text)
+
+    def _check_parked(self) -> None:
+        """Where a job was stopped nothing of it runs, unless something came after it."""
+        uids = self._watch.uids
+        for park in self._workload.operations:
+            if park.kind is not Kind.PARK or park.fate is not Fate.DONE:
+                continue
+            later = [
+                one for one in self._workload.operations
+                if one.name == park.name and one.kind in (Kind.REGISTER, Kind.START)
+                and one.return_us >= park.call_us and one.fate is not Fate.REFUSED
+            ]  # fmt: skip
+            running = [
+                process for process, places in self._watch.running().items()
+                if park.place in places and uids.get(process.uid) == (NAMESPACE, park.name)
+            ]  # fmt: skip
+            if later or park.place in self._watch.off:
+                continue
+            self._world.situations["parked until the end"] += 1
+            if running:
+                self._watch.fail("runs though parked", f"{park}: {running[0]}")
+
+    def _check_backups(self) -> None:
+        """Each job is kept somewhere else as it is now."""
+        everybody = [
+            one for one in self._world.datacenters.values() if one.id not in self._watch.off
+        ]
+        for home in everybody:
+            kept = {
+                found.member.home.uid: found.stamp
+                for other in everybody if other is not home
+                for found in backups_of(other.state, home.id)
+                if turn_of(other.state, home.id) == self._newest_turn(home)
+            }  # fmt: skip
+            for record in home.state.jobs:
+                is_same = kept.get(record.uid) == stamp_of(home.state, record)
+                if len(everybody) > 1 and is_backed(record) and not is_same:
+                    text = f"{record.id} of {home.title}: kept as {kept.get(record.uid)!r}"
+                    self._watch.fail("not backed up", text)
+
+    def _newest_turn(self, home: "Datacenter") -> int:
+        others = [one for one in self._world.datacenters.values() if one is not home]
+        return max((turn_of(one.state, home.id) for one in others), default=0)
 
     # --- what was acknowledged ------------------------------------------------------------------
 
@@ -208,16 +271,22 @@ class Ending:
         self._world.situations["no room anywhere"] += 1
 
     def _places(self, name: str) -> "list[Datacenter]":
-        """Return where a job may run: in its region and those it spills to."""
-        rules = self._workload.names[name]
-        regions = {rules.region, *rules.spillover}
+        """Return where a job may run now."""
         parked = self._workload.parked(name)
         return [
             one
+            for one in self._reach(name)
+            if one.id not in parked and one.id not in self._watch.off
+        ]
+
+    def _reach(self, name: str) -> "list[Datacenter]":
+        """Return where a job allows itself to run: in its region and those it spills to."""
+        rules = self._workload.names[name]
+        regions = {rules.region, *rules.spillover}
+        return [
+            one
             for one in self._world.datacenters.values()
-            if one.id not in parked
-            and one.id not in self._watch.off
-            and (one.region in regions or "*" in regions)
+            if (one.region in regions or "*" in regions)
             and ("*" in rules.datacenters or one.name in rules.datacenters)
         ]
 

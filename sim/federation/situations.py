@@ -65,6 +65,7 @@ NAMES: Final = (
     "leader of a home changed before a release was answered",
     "part parked",
     "part started again",
+    "parked until the end",
     "surge copy",
     "surge copy during a second cut",
     "surge copy released",
