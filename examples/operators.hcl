@@ -107,6 +107,16 @@ job "wide" {
   at    = "24s"
   count = 6
 }
+job "everywhere" {
+  file = "operators/everywhere.nomad.hcl"
+  at   = "28s"
+}
+job "everywhere-2" { # while a region is cut off
+  file      = "operators/everywhere.nomad.hcl"
+  at        = "320s"
+  name      = "everywhere"
+  variables = { version = "2" }
+}
 job "spilling" {
   file  = "scenarios/jobs/spilling.nomad.hcl"
   at    = "26s"
@@ -622,6 +632,62 @@ call "Agent.Join" {
   params = { address = "us-ohio-server-1:4648" }
 }
 
+call "Job.List" {
+  at     = "178s"
+  params = { filter = "Name != \"x\" or not (Count == 1)" }
+}
+
+call "Job.List" {
+  at     = "178s"
+  params = { filter = "Name contains \"e\"" }
+}
+
+call "Job.List" {
+  at     = "178s"
+  params = { filter = "Meta is empty" }
+}
+
+call "Job.List" {
+  at     = "178s"
+  params = { filter = "\"batch\" in Type" }
+}
+
+call "Job.List" {
+  at     = "178s"
+  params = { filter = "Status is not empty and ID matches \"^(web|wi.e)[a-z]*$\"" }
+}
+
+call "Node.List" {
+  at     = "178s"
+  params = { filter = "Status == \"ready\"", resources = "true", os = "true", reverse = "true", per_page = "3" }
+}
+
+call "Alloc.List" {
+  at     = "178s"
+  params = { filter = "ClientStatus == \"running\"", resources = "true", prefix = "0", task_states = "false" }
+}
+
+call "Job.Start" {
+  at         = "500s"
+  job        = "low"
+  datacenter = "paris"
+}
+
+call "Job.Deregister" {
+  at  = "492s"
+  job = "low"
+}
+
+call "Deployment.SetAllocHealth" {
+  at   = "303s"
+  job  = "web"
+  body = jsonencode({ HealthyAllocationIDs = [], UnhealthyAllocationIDs = [] })
+}
+
+call "Eval.Delete" {
+  at   = "182s"
+  body = jsonencode({ EvalIDs = ["00000000-0000-0000-0000-000000000000"] })
+}
 fault "maintenance" {
   at     = "210s"
   target = "eu/paris/client"

@@ -243,7 +243,8 @@ class Checkers:
         """
         if self._workload.is_system(job):
             return inf
-        return self._copies(job) + self._workload.has_canaries(job)
+        each = self._copies(job) + self._workload.has_canaries(job)
+        return each * self._workload.regions_of(job)
 
     def _wanted_runs_when_quiet(self) -> None:
         """Without faults for a while, every service runs as many instances as it should.

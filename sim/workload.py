@@ -14,6 +14,7 @@ import msgspec
 
 from core.jobspec.diagnostics import SourceError, did_you_mean
 from core.jobspec.parse import parse_job
+from core.jobspec.regions import region_names
 from core.model.job import Job, Resources, Task, TaskGroup
 from core.model.query import Answer, Query
 from sim.agents import SimServer, World
@@ -315,6 +316,10 @@ class Workload:
         known = self._jobs.get(job)
         return known is not None and known[0].type in ("system", "sysbatch")
 
+    def regions_of(self, job: str) -> int:
+        """Return in how many regions a job has a copy, each with indices of its own."""
+        return max(1, len(region_names(self._jobs[job][0]))) if job in self._jobs else 1
+
     def has_canaries(self, job: str) -> bool:
         """Return whether canaries of a job may run beside what they are to follow."""
         known = self._jobs.get(job)
@@ -431,7 +436,10 @@ def _ignore(_: Answer) -> None:
 
 
 def wanted_instances(job: Job) -> int | None:
-    """Return how many instances a job asks for; None: as many as there are nodes, or children."""
-    if job.is_template or (job.type or "service") in ("system", "sysbatch"):
+    """Return how many instances a job asks for; None: as many as there are nodes, or children.
+
+    Nor can it be said of a job over several regions: each has indices of its own.
+    """
+    if job.is_template or job.multiregion or (job.type or "service") in ("system", "sysbatch"):
         return None
     return sum(1 if group.count is None else group.count for group in job.task_groups or [])
