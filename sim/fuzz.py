@@ -5,6 +5,8 @@ scenario's duration less its settle time, and are all mended by then. So what is
 the end is a bug and no fault that still lasts. A seed that failed is repeated with
 
     serai sim fuzz SCENARIO -from SEED -seeds 1
+
+One seed in `TWICE` is run twice: both must have the same trace.
 """
 
 import random
@@ -24,6 +26,7 @@ CALM_US: Final = 15_000_000  # no fault before: the datacenters are being born
 FAULTS_MAX: Final = 6
 SHORTEST_US: Final = 500_000
 LONGEST_US: Final = 25_000_000
+TWICE: Final = 100
 KINDS: Final = ("partition", "cut", "crash", "crash", "power", "pause", "slow", "loss", "full-disk")
 
 
@@ -33,17 +36,21 @@ class Trial(msgspec.Struct, kw_only=True):
     seed: int
     faults: list[FaultPlan]
     summary: Summary
+    repeated: str = ""  # trace hash of a second run, of one seed in `TWICE`
 
     @property
     def is_ok(self) -> bool:
-        return self.summary.is_ok
+        return self.summary.is_ok and self.repeated in ("", self.summary.trace_hash)
 
     def problems(self) -> list[str]:
         """Return what does not hold, in words."""
         summary = self.summary
         missed = [f"goal missed: {g.text} (found: {g.measured})" for g in summary.goals]
         refused = [f"{name}: {why}" for name, why in sorted(summary.jobs_refused.items())]
+        other = self.repeated[:12]
+        is_other = bool(other) and self.repeated != summary.trace_hash
         return [
+            *([f"not repeatable: run again, it has the trace {other}"] if is_other else []),
             *(f"violation: {text}" for text in summary.violations),
             *(f"halted: {text}" for text in summary.halts),
             *(text for text, goal in zip(missed, summary.goals, strict=True) if not goal.is_met),
@@ -69,7 +76,9 @@ def _try(what: tuple[Scenario, int]) -> Trial:
     scenario, seed = what
     faults = draw_faults(scenario, seed)
     tried = msgspec.structs.replace(scenario, faults=faults)
-    return Trial(seed=seed, faults=faults, summary=Run(tried, seed).play())
+    summary = Run(tried, seed).play()
+    repeated = "" if seed % TWICE else Run(tried, seed).play().trace_hash
+    return Trial(seed=seed, faults=faults, summary=summary, repeated=repeated)
 
 
 def draw_faults(scenario: Scenario, seed: int) -> list[FaultPlan]:

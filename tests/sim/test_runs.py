@@ -97,6 +97,25 @@ def test_random_faults_are_drawn_from_the_seed_and_are_over_in_time():
     assert {f.kind for f in faults} >= {"partition", "cut", "crash", "pause", "loss", "full-disk"}
 
 
+def test_one_seed_in_a_hundred_is_run_twice(monkeypatch: pytest.MonkeyPatch):
+    hashes = iter(["one", "one", "other", "one"])
+
+    class Played:
+        def __init__(self, scenario: Scenario, seed: int) -> None:
+            self.summary = first
+
+        def play(self):
+            return msgspec.structs.replace(self.summary, trace_hash=next(hashes))
+
+    first = Run(load(SMALL, 1_000_000)).play()
+    first = msgspec.structs.replace(first, goals=[])
+    monkeypatch.setattr("sim.fuzz.Run", Played)
+    plain, twice = fuzz(load(FUZZ), range(99, 101))
+    assert (plain.repeated, plain.is_ok) == ("", True)
+    assert (twice.repeated, twice.is_ok) == ("other", False)
+    assert twice.problems() == ["not repeatable: run again, it has the trace other"]
+
+
 def test_a_scenario_without_time_for_faults_says_so():
     scenario = load(FUZZ)
     scenario.settle_us = scenario.duration_us
