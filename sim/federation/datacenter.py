@@ -22,16 +22,14 @@ from core.server.consensus import LOST, Consensus, Outcome, Then
 from core.server.context import Server
 from core.server.effects import Compute, Computed
 from core.server.federation_host import FederatedDatacenter
-from core.server.membership import Datacenter as KnownDatacenter
-from core.server.membership import ServerSite
 from core.server.parts import add_parts
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
 from core.state.entry import encode_entry
 from core.state.state import State
-from gossip.views import DigestView
 from sim.federation.clients import Clients
-from sim.federation.world import BEGIN_US, SILENT_US, Reply, S, World
+from sim.federation.neighbours import Neighbours
+from sim.federation.world import BEGIN_US, Reply, S, World
 
 if TYPE_CHECKING:
     from core.state.result import Change
@@ -94,87 +92,6 @@ class SimulatedLog(Consensus):
         host = self._host
         is_true = host.datacenter.leader is host and self.is_serving
         host.world.after(1_000, lambda: host.run(lambda: then(is_true)))
-
-
-class _Wan:
-    def __init__(self, host: "ServerHost") -> None:
-        self._host = host
-
-    def digests(self, mono_us: int) -> list[DigestView]:
-        now_us = self._host.world.now_us
-        heard = self._host.datacenter.heard
-        return [
-            DigestView(origin, term, sequence, data, now_us - at_us)
-            for origin, (term, sequence, data, at_us) in heard.items()
-        ]
-
-
-class Neighbours:
-    """What gossip tells a server of the others."""
-
-    def __init__(self, host: "ServerHost") -> None:
-        self._host = host
-        self.wan = _Wan(host)
-        self._known: dict[str, KnownDatacenter] = {}
-
-    def _is_alive(self, other: "Datacenter") -> bool:
-        own = self._host.datacenter
-        if other is own:
-            return True
-        known = own.heard.get(other.id)
-        return known is not None and self._host.world.now_us - known[3] < SILENT_US
-
-    def _sites_of(self, other: "Datacenter") -> list[ServerSite]:
-        is_alive = self._is_alive(other)
-        return [
-            ServerSite(
-                name=f"s{host.number}-{other.name}.{other.region}", id=host.address,
-                region=other.region, datacenter=other.name, datacenter_id=other.id,
-                rpc=host.address, http=host.address, lan=host.address, gossip=host.address,
-                expect=SERVERS, is_bootstrapped=True, is_alive=is_alive, build="",
-                is_authority=other.state.is_authority,
-            )
-            for host in other.servers
-        ]  # fmt: skip
-
-    def sites(self) -> dict[str, ServerSite]:
-        all_of_them = self._host.world.datacenters.values()
-        return {site.name: site for other in all_of_them for site in self._sites_of(other)}
-
-    def own_servers(self) -> list[ServerSite]:
-        return self._sites_of(self._host.datacenter)
-
-    def servers_of_region(self, region: str) -> list[ServerSite]:
-        return [
-            site
-            for other in self._host.world.region(region)
-            if self._is_alive(other)
-            for site in self._sites_of(other)
-        ]
-
-    def servers_of_datacenter(self, datacenter: str) -> list[ServerSite]:
-        world, own = self._host.world, self._host.datacenter
-        other = world.datacenters.get(datacenter)
-        if other is None:
-            named = (one for one in world.region(own.region) if one.name == datacenter)
-            other = next(named, None)
-        return self._sites_of(other) if other is not None and self._is_alive(other) else []
-
-    def datacenters(self) -> dict[str, KnownDatacenter]:
-        everybody = self._host.world.datacenters
-        if len(self._known) < len(everybody):
-            for one in everybody.values():
-                self._known[one.id] = KnownDatacenter(one.id, one.name, one.region)
-        return self._known
-
-    def regions(self) -> list[str]:
-        return sorted({one.region for one in self._host.world.datacenters.values()})
-
-    def lan_addresses(self) -> list[str]:
-        return []
-
-    def lan_dead(self) -> list[str]:
-        return []
 
 
 class ServerHost:
@@ -346,7 +263,6 @@ class Datacenter:
         self.slots = slots
         self._shall_drain = False
         self._sequence = 0
-        self._published = b"", -1  # the newest digest, and the index of its state
         self._committing: list[_Proposal] = []
         world.datacenters[id] = self
         self.servers = [ServerHost(self, number) for number in range(SERVERS)]
@@ -514,11 +430,8 @@ class Datacenter:
     def _publish(self) -> None:
         leader = self.leader
         if leader is not None:
-            data, index = self._published
-            if index != self.state.index or not self.world.is_quiet:
-                data = leader.server.federation.digest() or b""
+            data = leader.server.federation.digest()
             if data:
-                self._published = data, self.state.index
                 self._sequence += 1
                 self.world.publish(self, self.term, self._sequence, data)
         self.world.after((15 if self.world.is_quiet else 5) * S, self._publish)

@@ -3,6 +3,7 @@
 Whose deployments belong together is read from the marks in the copies' job files; what
 became of them from the deployments alone. The coordinator's record is never asked.
 
+    not committed a region was told what the coordinator's log does not say
     barrier       a region became successful by itself while another was not complete
     turns         more regions ran than `max_parallel` says, or one before all had their copy
     on_failure    a region was failed for another's sake, and by the job's strategy it must not
@@ -137,7 +138,21 @@ class RolloutWatch:
                 part.deployment_id = deployment.id
                 self._by_id[deployment.id] = (*key, datacenter.region)
 
+    def _check_committed(self, datacenter: "Datacenter", command: SteerCopy) -> None:
+        """What a region is told stands in the coordinator's log before it is sent."""
+        coordinator = self._world.datacenters[command.coordinator]
+        rollout = find_rollout(coordinator.state, command.namespace, command.job_id)
+        if rollout is None or rollout.generation != command.generation:
+            return  # a later submission has taken its place there
+        region = rollout.region(datacenter.region)
+        order = [*Want]
+        if region is None or order.index(region.want) < order.index(command.want):
+            has = region.want.value if region is not None else "nothing"
+            text = f"{command.job_id}: {datacenter.region} hears {command.want.value!r}, and in"
+            self.fail("not committed", f"{text} the log of {coordinator.title} stands {has!r}")
+
     def _on_steer(self, datacenter: "Datacenter", command: SteerCopy) -> None:
+        self._check_committed(datacenter, command)
         if command.want is Want.UNBLOCK:
             latest = datacenter.state.deployments.latest_of_job(command.namespace, command.job_id)
             if latest is not None:
