@@ -76,6 +76,9 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
             "core/server/evaluations",
             "core/server/liveness",
             "core/server/nodes",
+            "core/server/launching",
+            "core/server/children",
+            "core/jobspec/cron",
             "core/client/health",
         )
     ),

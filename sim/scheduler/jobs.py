@@ -323,6 +323,16 @@ def _disconnect(rng: random.Random) -> DisconnectStrategy:
     )
 
 
+def with_new_processes(rng: random.Random, job: Job, version: int) -> Job:
+    """Return a next version of a job whose tasks ask for the same and do something else."""
+    groups = [msgspec.structs.replace(group) for group in job.task_groups or []]
+    for group in groups:
+        tasks = [msgspec.structs.replace(task) for task in group.tasks or []]
+        tasks[0].env = {"VERSION": f"{version}/{rng.getrandbits(16)}"}
+        group.tasks = tasks
+    return canonicalize(msgspec.structs.replace(job, task_groups=groups, stop=False), region="r")
+
+
 def changed_job(rng: random.Random, job: Job, version: int) -> tuple[Job, str]:
     """Return a next version of a job and what is new: processes, count, only words, ..."""
     kind = job.type or "service"

@@ -20,6 +20,7 @@ from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
 from core.server.consensus import Outcome, Then
 from core.server.context import Server
 from core.server.effects import Compute, Computed
+from core.server.launching import LaunchWatch
 from core.server.parts import add_parts
 from core.state.commands import Bootstrap, Entry
 from core.state.entry import encode_entry
@@ -116,9 +117,10 @@ class Leader:
         server.consensus = self.log  # type: ignore[assignment]
         server.membership = self.gossip  # type: ignore[assignment]
         add_parts(server, rng)
+        server.launching = LaunchWatch(server)
         server.leading = [
             server.system_jobs, server.planning, server.deployments, server.liveness,
-            server.draining,
+            server.draining, server.launching,
         ]  # fmt: skip
         self._lead()
         first = Bootstrap(datacenter_id=DATACENTER, region="r", datacenter="dc1", is_authority=True)

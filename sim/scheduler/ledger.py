@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from core.model.allocation import Allocation
 from core.model.evaluation import Deployment, DeploymentStatus, EvalTrigger
+from core.model.instant import ns_of_rfc3339
 from core.model.job import TaskGroup
 from core.model.node import Node
 from core.model.plan import Plan
 from core.state.commands import ApplyPlans, SetDesiredTransition, UpsertDeployments
+from core.state.jobs import JobRecord
 from core.state.result import Applied, PlanResult
 from core.state.state import State
 from sim.scheduler import named, reference
@@ -73,6 +75,7 @@ class Ledger:
     def __init__(self, situations: Counter[str]) -> None:
         self.situations = situations
         self.state: State
+        self.wall_us = 0  # of the entry
         self.known: dict[str, Known] = {}
         self.by_node: dict[str, dict[str, Known]] = defaultdict(dict)
         self.by_group: dict[Group, dict[str, Known]] = defaultdict(dict)
@@ -167,9 +170,13 @@ class Ledger:
             drain = node.drain_strategy if node is not None else None
             if drain is None or job is None:
                 continue
-            if drain.ignore_system_jobs and job.type in ("system", "sysbatch"):
+            is_system = job.type in ("system", "sysbatch")
+            if drain.ignore_system_jobs and is_system:
                 raise Violation("drain moved a system job", known.alloc.name)
-            is_forced = drain.deadline_ns < 0 or drain.deadline_ns > 0
+            due_us = ns_of_rfc3339(drain.force_deadline) // 1000
+            is_forced = drain.deadline_ns < 0 or 0 < due_us <= self.wall_us
+            if is_system and not is_forced:
+                self._check_goes_last(known)
             # What is unknown serves nobody: to move it takes nothing from its group.
             is_serving = known.alloc.client_status == "running" and _is_healthy(known.alloc)
             if job.type == "service" and not is_forced and is_serving:
@@ -180,6 +187,17 @@ class Ledger:
             most = wanted.migrate.max_parallel if wanted is not None and wanted.migrate else None
             if most and wanted is not None and count > most:
                 raise Violation("drain takes too many", f"{count} of {group[1]}, {most} may move")
+
+    def _check_goes_last(self, leaving: Known) -> None:
+        beside = [
+            known.alloc
+            for known in self.by_node[leaving.alloc.node_id].values()
+            if known.is_live and known.alloc.job is not None
+        ]
+        others = [one for one in beside if one.job and one.job.type not in ("system", "sysbatch")]
+        if others:
+            text = f"{leaving.alloc.name} was asked to go before {others[0].name}"
+            raise Violation("drain takes a system job first", text)
 
     # --- nodes ----------------------------------------------------------------------------
 
@@ -422,9 +440,29 @@ class Ledger:
                     for known in self.by_group[group].values()
                 )
             self.situations["destructive update"] += count
+            self._check_health_of_rollout(plan, group, record, deployment_id)
             if max(away, count) > update.max_parallel:
                 text = f"{record.id}.{group[1]}: {max(away, count)} away, {update.max_parallel} may"
                 raise Violation("max_parallel", text)
+
+    def _check_health_of_rollout(
+        self, plan: Plan, group: Group, record: JobRecord, deployment_id: str
+    ) -> None:
+        """An unhealthy instance that the planner knew of holds its rollout."""
+        if not deployment_id or record.job.type != "service" or not plan.evaluations:
+            return
+        snapshot = plan.evaluations[0].snapshot_index
+        for known in self.by_group[group].values():
+            status = known.alloc.deployment_status
+            is_ill = status is not None and status.healthy is False
+            is_ill &= known.alloc.desired_status == "run" and not known.stopped
+            if (
+                is_ill
+                and known.alloc.deployment_id == deployment_id
+                and known.alloc.modify_index <= snapshot
+            ):
+                text = f"{known.alloc.name} is unhealthy, the rollout of {record.id} goes on"
+                raise Violation("unhealthy rollout goes on", text)
 
     def _check_victim(self, victim_id: str, winner_id: str) -> None:
         victim, winner = self.known.get(victim_id), self.known.get(winner_id)

@@ -56,12 +56,15 @@ SITUATIONS: Final = (
     "job changed: words",
     "job changed: group",
     "job changed: constraints",
+    "job changed in haste",
     "job reverted",
     "job stopped",
     "job purged",
     "unhealthy by its deadline",
     "healthy only after a relapse",
     "old report came after the end",
+    "periodic launch",
+    "launch forbidden by its last",
 )
 
 

@@ -146,6 +146,9 @@ class Rest:
                 if live:
                     text = f"{live[0].alloc.name} is wanted, its job or group is not"
                     raise Violation("not stopped", text)
+            elif record.job.is_template:
+                if live:
+                    raise Violation("not stopped", f"{live[0].alloc.name} of a template runs")
             elif record.job.type in _SYSTEM:
                 self._check_system(record, group, members)
             else:

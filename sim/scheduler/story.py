@@ -29,7 +29,15 @@ from core.state.commands import (
 from core.state.jobs import JobRecord
 from core.state.result import Applied
 from sim.scheduler.clients import Client
-from sim.scheduler.jobs import changed_job, random_devices, random_job, random_node
+from sim.scheduler.jobs import (
+    changed_job,
+    random_devices,
+    random_job,
+    random_node,
+    with_new_processes,
+)
+from sim.scheduler.launches import NAME as PERIODIC_NAME
+from sim.scheduler.launches import Launches
 from sim.scheduler.leader import Leader, S, Timing
 from sim.scheduler.ledger import Ledger
 from sim.scheduler.rest import Rest
@@ -54,6 +62,8 @@ class Story:
         self.acknowledged = 0
         self.clients: dict[str, Client] = {}
         self.ledger = Ledger(self.situations)
+        own = random.Random(f"scheduler/{seed}/launches")
+        self.launches = Launches(own, self.ledger, self.situations) if own.random() < 0.2 else None
         algorithm = rng.choice(("binpack", "binpack", "spread", "nomad"))
         self.verifier = Verifier(self.ledger, self.situations, algorithm)
         timing = Timing()
@@ -104,6 +114,9 @@ class Story:
         for result in applied.results:
             if result.error:
                 raise Violation("command refused", result.error)
+        if self.launches is not None:
+            self.launches.on_entry(commands, self.leader.wall_us)
+        self.ledger.wall_us = self.leader.wall_us
         for node_id in self.ledger.on_entry(self.leader.state, commands, applied):
             client = self.clients.get(node_id)
             if client is not None:
@@ -142,6 +155,8 @@ class Story:
         leader.run_until(leader.mono_us + S)
         for _ in range(rng.choice((2, 3, 4))):
             self._new_job()
+        if self.launches is not None:
+            self._do(RegisterJob(job=self.launches.job))
         self._wait()
         deeds = [*_DEEDS, *(_FAULTS if self.has_faults else ())]
         weights = [weight for _, weight in deeds]
@@ -157,6 +172,7 @@ class Story:
         if rng.random() < 0.5:
             self._settle()
             self._rest().check()
+            self._check_launches()
 
     def _settle(self) -> None:
         leader = self.leader
@@ -166,6 +182,10 @@ class Story:
             raise Violation(
                 "never at rest", f"{SETTLE_US / S:g} s on, {leader.entries} entries, {counts}"
             )
+
+    def _check_launches(self) -> None:
+        if self.launches is not None:
+            self.launches.check(self.leader.wall_us)
 
     def _is_quiet(self) -> bool:
         leader = self.leader
@@ -183,6 +203,7 @@ class Story:
         self._settle()
         rest = self._rest()
         rest.check(is_last=True)
+        self._check_launches()
         rest.compare()
 
     # --- short words ------------------------------------------------------------------------
@@ -191,7 +212,8 @@ class Story:
         self.leader.propose(*commands)
 
     def _records(self) -> list[JobRecord]:
-        return [*self.leader.state.jobs]
+        # The job by the clock and its children are left to themselves.
+        return [one for one in self.leader.state.jobs if not one.id.startswith(PERIODIC_NAME)]
 
     def _some_job(self) -> JobRecord | None:
         records = self._records()
@@ -245,6 +267,20 @@ class Story:
             self.situations[f"job changed: {what}"] += 1
             self._register(job)
 
+    def change_in_haste(self) -> None:
+        """Three versions while the first one still stops: whose things are free by then?"""
+        named = [one for one in self._records() if _asks_by_name(one.job)]
+        if not named:
+            return
+        name = self.rng.choice(named).id
+        for _ in range(3):
+            record = self.leader.state.jobs.get("default", name)
+            if record is None:
+                return
+            self.situations["job changed in haste"] += 1
+            self._register(with_new_processes(self.rng, record.job, record.version + 1))
+            self.leader.run_until(self.leader.mono_us + self.rng.choice((150_000, 400_000, S)))
+
     def revert_job(self) -> None:
         record = self._some_job()
         if record is not None and record.older:
@@ -261,6 +297,11 @@ class Story:
             self._do(
                 DeregisterJob(namespace="default", job_id=record.id, purge=is_purge, evaluation=due)
             )
+
+    def stop_launches(self) -> None:
+        record = self.leader.state.jobs.get("default", PERIODIC_NAME)
+        if record is not None and not record.is_stopped:
+            self._do(DeregisterJob(namespace="default", job_id=PERIODIC_NAME, purge=False))
 
     def evaluate_job(self) -> None:
         record = self._some_job()
@@ -400,6 +441,8 @@ class Story:
             self.faults["leader lost"] += 1
             is_committed = self.rng.random() < 0.5
             for_us = self.rng.choice((100_000, 3 * S))
+            if self.launches is not None:
+                self.launches.on_leader(self.leader.wall_us + for_us)
             if self.leader.lose_leadership(is_committed=is_committed, for_us=for_us):
                 raise Violation("snapshot", "a restored state differs from the one it is of")
 
@@ -407,6 +450,13 @@ class Story:
         self.task_fails()
         self.leader.run_until(self.leader.mono_us + S)
         self.task_fails()
+
+
+def _asks_by_name(job: Job) -> bool:
+    groups = job.task_groups or []
+    asked = [task.resources for group in groups for task in group.tasks or [] if task.resources]
+    has_ports = any(one.reserved_ports for group in groups for one in group.networks or [])
+    return has_ports or any(one.cores or one.devices for one in asked)
 
 
 def _changed(node: Node, cpu_shares: int, devices: list[NodeDevice] | None) -> Node:
@@ -432,6 +482,8 @@ _DEEDS: Final[tuple[tuple[Callable[[Story], None], int], ...]] = (
     (Story.set_eligibility, 1),
     (Story.decide_deployment, 4),
     (Story.new_node, 1),
+    (Story.stop_launches, 1),
+    (Story.change_in_haste, 2),
 )
 _FAULTS: Final[tuple[tuple[Callable[[Story], None], int], ...]] = (
     (Story.node_dies, 2),
