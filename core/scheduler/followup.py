@@ -14,8 +14,8 @@ import msgspec
 from core.model.allocation import AllocMetric
 from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.instant import rfc3339_of_ns
+from core.scheduler.decisions import GroupChanges
 from core.scheduler.feasibility import Candidates
-from core.scheduler.reconcile import GroupChanges
 from core.scheduler.reschedule import NS_PER_US, WINDOW_US
 
 BLOCKED: Final = "created to place remaining allocations"

@@ -19,6 +19,7 @@ from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
 from core.model.units import core_mhz
+from core.scheduler.decisions import GroupChanges, Replacement
 from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
 from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
@@ -27,7 +28,7 @@ from core.scheduler.metrics import failed_metric, placed_metric
 from core.scheduler.place import Placer, Wish
 from core.scheduler.portion import Filled, Portion
 from core.scheduler.preempt import Preemption
-from core.scheduler.reconcile import GroupChanges, Replacement, is_live, reconcile
+from core.scheduler.reconcile import is_live, reconcile
 from core.scheduler.rollout import Rollout, roll_out
 from core.scheduler.room import Ask, Room
 from core.scheduler.system import reconcile_system

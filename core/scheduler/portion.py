@@ -5,8 +5,8 @@ from typing import Any
 
 from core.model.job import Job, TaskGroup
 from core.model.units import Units
+from core.scheduler.decisions import Replacement
 from core.scheduler.place import Placed, Wish
-from core.scheduler.reconcile import Replacement
 from core.scheduler.view import Ints
 
 

@@ -20,7 +20,8 @@ import msgspec
 from core.model.allocation import ClientStatus
 from core.model.evaluation import Deployment, DeploymentState, DeploymentStatus, Evaluation
 from core.model.job import Job
-from core.scheduler.reconcile import ROLLING, GroupChanges, is_live, strategy_of
+from core.scheduler.decisions import GroupChanges
+from core.scheduler.reconcile import ROLLING, is_live, strategy_of
 from core.scheduler.view import JobView
 
 ACTIVE = (

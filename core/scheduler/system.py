@@ -11,15 +11,13 @@ from core.model.job import TaskGroup
 from core.model.plan import AllocStop
 from core.scheduler.canary import is_unpromoted, system_canaries_wanted
 from core.scheduler.changes import is_destructive
+from core.scheduler.decisions import GroupChanges, Later, Replacement
 from core.scheduler.disconnect import DisconnectRule
 from core.scheduler.feasibility import Feasibility
 from core.scheduler.reconcile import (
     MIGRATING,
     NOT_NEEDED,
     UPDATING,
-    GroupChanges,
-    Later,
-    Replacement,
     is_live,
     stop_of,
     stopped_groups,

@@ -3,10 +3,11 @@
 import numpy as np
 
 from core.model.job import Constraint, Job, Spread, TaskGroup
+from core.scheduler.decisions import GroupChanges, Replacement
 from core.scheduler.feasibility import Candidates, Feasibility
 from core.scheduler.place import Wish
 from core.scheduler.portion import Portion
-from core.scheduler.reconcile import GroupChanges, Replacement, is_live
+from core.scheduler.reconcile import is_live
 from core.scheduler.room import Ask
 from core.scheduler.spread import PropertyLimit, SpreadScorer
 from core.scheduler.units import unit_asks

@@ -31,8 +31,9 @@ from core.model.job import (
     UpdateStrategy,
 )
 from core.model.node import DriverInfo, Node, NodeStatus
+from core.scheduler.decisions import GroupChanges
 from core.scheduler.feasibility import Feasibility
-from core.scheduler.reconcile import GroupChanges, reconcile
+from core.scheduler.reconcile import reconcile
 from core.scheduler.view import AllocRows, JobView, NodesView
 
 NS: Final = 10**9
