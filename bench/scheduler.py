@@ -382,11 +382,11 @@ def main() -> int:
     names = [*CASES, "scale", "packing"]
     parser.add_argument("--only", choices=names, action="append", help="this case; repeatable")
     parser.add_argument("--rate", type=int, help="jobs a second that tiny offers")
-    for name in ("huge", "tiny"):
+    for name in ("huge", "tiny", "kube"):
         parser.add_argument(f"--{name}-jobs", type=int, help="fewer of them: a reduced run")
     given = parser.parse_args()
     sizes: dict[str, Any] = dict(REDUCED if given.reduced else FULL)
-    fewer = {"huge_jobs": given.huge_jobs, "tiny_jobs": given.tiny_jobs}
+    fewer = {f"{name}_jobs": getattr(given, f"{name}_jobs") for name in ("huge", "tiny", "kube")}
     sizes |= {name: jobs for name, jobs in fewer.items() if jobs is not None}
     is_reduced = given.reduced or any(sizes[name] < FULL[name] for name in fewer)
     if given.rate:

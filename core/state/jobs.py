@@ -215,6 +215,8 @@ class JobTable:
 
     def live(self, record: JobRecord) -> int:
         """Return how many allocations are wanted and not done."""
+        if len(record.group_rows) == 1:  # asked of each job that a report touches
+            return self.columns.live.item(record.group_rows[0])
         return int(self.columns.live[record.group_rows].sum()) if record.group_rows else 0
 
     def allocs_index(self, record: JobRecord) -> int:

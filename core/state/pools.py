@@ -75,6 +75,14 @@ def delete_node_pool(state: "State", command: DeleteNodePool, context: "Context"
     return CommandResult()
 
 
+def has_pool(state: "State", name: str) -> bool:
+    """Whether there is such a pool; asked for each job, and answered without a look at all nodes
+    where an operator made it or it is built in."""
+    if name in BUILT_IN or name in state.pools:
+        return True
+    return any(node.node_pool == name for node in state.nodes)
+
+
 def pool_names(state: "State") -> dict[str, None]:
     """Return the pools that there are: made by an operator, or named by a node."""
     return dict.fromkeys([*BUILT_IN, *state.pools, *(node.node_pool for node in state.nodes)])

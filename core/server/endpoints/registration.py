@@ -37,7 +37,7 @@ from core.state.commands import (
     UpsertEvaluations,
 )
 from core.state.jobs import JobRecord
-from core.state.pools import pool_names
+from core.state.pools import has_pool
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
 _SUBMISSION_FIELDS: Final = ("Source", "Format", "VariableFlags", "Variables")
@@ -97,7 +97,7 @@ def _check_namespace(job: Job) -> None:
 def _check_pool(request: Request, job: Job, known: JobRecord | None) -> None:
     pool = job.node_pool or "default"
     is_kept = known is not None and (known.job.node_pool or "default") == pool
-    if not is_kept and pool not in pool_names(request.state):
+    if not is_kept and not has_pool(request.state, pool):
         raise QueryError(500, f'job "{job.id}" is in nonexistent node pool "{pool}"')
 
 
