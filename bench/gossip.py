@@ -33,7 +33,7 @@ from typing import Any, Final
 
 from bench.peers.contest import compare
 from gossip.views import EventKind, MemberEvent
-from sim.gossip.lifeguard import false_dead_off_on_ratio
+from sim.gossip.lifeguard import five_percent_slow, times
 from sim.gossip_world import GossipWorld, S
 from sim.lastline import last_line
 
@@ -180,9 +180,15 @@ def run_apart(size: str, *, is_wire: bool = False) -> dict[str, Any]:
 
 def _lifeguard(is_reduced: bool) -> dict[str, Any]:
     shorter: dict[str, Any] = {"seeds": 1, "minutes": 2.0, "members": 50} if is_reduced else {}
-    ratio, off, on = false_dead_off_on_ratio(**shorter)
-    print(f"false deaths with 5% slow: {off} without Lifeguard's parts, {on} with them")
-    return {"false_dead_off_on_ratio": round(ratio, 1)}
+    off, on = five_percent_slow(**shorter)
+    print(
+        f"5% slow, without Lifeguard's parts and with them: {off.innocent} and {on.innocent} "
+        f"false deaths of others, {off.false_deaths} and {on.false_deaths} with their own"
+    )
+    return {
+        "false_dead_off_on_ratio": times(off.innocent, on.innocent),
+        "all_dead_off_on_ratio": times(off.false_deaths, on.false_deaths),
+    }
 
 
 def _peers(is_reduced: bool) -> dict[str, Any]:

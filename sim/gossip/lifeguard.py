@@ -6,8 +6,10 @@ writes seconds late, or is stopped again and again: it misses answers that came 
 may accuse the innocent.
 
 Counted, per member and hour: false deaths, a live member that anybody declared dead; among
-them the *innocent*, who were not in trouble themselves. And how long it takes to see a real
-death: by the first member, and by all that are well.
+them the *innocent*, who were not in trouble themselves. These are the paper's false positives,
+as we read it: to say of a member that answers nothing for seconds that it failed is what a
+detector is for. So "ten times fewer" is asked of the innocent; both are reported. And how long
+it takes to see a real death: by the first member, and by all that are well.
 
 "off" is plain SWIM on the same machine: no local health (`health_max=1`), no buddy, and
 suspicions of fixed length (`dynamic_suspicion=False`).
@@ -233,20 +235,20 @@ def measure(name: str, *, is_on: bool, seeds: int, minutes: float, members: int)
     return total
 
 
-def false_dead_off_on_ratio(
+def five_percent_slow(
     *, seeds: int = SEEDS, minutes: float = MINUTES, members: int = MEMBERS
-) -> tuple[float, int, int]:
-    """Return how many times more innocent members die without Lifeguard's parts, 5% slow.
-
-    Returns:
-        (ratio, deaths with them off, deaths with them on). None with them on counts as one,
-        so the ratio is a lower bound then.
-    """
+) -> tuple[Figures, Figures]:
+    """Return what happens with 5% slow members: Lifeguard's parts off, and on."""
     off, on = (
-        measure("slow 5%", is_on=is_on, seeds=seeds, minutes=minutes, members=members).innocent
+        measure("slow 5%", is_on=is_on, seeds=seeds, minutes=minutes, members=members)
         for is_on in (False, True)
     )
-    return off / max(1, on), off, on
+    return off, on
+
+
+def times(off: int, on: int) -> float:
+    """Return how many times as many; none counts as one, so that is a lower bound then."""
+    return round(off / max(1, on), 1)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -286,7 +288,8 @@ def main(arguments: Sequence[str]) -> int:
             "innocent_on": on.innocent,
         }
         if name == "slow 5%":
-            ratio = round(off.innocent / max(1, on.innocent), 1)
+            ratio = times(off.innocent, on.innocent)
+            figures["all_dead_off_on_ratio"] = times(off.false_deaths, on.false_deaths)
     is_full = options.minutes >= MINUTES and options.seeds >= SEEDS and options.members >= MEMBERS
     is_reduced = not is_full or len(names) < len(SCENARIOS)
     figures["false_dead_off_on_ratio"] = ratio

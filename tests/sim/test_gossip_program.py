@@ -99,8 +99,8 @@ def test_isolation_in_a_small_way(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_lifeguard_in_a_small_way():
-    ratio, off, on = lifeguard.false_dead_off_on_ratio(seeds=1, minutes=1, members=24)
-    assert off > 10 * on and ratio >= 10
+    off, on = lifeguard.five_percent_slow(seeds=1, minutes=1, members=24)
+    assert lifeguard.times(off.innocent, on.innocent) >= 10 < off.innocent
 
 
 def test_fuzzing_in_a_small_way(capsys, tmp_path):
