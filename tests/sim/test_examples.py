@@ -105,3 +105,13 @@ def test_an_hour_of_a_small_steady_day_holds_and_fails_with_an_operators_mistake
         assert summary.halts == []
         assert summary.is_ok is holds, summary.goals
         assert holds or REASONS["steady-day"] in wanting(summary)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_example_of_what_operators_do_holds():
+    path = FOLDER.parent / "operators.hcl"
+    summary = Run(read_scenario(path.read_text(), str(path), str(path.parent))).play()
+    assert summary.is_ok, (summary.violations, summary.halts, summary.goals)
+    assert summary.unchecked == []
+    assert sum(summary.faults.values()) == 10

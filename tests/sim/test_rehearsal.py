@@ -1,5 +1,7 @@
 """`serai job plan -simulate`: one job more on a copy of a cluster, and what others lose by it."""
 
+import pytest
+
 from core.jobspec.parse import parse_job
 from core.model.job import Job
 from sim.live import Inventory, LiveJob, LiveNode
@@ -42,6 +44,7 @@ def test_a_job_that_has_room_runs_and_takes_nothing():
     assert found.checked > 100
 
 
+@pytest.mark.slow
 def test_a_job_without_room_is_told_so():
     found = rehearsed(job("web", 5))
     assert not found.holds

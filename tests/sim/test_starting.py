@@ -109,6 +109,17 @@ def after(snapshots: Path, more: str = "", duration: str = "100s") -> Run:
     return Run(read_scenario(text, "after.hcl", str(snapshots)), 2)
 
 
+def test_what_ran_goes_on_once_all_are_in_sync(snapshots: Path):
+    run = after(snapshots, duration="14s")
+    summary = run.play()
+    assert summary.is_ok, (summary.violations, summary.halts)
+    assert 0 < summary.armed_s < 14
+    assert summary.checked["full sync after a start from snapshots"] == 1
+    assert summary.checked["one process an index"] > 0
+    assert (summary.instances_running, summary.tasks_started, summary.placements) == (19, 19, 0)
+
+
+@pytest.mark.slow
 def test_what_ran_goes_on_and_a_lost_node_is_replaced(snapshots: Path):
     run = after(
         snapshots,
