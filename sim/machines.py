@@ -19,6 +19,7 @@ from core.server.machine import ServerMachine
 from sim.agents import EPOCH_US, World
 from sim.build import build_agents
 from sim.scenario import Scenario
+from sim.starting import Beginning
 from sim.trace import Trace
 
 
@@ -40,7 +41,7 @@ def machines(scenario: Scenario) -> list[Row]:
     """Start all agents of a scenario and return what they and the trio host's are made of."""
     world = World(scenario.seed, Trace())
     found: dict[tuple[str, str], Counter[str]] = {}
-    for agent in build_agents(world, scenario):
+    for agent in build_agents(world, scenario, Beginning.all_of(scenario)):
         agent.start()
         assert agent.machine is not None
         for part, name in _classes(agent.machine).items():

@@ -150,7 +150,7 @@ class Run:
             kernel.load()  # without numba the plans are the same
         else:
             kernel.unload()
-        beginnings = [Beginning(plan) for plan in self.scenario.datacenters if plan.start]
+        beginnings = Beginning.all_of(self.scenario)
         for agent in build_agents(self.world, self.scenario, beginnings):
             if not agent.is_left_off:
                 wheel.at(int(self._rng.random() * self.scenario.start_spread_us), _start, agent)

@@ -43,7 +43,7 @@ from sim.live.inventory import fit_name, free_name
 from sim.live.jobs import Note
 from sim.live.stripping import secret_of, strip
 from sim.network import Place
-from sim.plans import SNAPSHOT_LABEL, DatacenterPlan, Start
+from sim.plans import SNAPSHOT_LABEL, DatacenterPlan, Scenario, Start
 from sim.workload import Workload
 
 TERM: Final = 1  # of the snapshot on the servers' disks
@@ -110,6 +110,11 @@ class Beginning:
         assert plan.start is not None
         self.plan, self.start = plan, plan.start
         self.state = State.restore([plan.start.image])
+
+    @classmethod
+    def all_of(cls, scenario: Scenario) -> "list[Beginning]":
+        """Return those of a scenario, in its order."""
+        return [cls(plan) for plan in scenario.datacenters if plan.start is not None]
 
     def clients(self, world: World) -> Iterator[SimClient]:
         """Add a client for each node; its disk holds what the node runs."""
