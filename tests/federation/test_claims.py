@@ -2,7 +2,13 @@
 
 import pytest
 
-from core.federation.claims import CloseClaim, CreateClaim, ExtendClaim, find_claim
+from core.federation.claims import (
+    CloseClaim,
+    CreateClaim,
+    ExtendClaim,
+    RefuseClaim,
+    find_claim,
+)
 from core.federation.share_log import PutShare
 from core.federation.shares import Share
 from core.model.job import Job, TaskGroup
@@ -186,3 +192,28 @@ def test_a_job_of_the_authority_itself_gets_its_claim_when_it_leaves_home(state:
     epoch = commit(state, extend).value["Epoch"]
     claim = find_claim(state, "default", "web")
     assert claim is not None and (claim.epoch, claim.home) == (epoch, HERE)
+
+
+def test_a_registration_that_was_refused_never_gets_the_name(state: State) -> None:
+    """A copy of the call may come when the name is free again."""
+    commit(state, create("u1", THERE))
+    assert commit(state, create("u2", HERE)).status == 409
+    commit(state, RefuseClaim(namespace="default", job_id="web", uid="u3"))
+    commit(state, RefuseClaim(namespace="default", job_id="web", uid="u1"))
+    claim = find_claim(state, "default", "web")
+    assert claim is not None and claim.uid == "u1", "who has it keeps it"
+    commit(state, close("u1"))
+    for late in ("u2", "u3"):
+        assert commit(state, create(late, HERE)).status == 409
+    assert not commit(state, create("u4", HERE)).error
+
+
+def test_a_foreign_claim_goes_when_its_origin_has_given_the_name_to_another(state: State) -> None:
+    def foreign(uid: str, home: str, epoch: int) -> CreateClaim:
+        return CreateClaim(namespace="default", job_id="web", uid=uid, home=home, origin="us",
+                           follows=epoch)  # fmt: skip
+
+    commit(state, foreign("u1", THERE, 3))
+    assert not commit(state, foreign("u2", "0000000000cc", 4)).error, "its close was not heard"
+    assert commit(state, foreign("u1", THERE, 3)).status == 409, "a late one"
+    assert commit(state, create("u3", THERE)).status == 409, "nor is it anybody's here"

@@ -150,3 +150,12 @@ class Mail(RuleBasedStateMachine):
 
 Mail.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestMail = Mail.TestCase
+
+
+def test_a_late_word_does_not_overtake_a_newer_one() -> None:
+    one = homes.divide(home(), {X: web(0)}, 5)
+    one = homes.acknowledge(one, report(one, X, web(0), running=web(0), as_of=9))
+    assert homes.acknowledge(one, report(one, X, web(0), as_of=8)) is one
+    assert not homes.acknowledge(one, report(one, X, web(0), as_of=10)).part(X).running
+    anew = homes.divide(one, {X: web(0, 1)}, 6)
+    assert homes.acknowledge(anew, report(anew, X, web(0, 1), as_of=1)).part(X).is_settled

@@ -197,3 +197,10 @@ def test_a_spread_over_names_draws_nothing_back_to_another_name() -> None:
     sites[0] = site(OWN, 5, value="dc1")
     back = splitting.divide(one, job(4, spread=spread), OWN, sites, NOW_US)
     assert back.moves == [("reclaimed", X, 1)]
+
+
+def test_what_can_queue_nowhere_is_tried_where_there_may_be_room() -> None:
+    """Nobody sees it blocked: its home is parked."""
+    sites = [site(OWN, 5), site(X, 0, perhaps=frozenset({"web"})), site(Y, 0)]
+    one = home(2, **{OWN: Part(is_parked=True)})
+    assert counts(splitting.divide(one, job(2), OWN, sites, NOW_US)) == {X: 1}

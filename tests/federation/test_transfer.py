@@ -11,6 +11,8 @@ from core.federation.claims import (
     find_claim,
     generation_of,
 )
+from core.federation.roster import FLOORS, is_off, roster_of
+from core.federation.roster_log import CopyRoster, DeclareOff, EnrolMember
 from core.federation.transfer import (
     ForgetClaims,
     GiveAuthority,
@@ -91,3 +93,16 @@ def test_a_second_plan_does_not_change_the_first() -> None:
     assert B in commit(a, PlanTransfer(to=C)).error
     commit(a, GiveAuthority(to=C, generation=1))
     assert a.is_authority
+
+
+def test_who_was_declared_off_stays_off_under_the_next_authority() -> None:
+    a, b = a_state(A, is_authority=True), a_state(B)
+    for dc in (A, B, C):
+        commit(a, EnrolMember(datacenter_id=dc, name=dc))
+    commit(b, CopyRoster(roster=roster_of(a)))
+    assert not commit(a, DeclareOff(datacenter_id=C)).error
+    assert commit(a, PlanTransfer(to=C)).status == 409
+    roster, floors = roster_of(a), dict(a.table(FLOORS).items())
+    take = TakeAuthority(generation=1, counter=0, batches=0, roster=roster, floors=floors)
+    assert commit(b, take).value["Taken"]
+    assert is_off(b, C) and C in roster_of(b).gone

@@ -3,6 +3,7 @@
 import json
 import random
 from argparse import Namespace
+from collections import Counter
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from sim.federation.explore_lost import LostHome
 from sim.federation.watch import Watch
 from sim.federation.workload import Fate, Kind, NameRules, Operation, Workload
 from sim.federation.world import S, World
-from sim.seeds import Violation
+from sim.seeds import Violation, _Total, _zeros
 
 SMALL = Bounds(decisions=1, syncs=0, instances=1, states=100_000)
 
@@ -37,7 +38,7 @@ def world_of(count: int) -> World:
 
 
 def test_a_seed_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "ROSTERS", {3: 100})
+    monkeypatch.setattr(program, "ROSTERS", (3,))
     monkeypatch.setattr(program, "FAULTY_US", (40 * S, 40 * S))
     monkeypatch.setattr(program, "QUIET_US", 5 * S)
     options = Namespace(has_faults=True)
@@ -116,3 +117,28 @@ def test_exploring_prints_its_figures_last(capsys: pytest.CaptureFixture[str]) -
     code = explore.main(["--decisions", "1", "--syncs", "0", "--instances", "1"])
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0 and line["complete"] and line["states"] >= 50 and not line["violations"]
+
+
+def test_a_roster_that_hardly_any_seed_has_fails_a_run() -> None:
+    total = _Total(seeds=200, acknowledged=1)
+    total.faults.update(program.PROGRAM.faults)
+    total.situations.update(program.PROGRAM.situations)
+    short = _zeros(program.PROGRAM, total)
+    assert short == [
+        f"situation: roster of {size} in 1 of the seeds, not in 15%" for size in (2, 3, 5, 20)
+    ]
+    sizes = Counter(program.ROSTERS[seed % len(program.ROSTERS)] for seed in range(200))
+    total.situations.update({f"roster of {size}": count for size, count in sizes.items()})
+    assert _zeros(program.PROGRAM, total) == []
+
+
+def test_an_old_leader_who_is_elected_again_leads() -> None:
+    """Seed 10101: he was told that others lead after he had been elected once more."""
+    world = world_of(1)
+    (one,) = world.datacenters.values()
+    first = one.leader
+    one.change_leader(is_committed=True, is_restored=False, unaware_us=3 * S)
+    world.run_for(1_600_000)
+    one.change_leader(is_committed=True, is_restored=False, unaware_us=0)
+    world.run_for(5 * S)
+    assert one.leader is first and first is not None and first.log.is_serving
