@@ -367,6 +367,8 @@ class Coordinator:
             "Seal.Ask": lambda given, done: self.sealing.on_ask(given, source, done),
             "Multiregion.Look": lambda given, done: self.copying.on_look(given, source, done),
             "Multiregion.Steer": lambda given, done: self.copying.on_steer(given, source, done),
+            "Home.Register": lambda given, done: self.offers.on_register(given, source, done),
+            "Home.Reserve": lambda given, done: self.offers.on_reserve(given, source, done),
             "Home.Settled": self.arriving.on_settled,
             "Backup.Kept": lambda given, done: self.backing.on_kept(given, source, done),
             "Backup.Put": lambda given, done: self.backing.on_put(given, source, done),
@@ -376,7 +378,6 @@ class Coordinator:
             **self.naming.handlers(),
             **self.extending.handlers(),
             **self.sending.handlers(),
-            **self.offers.handlers(),
             **self.coordinating.handlers(),
         }.get(method)
         if handler is None:

@@ -4,8 +4,8 @@
                  the same digest would pick the same best one and overrun it
     trust        how often it was refused there lately: who lies in its digest, or is overrun
                  by others, is asked less and less, and forgiven with time
-    news         the digest that came with a refusal, newer than what gossip brought, and until
-                 when the same ask would be refused again
+    news         the digest that came with a call or an answer, newer than what gossip brought,
+                 and until when the same ask would be refused again
     round trips  measured now and then; until then, what the other side's digest says
 
 Lost with a change of leader, and nothing rests on it but the order of questions.
@@ -118,6 +118,10 @@ class Known:
         news = digests.decode(digest) if digest else None
         if news is not None and news.datacenter_id == datacenter_id:
             self._news[datacenter_id] = _News(news, now_us)
+
+    def heard(self, digest: Digest, now_us: int) -> None:
+        """Note the digest of a datacenter that called: newer than what gossip brought."""
+        self._news[digest.datacenter_id] = _News(digest, now_us)
 
     def _give_back(self, datacenter_id: str, room: Room) -> None:
         slices = self._debits.get(datacenter_id, {})

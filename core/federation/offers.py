@@ -13,9 +13,10 @@ from core.federation import digest as digests
 from core.federation import splitting
 from core.federation.ask import Judgement, Verdict, asks_of, judge
 from core.federation.causes import Kind, last_of
-from core.federation.host import Done, FederationHost
+from core.federation.host import Done, FederationHost, is_not_from
 from core.federation.known import OfferCount
 from core.federation.reservations import RESERVED_US, Reservations, misfit_of
+from core.model.host import Peer
 from core.model.job import Job
 from core.model.query import Answer, OwnQuery, Query
 
@@ -34,9 +35,6 @@ class Offers:
         self._host: FederationHost = coordinator.host
         self.reservations = Reservations(coordinator.host)
         self.count = OfferCount()
-
-    def handlers(self) -> dict[str, Any]:
-        return {"Home.Register": self._on_register, "Home.Reserve": self._on_reserve}
 
     def refusal(
         self,
@@ -79,20 +77,21 @@ class Offers:
 
     def refused(self, reason: str) -> dict[str, Any]:
         """Return the body of a refusal: reason, fresh digest, when to come back."""
+        later_us = self.reservations.free_in_us() or COME_BACK_US
+        return {"Refused": reason, "RetryAfterMS": later_us // 1000, **self.news()}
+
+    def news(self) -> dict[str, bytes]:
+        """Return what goes with every call and answer about room: our digest as it is now."""
         own = self._host.datacenter_id
         fresh = [site.digest for site in self._host.sites() if site.digest.datacenter_id == own]
-        later_us = self.reservations.free_in_us() or COME_BACK_US
-        return {
-            "Refused": reason,
-            "Digest": digests.encode(fresh[0]) if fresh else b"",
-            "RetryAfterMS": later_us // 1000,
-        }
+        return {"Digest": digests.encode(fresh[0]) if fresh else b""}
 
-    def _on_register(self, body: Any, reply: Done) -> None:
+    def on_register(self, body: Any, source: Peer, reply: Done) -> None:
         """Become home of a job, or refuse: {"Answer": ...} or {"Refused": reason, ...}."""
         host = self._host
         query = msgspec.convert(body["Query"], OwnQuery if body.get("IsOwn") else Query)
         uid = str(body["UID"])
+        self._hear(body, source)
         job = host.canonical(query.body)
         if job is None:
             reply({"Refused": "the job is not valid here"}, "")
@@ -106,18 +105,27 @@ class Offers:
         def respond(answer: Answer) -> None:
             if answer.is_error:
                 self.reservations.release(uid)
-            reply({"Answer": answer}, "")
+            reply({"Answer": answer, **self.news()}, "")
 
         self._coordinator.become_home(query, job, uid, body.get("Claimant", ""), respond)
 
-    def _on_reserve(self, body: Any, reply: Done) -> None:
+    def on_reserve(self, body: Any, source: Peer, reply: Done) -> None:
         """Hold room for a job that will be sent: {"HeldMS": n} or {"Refused": reason, ...}."""
+        self._hear(body, source)
         job = self._host.canonical({"Job": body["Job"]})
         if job is None:
             reply({"Refused": "the job is not valid here"}, "")
             return
         reason = self._judge_offer(job, str(body["UID"]), is_queued=False)
-        reply(self.refused(reason) if reason else {"HeldMS": RESERVED_US // 1000}, "")
+        held = {"HeldMS": RESERVED_US // 1000, **self.news()}
+        reply(self.refused(reason) if reason else held, "")
+
+    def _hear(self, body: Any, source: Peer) -> None:
+        """Note how the caller stands: it says so of itself with every job that it offers."""
+        given = body.get("Digest")
+        digest = digests.decode(given) if isinstance(given, bytes) and given else None
+        if digest is not None and not is_not_from(source, digest.datacenter_id):
+            self._coordinator.known.heard(digest, self._host.now.mono_us)
 
     def _judge_offer(self, job: Job, uid: str, *, is_queued: bool) -> str:
         reason = self.refusal(job, uid, is_queued=is_queued)

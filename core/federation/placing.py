@@ -198,7 +198,7 @@ class Placing:
         )
         body = {
             "Query": query, "UID": self._uid, "MayQueue": may_queue, "Claimant": self._host.region,
-            "IsOwn": isinstance(query, OwnQuery),
+            "IsOwn": isinstance(query, OwnQuery), **self._coordinator.offers.news(),
         }  # fmt: skip
 
         def settled(body: Any, error: str) -> None:
@@ -218,8 +218,9 @@ class Placing:
                 register()
             else:
                 self._coordinator.known.answered(
-                    digest.datacenter_id, took=True, now_us=self._host.now.mono_us
-                )
+                    digest.datacenter_id, took=True, now_us=self._host.now.mono_us,
+                    digest=body.get("Digest") or b"",
+                )  # fmt: skip
                 self._finish(as_answer(body.get("Answer")), candidate)
 
         def register() -> None:
@@ -229,7 +230,10 @@ class Placing:
         if may_queue or not self._is_big(digest):
             register()
             return
-        reserve = {"Job": self._query.body.get("Job"), "UID": self._uid}
+        reserve = {
+            "Job": self._query.body.get("Job"), "UID": self._uid,
+            **self._coordinator.offers.news(),
+        }  # fmt: skip
         self._host.ask(digest.datacenter_id, "Home.Reserve", reserve, CALL_TIMEOUT_US, settled)
 
     def _is_big(self, digest: Digest) -> bool:

@@ -190,3 +190,16 @@ def test_a_tally_halves_in_its_half_life():
     tally = Tally(10 * S)
     tally.add(0, 8)
     assert tally.value(0) == 8 and tally.value(20 * S) == pytest.approx(2)
+
+
+def test_a_call_and_an_answer_bring_news():
+    known = Known()
+    known.heard(site("b", used=7_500).digest, NOW)
+    found = judged(job(cpu=1_000), [site("b", age_s=8)], known)["b"]
+    assert found.judgement.verdict is Verdict.FULL and found.site.age_us == 0
+    room = Room(1_000, 100)
+    known.sent("b" * 12, room, NOW)
+    fresh = digests.encode(site("b", used=1_000).digest)
+    known.answered("b" * 12, took=True, now_us=NOW, digest=fresh)
+    assert judged(job(cpu=1_000), [site("b", age_s=8)], known)["b"].judgement.is_possible
+    assert known.taken(site("b", age_s=0), NOW) == room, "the news may not show it yet"

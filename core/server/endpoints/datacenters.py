@@ -44,8 +44,8 @@ def refuse_if_alive(request: Request, dc: str, name: str, instead: str) -> None:
     if alive and not is_off(request.state, dc) and request.body().get("Force") is not True:
         raise QueryError(
             409,
-            f"datacenter {name} is alive: {len(alive)} of its servers answer; {instead}, or say"
-            " that you mean it (-force)",
+            f"datacenter {name} is alive: gossip hears {len(alive)} of its servers, which takes a"
+            f" while to change after a death; {instead}, or say that you mean it (-force)",
         )
 
 
