@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from harness import World
-from stories import datacenter, leader, register
+from stories import datacenter, job, leader, register
 
 from core.model.query import Answer
 
@@ -52,11 +52,17 @@ def test_what_can_not_be_is_refused(
     assert answer.status == status and words in answer.error
 
 
+def test_a_job_asks_for_a_pool_that_there_is(world: World) -> None:
+    body = {"Job": job(ID="lost", Name="lost", NodePool="nowhere")}
+    answer = _ask(world, "Job.Register", body)
+    assert answer.is_error and 'in nonexistent node pool "nowhere"' in answer.error
+
+
 def test_a_pool_with_jobs_stays(world: World) -> None:
     _ask(world, "NodePool.Upsert", {"Name": "kept"})
     register(world, ID="inside", Name="inside", NodePool="kept", count=1)
     assert "inside" in _ask(world, "NodePool.Delete", name="kept").error
-    assert [job["ID"] for job in _ask(world, "NodePool.Jobs", name="kept").body] == ["inside"]
+    assert [one["ID"] for one in _ask(world, "NodePool.Jobs", name="kept").body] == ["inside"]
 
 
 def _scalable(world: World, job_id: str) -> None:
