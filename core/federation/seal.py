@@ -50,6 +50,7 @@ from core.federation.home_log import current, homes_of, new_home, settle_record
 from core.federation.roster import is_own_off, rosters_of
 from core.federation.share_log import watermarks_of
 from core.federation.shares import Watermark
+from core.federation.transfer import STAGED
 from core.model.evaluation import Evaluation
 from core.state.commands import Command
 from core.state.entry import register_handler
@@ -70,7 +71,7 @@ _OWN: Final = "own"
 KEPT: Final = (
     "adoptions", "authority", "authority_pledges", "backed_datacenters", "backed_rollouts",
     "backups", "claims",
-    "home_floors", "lifecycle", "rosters", "staged_claims", "succession", "synced_homes",
+    "home_floors", "lifecycle", "rosters", STAGED, "succession", "synced_homes",
 )  # fmt: skip
 # And these are about jobs between datacenters: void where the snapshot is another datacenter's.
 _OF_JOBS: Final = ("homes", "watermarks")
