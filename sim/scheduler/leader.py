@@ -117,10 +117,10 @@ class Leader:
         server.consensus = self.log  # type: ignore[assignment]
         server.membership = self.gossip  # type: ignore[assignment]
         add_parts(server, rng)
-        server.launching = LaunchWatch(server)
+        launching = LaunchWatch(server)
         server.leading = [
             server.system_jobs, server.planning, server.deployments, server.liveness,
-            server.draining, server.launching,
+            server.draining, launching,
         ]  # fmt: skip
         self._lead()
         first = Bootstrap(datacenter_id=DATACENTER, region="r", datacenter="dc1", is_authority=True)
