@@ -59,7 +59,9 @@ HOUR_US: Final = 3600 * S
 LEAP_MAX_US: Final = 16 * HOUR_US
 LONG_US: Final = (70 * S, 110 * S)  # beyond what surge waits
 SECOND_US: Final = 46 * S, 56 * S  # after the first, and until surge has copied
-SECOND_PART: Final = 0.6
+SECOND_PART: Final = 0.8
+LONG_PATIENCE_US: Final = 20 * S  # for a job that several run
+RESTING_PART: Final = 0.7
 LONG_PART: Final = 0.5  # of the seeds
 LOST_PART: Final = 0.4
 LOSS_PATIENCE_US: Final = 25 * S  # for one that has something to lose
@@ -104,9 +106,9 @@ class Faults:
         self._ambush = Ambush(world, self._replace_leader)
         world.after(rng.randint(200_000, 4 * S), self._next)
         if rng.random() < LONG_PART:
-            begin_us = rng.randint(10 * S, 50 * S)
-            self.least_us = begin_us + LONG_US[0]
-            world.after(begin_us, self._long_partition)
+            begin_us = rng.randint(10 * S, 30 * S)
+            self.least_us = begin_us + LONG_PATIENCE_US + LONG_US[0]
+            world.after(begin_us, self._long_partition, begin_us + LONG_PATIENCE_US)
         loss = random.Random(f"federation/{world.seed}/loss")
         if loss.random() < LOST_PART:
             begin_us = loss.randint(10 * S, 40 * S)
@@ -131,16 +133,21 @@ class Faults:
     def _anyone(self) -> "Datacenter":
         return self._rng.choice([*self.world.datacenters.values()])
 
-    def _parts(self) -> list[tuple[str, "Datacenter"]]:
-        """Return (uid, datacenter) of parts whose home is elsewhere, those under surge if any."""
-        found = [
-            (record, datacenter)
-            for datacenter in self.world.datacenters.values()
-            for record in datacenter.state.jobs
-            if record.home and datacenter.state.jobs.live(record)
-        ]
-        surging = [one for one in found if _is_surge(one[0].job)]
-        return [(record.uid, datacenter) for record, datacenter in surging or found]
+    def _parts(self) -> dict[str, list["Datacenter"]]:
+        """Return by uid who runs parts of a job whose home is elsewhere.
+
+        Of jobs under surge that several run, if there are any; else of such under surge.
+        """
+        found: dict[str, list[Datacenter]] = {}
+        surging: dict[str, list[Datacenter]] = {}
+        for datacenter in self.world.datacenters.values():
+            for record in datacenter.state.jobs:
+                if record.home and datacenter.state.jobs.live(record):
+                    found.setdefault(record.uid, []).append(datacenter)
+                    if _is_surge(record.job):
+                        surging.setdefault(record.uid, []).append(datacenter)
+        several = {uid: parts for uid, parts in surging.items() if len(parts) > 1}
+        return several or surging or found
 
     def _ids(self) -> list[str]:
         return [*self.world.datacenters]
@@ -182,22 +189,34 @@ class Faults:
             world.cut.update(dict.fromkeys(links))
         world.faults[f"partition: {shape}"] += 1
 
-    def _long_partition(self) -> None:
+    def _long_partition(self, until_us: int) -> None:
+        """Cut off one that runs a part of a job; its users often wait what comes of it."""
         if not self._is_active:
             return
         rng, world, parts = self._rng, self.world, self._parts()
-        uid, one = rng.choice(parts) if parts else ("", self._anyone())
+        if not parts and world.now_us < until_us:
+            world.after(2 * S, self._long_partition, until_us)
+            return
+        uid = rng.choice([*parts]) if parts else ""
+        one = rng.choice(parts[uid]) if uid else self._anyone()
+        long_us = rng.randint(*LONG_US)
         world.alone[one.id] = None
         world.faults["partition: one alone for over a minute"] += 1
-        world.after(rng.randint(*LONG_US), world.alone.pop, one.id, None)
+        world.after(long_us, world.alone.pop, one.id, None)
+        if uid in world.watch.uids and rng.random() < RESTING_PART:
+            name = world.watch.uids[uid][1]
+            world.resting[name] = None
+            world.after(long_us, world.resting.pop, name, None)
         if rng.random() < SECOND_PART:
             world.after(rng.randint(*SECOND_US), self._second_partition, uid)
 
     def _second_partition(self, uid: str) -> None:
         """While one part of a job is cut off, and is about to be copied, another is too."""
         world = self.world
-        others = [one.id for found, one in self._parts() if found == uid]
-        others = [one for one in others if one not in world.alone]
+        others = [
+            one.id for one in world.datacenters.values()
+            if one.id not in world.alone and _runs_a_part(one, uid)
+        ]  # fmt: skip
         if self._is_active and others:
             one = self._rng.choice(others)
             world.alone[one] = None
@@ -343,3 +362,8 @@ def _loss(one: "Datacenter") -> int:
     ):
         return 2
     return int(any(not record.home for record in one.state.jobs))
+
+
+def _runs_a_part(one: "Datacenter", uid: str) -> bool:
+    record = one.state.jobs.by_uid(uid)
+    return record is not None and bool(record.home)

@@ -142,6 +142,9 @@ class Workload:
         if self.is_over:
             return
         rng = self.rng
+        if rules.name in self.world.resting:
+            self.world.after(rng.randint(*PAUSE_US), partial(self._act, rules))
+            return
         if kind is None:
             (kind,) = rng.choices([*Kind], (20, 16, 6, 5, 2, 2))
         operation = Operation(

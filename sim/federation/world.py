@@ -50,6 +50,7 @@ class World:
         self.extra_delay_us: dict[tuple[str, str], int] = {}
         self.cut: dict[tuple[str, str], None] = {}
         self.alone: dict[str, None] = {}  # datacenters that are cut off for long
+        self.resting: dict[str, None] = {}  # names of jobs whose users wait
         self.lying: dict[str, None] = {}  # datacenters whose digests say nonsense
         self._newest: dict[tuple[str, str], int] = {}  # number of the last message that came
         self._sent = 0
