@@ -200,7 +200,7 @@ async def c2m(site: Site, sizes: dict[str, Any]) -> dict[str, Any]:
     await site.check_summaries(wanted, "Running")
     figures["rss_mb"] = round(max(peak_rss_mb(server) for server in site.quorum.servers))
     figures["snapshot_s"], figures["snapshot_mb"] = await take_snapshot(site)
-    figures["restore_s"] = await restart_follower(site)
+    figures["restore_s"], figures["restore_cpu_s"] = await restart_follower(site)
     await site.check_summaries(wanted, "Running")
     return figures
 
@@ -257,14 +257,18 @@ async def take_snapshot(site: Site) -> tuple[float, float]:
     return round(trio.current_time() - began, 2), round(size / 1e6, 1)
 
 
-async def restart_follower(site: Site) -> float:
-    """Return how long a follower takes from its start until it holds all again."""
+async def restart_follower(site: Site) -> tuple[float, float]:
+    """Return how long a follower takes from its start until it holds all again.
+
+    And its processor time: what it did itself, its start as an agent included.
+    """
     follower = next(one for one in site.quorum.servers if one is not site.leader)
     await trio.to_thread.run_sync(follower.stop, signal.SIGTERM)
     began = trio.current_time()
     follower.start()
     await site.wait_applied(follower)
-    return round(trio.current_time() - began, 2)
+    took_s = trio.current_time() - began
+    return round(took_s, 2), round(processor_s(follower), 2)
 
 
 # --- many small jobs --------------------------------------------------------------------
