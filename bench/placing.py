@@ -121,21 +121,23 @@ def _cost_us(cluster: Cluster, mix: Iterable[dict[str, Any]]) -> float:
 def against_nomad(node_count: int, jobs: int) -> dict[str, float | None]:
     """Return nodes used and instances placed by the default, in parts of Nomad's algorithm.
 
-    The same jobs come in the same order on the same empty nodes, a few more than fit. None
-    when this build has no algorithm "nomad".
+    The same jobs come in the same order on the same empty nodes. Nodes are counted where all
+    fits (`placed_light_ratio` says whether all was placed there), `placed_ratio` is taken
+    where much more is offered than fits. None when this build has no algorithm "nomad".
     """
     from core.scheduler import rank
 
     if "nomad" not in getattr(rank, "ALGORITHMS", ()):
-        return {"nodes_used_ratio": None, "placed_ratio": None}
-    used, placed = {}, {}
+        return dict.fromkeys(("nodes_used_ratio", "placed_light_ratio", "placed_ratio"))
+    used, light_placed, placed = {}, {}, {}
     for algorithm in ("binpack", "nomad"):
         light, full = Cluster(node_count, algorithm), Cluster(node_count, algorithm)
-        light.plan(_mixed(jobs))
+        light_placed[algorithm], _ = light.plan(_mixed(jobs))
         used[algorithm] = light.nodes_used()
         placed[algorithm], _ = full.plan(_mixed(jobs * 3))
     return {
         "nodes_used_ratio": round(used["binpack"] / used["nomad"], 3),
+        "placed_light_ratio": round(light_placed["binpack"] / light_placed["nomad"], 4),
         "placed_ratio": round(placed["binpack"] / placed["nomad"], 4),
     }
 
