@@ -20,6 +20,7 @@ from core.model.job import (
     ReschedulePolicy,
     Resources,
     SpilloverPolicy,
+    Spread,
     Task,
     TaskGroup,
     UpdateStrategy,
@@ -35,6 +36,7 @@ PATIENCE_US: Final = (2 * S, 25 * S)
 RACE_US: Final = 150_000
 ECHO_PART: Final = 0.3  # of the requests come once more after they were answered
 ECHO_US: Final = (5 * S, 60 * S)
+SPREAD_PART: Final = 0.3  # of the names
 PAUSE_US: Final = (300_000, 15 * S)
 _NS: Final = 1_000_000_000
 
@@ -86,6 +88,7 @@ class NameRules:
     datacenters: tuple[str, ...]
     partition: str
     max_parallel: int = 0  # of a rolling update; 0 = all instances at once
+    is_spread: bool = False  # over datacenters: divided though one has room for all
 
 
 @dataclass
@@ -134,6 +137,7 @@ class Workload:
             datacenters=("*",) if rng.random() < 0.8 else ("dc0", "dc1"),
             partition="surge" if rng.random() < 0.5 else "hold",
             max_parallel=random.Random(f"{self.world.seed}/{name}").choice((0, 0, 1, 2)),
+            is_spread=random.Random(f"{self.world.seed}/{name}/spread").random() < SPREAD_PART,
         )
 
     # --- acting -------------------------------------------------------------------------------
@@ -299,7 +303,11 @@ def job_body(operation: Operation, rules: NameRules) -> dict[str, Any]:
         region=rules.region,
         datacenters=[*rules.datacenters],
         meta={"mark": operation.mark},
-        federation=FederationPolicy(partition=rules.partition, spillover=spillover),
+        federation=FederationPolicy(
+            partition=rules.partition,
+            spillover=spillover,
+            spread=[Spread(attribute="datacenter")] if rules.is_spread else None,
+        ),
         task_groups=[
             marked_group(
                 operation,
