@@ -154,9 +154,10 @@ class Birth:
         for site in self._server.membership.sites().values():
             if site.region != config.region:
                 continue
-            if site.is_authority or site.is_bootstrapped:
-                # One that is born has, or knows, the authority: should that be lost, it is an
-                # operator who names the next one (core.federation.succession).
+            if site.is_authority or site.origin:
+                # Only an authority gives a region its origin. Should it be lost, it is an
+                # operator who names the next one (core.federation.succession). One that is born
+                # without an origin left the authority to another: to us, it may be.
                 return False
             if site.datacenter < config.datacenter and site.is_alive:
                 unborn.setdefault(site.datacenter, []).append(site)
