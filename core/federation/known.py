@@ -102,7 +102,7 @@ class Known:
         """Note the answer to an ask.
 
         Args:
-            room: What `sent` was told; a refusal gives it back.
+            room: What `sent` was told; given back by a refusal, and by a digest that counts it.
             digest: The fresh digest that came with the answer, as bytes; b"" = none.
             reason: Of a refusal.
             later_us: When to come back with an ask as large, from now; 0 = not said.
@@ -118,6 +118,8 @@ class Known:
         news = digests.decode(digest) if digest else None
         if news is not None and news.datacenter_id == datacenter_id:
             self._news[datacenter_id] = _News(news, now_us)
+            if took and room is not None:  # it was promised there: the digest counts it
+                self._give_back(datacenter_id, room)
 
     def heard(self, digest: Digest, now_us: int) -> None:
         """Note the digest of a datacenter that called: newer than what gossip brought."""

@@ -219,7 +219,7 @@ class Placing:
             else:
                 self._coordinator.known.answered(
                     digest.datacenter_id, took=True, now_us=self._host.now.mono_us,
-                    digest=body.get("Digest") or b"",
+                    room=self._room, digest=body.get("Digest") or b"",
                 )  # fmt: skip
                 self._finish(as_answer(body.get("Answer")), candidate)
 

@@ -78,4 +78,4 @@ def test_a_task_outlives_its_agent_and_stays_one(federation: Federation) -> None
     (new,) = federation.until_processes("outlives")
     assert new != pid
     federation.stop_job("outlives")
-    assert not is_alive(new)
+    until(lambda: not is_alive(new), "the end of the new process")
