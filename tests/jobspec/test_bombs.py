@@ -60,9 +60,12 @@ def cost_s(text: str) -> float:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_cost_of_anything_grows_with_its_length_only(name: str) -> None:
-    short = min(cost_s(TEXTS[name](20_000)) for _ in range(2))
-    # Three times the length may cost three times as much; its square would be nine times.
-    assert cost_s(TEXTS[name](60_000)) < 6 * short + 0.2
+    # Three times the length may cost three times as much; its square would be nine times, at
+    # every try, while a processor that is taken away spoils only some.
+    def grows_with_its_length() -> bool:
+        return cost_s(TEXTS[name](60_000)) < 6 * cost_s(TEXTS[name](20_000)) + 0.2
+
+    assert any(grows_with_its_length() for _ in range(5))
 
 
 @pytest.mark.parametrize("name", ["brackets", "braces", "templates", "JSON brackets"])
