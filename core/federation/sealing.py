@@ -312,7 +312,7 @@ class Sealing:
 
     def _has_shares(self) -> bool:
         """Whether everything came that others have us run, in its newest version."""
-        marks = watermarks_of(self._host.state)
+        marks, is_whole = watermarks_of(self._host.state), True
         for dc, told in self._told.items():
             missing = [
                 uid
@@ -322,11 +322,13 @@ class Sealing:
             self._errors.pop(dc, None)
             if missing and not is_off(self._host.state, dc):
                 self._errors[dc] = f"{len(missing)} shares of its jobs are on their way"
-        return not self._errors
+                is_whole = False
+        return is_whole
 
     def _is_clean(self) -> bool:
         """Whether nothing is meant to run here without an index; else it is planned again."""
         stray = list(self._strays())
+        self._errors.pop("", None)
         if not stray:
             return True
         now_us = self._host.now.mono_us

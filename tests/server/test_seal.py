@@ -3,11 +3,13 @@
 import hashlib
 from typing import Any
 
+import pytest
 from clients import job
 from harness import World
 from test_datacenter_lives import lose, three_datacenters
 from test_parts import federation, register, running_at, until_running
 
+from core.federation import sealing
 from core.federation.claims import authority_of, claims_of, find_claim
 from core.federation.home_log import find_home
 from core.federation.roster import is_enrolled
@@ -126,6 +128,25 @@ def test_it_stays_sealed_while_a_peer_is_silent_and_goes_on_under_the_next_leade
     assert is_sealed(two.state)
     world.start("s3")
     unsealed(world, two, 120)
+    until_running(world, 4)
+
+
+def test_it_stays_sealed_only_while_something_runs_without_an_index(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A planner that is late with stopping it keeps the seal on, and not for ever."""
+    world = three_datacenters()
+    two = world.servers()[1]
+    register(world, 4, 1)
+    until_running(world, 4)
+    data = snapshot(two)
+    restore(world, two, data)
+    late_us = world.now_us + 20_000_000
+    monkeypatch.setattr(sealing, "_strays_of", lambda *_: world.now_us < late_us)
+    world.run(15)
+    seal = next(r for r in world.ask(two, "Federation.Status").body if r["IsOwn"])["Seal"]
+    assert list(seal["Waiting"].values()) == ["1 jobs are being planned anew"]
+    unsealed(world, two)
     until_running(world, 4)
 
 
