@@ -18,6 +18,7 @@ from core.federation.adoption import (
     RemoveShares,
     adoptions_of,
 )
+from core.federation.asking import Asking
 from core.federation.claims import open_claims
 from core.federation.collected import Collected, Holding, Settlement, collected_here, settlement
 from core.federation.handing import arrivals_of
@@ -42,8 +43,8 @@ class Adopting:
     def __init__(self, coordinator: "Coordinator") -> None:
         self._coordinator = coordinator
         self._host = coordinator.host
-        self._busy: dict[tuple[str, str], None] = {}  # (lost datacenter, whom it waits for)
-        self._errors: dict[tuple[str, str], str] = {}  # what these said last
+        # By the lost datacenter, and whom its adoption waits for: "" = our own log.
+        self._asking: Asking[tuple[str, str]] = Asking(self._host, self.look)
         self._answers: dict[str, dict[str, Collected]] = {}  # by lost datacenter, then by member
         self._rhythm = Rhythm(self._host, LOOK_US, self.look)
 
@@ -56,13 +57,13 @@ class Adopting:
         }
 
     def on_leadership(self, is_leader: bool) -> None:
-        for memory in (self._busy, self._errors, self._answers):
+        for memory in (self._asking, self._answers):
             memory.clear()
         self._rhythm.on_leadership(is_leader)
 
     def waiting(self, source: str) -> dict[str, str]:
         """Return whom the adoption of a datacenter waits for, and what they said last."""
-        return {who: error for (of, who), error in self._errors.items() if of == source and error}
+        return {who: error for (of, who), error in self._asking.errors.items() if of == source}
 
     def look(self) -> None:
         """Take every adoption one step further."""
@@ -86,7 +87,8 @@ class Adopting:
         for region in [one for one, has_answered in adoption.regions.items() if not has_answered]:
             authority = self._coordinator.authority(region)
             if not authority:
-                self._errors[source, region] = f"no authority of region {region} is known"
+                unknown = f"no authority of region {region} is known"
+                self._asking.errors[source, region] = unknown
                 continue
 
             def done(body: Any, region: str = region) -> None:
@@ -95,9 +97,9 @@ class Adopting:
                     source=source, region=region, members=list(body["Members"]), jobs=jobs,
                     regions=list(body["Regions"]),
                 )  # fmt: skip
-                self._propose(adoption, region, note)
+                self._asking.propose((source, region), [note])
 
-            self._ask(adoption, region, authority, "Adopt.Claims", {"Source": source}, done)
+            self._asking.ask((source, region), authority, "Adopt.Claims", {"Source": source}, done)
 
     def _on_claims(self, body: Any, reply: Done) -> None:
         """Raise the floor here, and say whose jobs and whose members these are."""
@@ -166,7 +168,8 @@ class Adopting:
                     given = msgspec.convert(given, Collected)
                 answers[dc] = given
 
-            self._ask(adoption, dc, dc, "Adopt.Collect", {"Source": adoption.source}, done)
+            body = {"Source": adoption.source}
+            self._asking.ask((adoption.source, dc), dc, "Adopt.Collect", body, done)
         if all(dc in answers for dc in adoption.members):
             self._settle(adoption, settlement(adoption, [answers[dc] for dc in adoption.members]))
 
@@ -188,9 +191,8 @@ class Adopting:
     def _settle(self, adoption: Adoption, found: Settlement) -> None:
         """Take the parcels, one after the other, then close what nobody has a backup of."""
         key = adoption.source, ""
-        if key in self._busy:
+        if not self._asking.begin(key):
             return
-        self._busy[key] = None
         refused: dict[str, str] = {}
         gone: list[str] = []
 
@@ -207,7 +209,7 @@ class Adopting:
 
             def taken(value: Any, error: str) -> None:
                 if error:
-                    self._busy.pop(key, None)  # tried again, from the collected answers
+                    self._asking.end(key)  # tried again, from the collected answers
                     return
                 if value["Refused"]:
                     refused[parcel.name[1]] = value["Refused"]
@@ -216,11 +218,11 @@ class Adopting:
             self._host.propose([TakeParcel(parcel=parcel)], taken)
 
         def finish(error: str) -> None:
-            self._busy.pop(key, None)
+            self._asking.end(key)
             if error:
-                self._errors[key] = error
+                self._asking.errors[key] = error
                 return
-            self._errors.pop(key, None)
+            self._asking.errors.pop(key, None)
             self._close(found.lost)
             lost = [one.job_id for one in found.lost]
             note = NoteCollected(
@@ -228,7 +230,7 @@ class Adopting:
                 refused=refused, gone=gone,
             )  # fmt: skip
             adopt = AdoptRollouts(source=adoption.source, rollouts=found.rollouts)
-            self._propose(adoption, "", note, adopt)
+            self._asking.propose(key, [note, adopt])
 
         take(0)
 
@@ -293,15 +295,19 @@ class Adopting:
     ) -> None:
         """Call each of these, and note it once done; who is off has nothing to do."""
         for dc in members:
-            noted = note(source=adoption.source, datacenter_ids=[dc])
+            noted, key = note(source=adoption.source, datacenter_ids=[dc]), (adoption.source, dc)
             if is_off(self._host.state, dc):
-                self._propose(adoption, dc, noted)
+                self._asking.propose(key, [noted])
                 continue
 
-            def done(_: Any, dc: str = dc, noted: NoteFloors | NoteRemoved = noted) -> None:
-                self._propose(adoption, dc, noted)
+            def done(
+                _: Any,
+                key: tuple[str, str] = key,
+                noted: NoteFloors | NoteRemoved = noted,
+            ) -> None:
+                self._asking.propose(key, [noted])
 
-            self._ask(adoption, dc, dc, method, body, done)
+            self._asking.ask(key, dc, method, body, done)
 
     def _on_remove(self, body: Any, reply: Done) -> None:
         evaluations = {}
@@ -313,39 +319,3 @@ class Adopting:
             source=str(body["Source"]), uids=list(body["UIDs"]), evaluations=evaluations
         )
         self._host.propose([command], reply)
-
-    # --- asking -----------------------------------------------------------------------------
-
-    def _ask(
-        self, adoption: Adoption, who: str, to: str, method: str, body: Any, done: Any
-    ) -> None:
-        """Ask a datacenter, if no question to it is under way; `done` gets its answer."""
-        key = adoption.source, who
-        if key in self._busy:
-            return
-        self._busy[key] = None
-
-        def answered(value: Any, error: str) -> None:
-            if key not in self._busy or not self._host.is_serving:
-                return  # asked in an earlier leadership
-            del self._busy[key]
-            self._errors[key] = error
-            if not error:
-                self._errors.pop(key)
-                done(value)
-                self.look()
-
-        self._host.ask(to, method, body, CALL_TIMEOUT_US, answered)
-
-    def _propose(self, adoption: Adoption, who: str, *notes: Any) -> None:
-        key = adoption.source, who
-        if key in self._busy:
-            return
-        self._busy[key] = None
-
-        def done(_value: Any, _error: str) -> None:
-            self._busy.pop(key, None)
-            if self._host.is_serving:
-                self.look()
-
-        self._host.propose(list(notes), done)

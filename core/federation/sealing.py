@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.federation import ranges
+from core.federation.asking import Asking
 from core.federation.choice import ANY_REGION
 from core.federation.claims import authority_of
 from core.federation.collected import Holding, holdings_of
 from core.federation.held import is_everywhere
 from core.federation.home_log import homes_of
-from core.federation.host import CALL_TIMEOUT_US, Done, is_not_from
+from core.federation.host import Done, is_not_from
 from core.federation.rhythm import Rhythm
 from core.federation.roster import FLOORS, Roster, is_newer, is_off, rosters_of
 from core.federation.roster_log import CopyRoster, RaiseFloor
@@ -66,8 +67,7 @@ class Sealing:
     def __init__(self, coordinator: "Coordinator") -> None:
         self._coordinator = coordinator
         self._host = coordinator.host
-        self._busy: dict[str, None] = {}
-        self._errors: dict[str, str] = {}
+        self._asking: Asking[str] = Asking(self._host, self.look)
         self._renewed: dict[str, dict[str, Any]] = {}  # by region: the answer of its authority
         self._told: dict[str, Told] = {}  # by datacenter id
         self._is_resumed = False
@@ -75,14 +75,14 @@ class Sealing:
         self._rhythm = Rhythm(self._host, LOOK_US, self.look)
 
     def on_leadership(self, is_leader: bool) -> None:
-        for memory in (self._busy, self._errors, self._renewed, self._told):
+        for memory in (self._asking, self._renewed, self._told):
             memory.clear()
         self._is_resumed, self._evaluated_us = False, 0
         self._rhythm.on_leadership(is_leader)
 
     def waiting(self) -> dict[str, str]:
         """Return whom it waits for, and why."""
-        return dict(self._errors)
+        return dict(self._asking.errors)
 
     def refuses(self, method: str, source: Peer) -> str:
         """Return why a call of another datacenter is not taken now, "" when it is."""
@@ -94,7 +94,7 @@ class Sealing:
         """Take the next step."""
         seal = seal_of(self._host.state)
         if seal is None:
-            self._errors.clear()
+            self._asking.errors.clear()
             return
         if not self._has_names(seal):
             return
@@ -113,12 +113,12 @@ class Sealing:
         if seal.generation < 0:
             return True
         if known is not None and known.is_under_way:
-            self._errors |= {f"names of {dc}": why for dc, why in self._waits_for_names().items()}
+            waits = self._waits_for_names()
+            self._asking.errors |= {f"names of {dc}": why for dc, why in waits.items()}
             return False
         if not state.is_authority or authority_of(state).generation > seal.generation:
-            self._errors = {
-                key: why for key, why in self._errors.items() if not key.startswith("names of ")
-            }
+            for key in [key for key in self._asking.errors if key.startswith("names of ")]:
+                del self._asking.errors[key]
             return True
         generation = newest_generation(state, self._host.sites()) + 1
         begin = BeginSuccession(lost="", name="", generation=generation, members=self._peers())
@@ -169,11 +169,9 @@ class Sealing:
 
     def _ask_authority(self, region: str, body: dict[str, Any], done: Any) -> None:
         key = f"the authority of region {region}"
-        if key in self._busy:
-            return
-        self._busy[key] = None
-        answered = self._answered(key, done)
-        self._coordinator.naming.ask_authority(region, "Seal.Renew", body, answered)
+        if self._asking.begin(key):
+            answered = self._asking.answered(key, done)
+            self._coordinator.naming.ask_authority(region, "Seal.Renew", body, answered)
 
     def on_renew(self, body: Any, source: Peer, reply: Done) -> None:
         home = str(body["Home"])
@@ -190,23 +188,21 @@ class Sealing:
 
     def _ask_peers(self, jobs: dict[str, dict[str, JobRecord]]) -> bool:
         """Have every peer say what it holds, and send again what we hold; True once all did."""
-        host, state = self._host, self._host.state
         bound = {
             uid: (record.namespace, record.id, epoch)
             for records in jobs.values()
             for uid, record in records.items()
             if (epoch := self._epoch(record))
         }
-        body = {"Home": state.datacenter_id, "Jobs": bound}
+        body = {"Home": self._host.datacenter_id, "Jobs": bound}
         peers = self._peers()
         for dc in peers:
-            if dc not in self._told and dc not in self._busy:
-                self._busy[dc] = None
+            if dc not in self._told:
 
                 def done(value: Any, dc: str = dc) -> None:
                     self._on_told(dc, value)
 
-                host.ask(dc, "Seal.Ask", body, CALL_TIMEOUT_US, self._answered(dc, done))
+                self._asking.ask(dc, dc, "Seal.Ask", body, done)
         return all(dc in self._told for dc in peers)
 
     def _epoch(self, record: JobRecord) -> int:
@@ -319,20 +315,20 @@ class Sealing:
                 for uid, version in told.listed.items()
                 if (mark := marks.get(uid)) is None or mark.number < tuple(version)
             ]
-            self._errors.pop(dc, None)
+            self._asking.errors.pop(dc, None)
             if missing and not is_off(self._host.state, dc):
-                self._errors[dc] = f"{len(missing)} shares of its jobs are on their way"
+                self._asking.errors[dc] = f"{len(missing)} shares of its jobs are on their way"
                 is_whole = False
         return is_whole
 
     def _is_clean(self) -> bool:
         """Whether nothing is meant to run here without an index; else it is planned again."""
         stray = list(self._strays())
-        self._errors.pop("", None)
+        self._asking.errors.pop("", None)
         if not stray:
             return True
         now_us = self._host.now.mono_us
-        self._errors[""] = f"{len(stray)} jobs are being planned anew"
+        self._asking.errors[""] = f"{len(stray)} jobs are being planned anew"
         if now_us - self._evaluated_us >= SETTLE_US:
             self._evaluated_us = now_us
             due = [self._coordinator.dividing.evaluation(record.job) for record in stray]
@@ -349,32 +345,14 @@ class Sealing:
             if any(_strays_of(state, record, group) for group in record.groups):
                 yield record
 
-    # --- asking -----------------------------------------------------------------------------
-
-    def _answered(self, key: str, done: Any) -> Done:
-        def answered(value: Any, error: str) -> None:
-            if key not in self._busy or not self._host.is_serving:
-                return  # asked in an earlier leadership
-            del self._busy[key]
-            self._errors.pop(key, None)
-            if error:
-                self._errors[key] = error
-            else:
-                done(value)
-                self.look()
-
-        return answered
-
     def _propose(self, key: str, commands: list[Command], then: Any = None) -> None:
-        if key in self._busy:
+        if not self._asking.begin(key):
             return
-        self._busy[key] = None
 
         def done(value: Any, error: str) -> None:
-            if key in self._busy:
-                del self._busy[key]
-                if not error and then is not None:
-                    then(value)
+            # The next look, not this answer, tries again what was refused.
+            if self._asking.end(key) and not error and then is not None:
+                then(value)
 
         self._host.propose(commands, done)
 

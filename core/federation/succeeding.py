@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from core.federation.asking import Asking
 from core.federation.claims import Claim, authority_of, epoch_of, generation_of
-from core.federation.host import CALL_TIMEOUT_US, Done, is_not_from
+from core.federation.host import Done, is_not_from
 from core.federation.known import Site
 from core.federation.names_held import Names, joined, names_here
 from core.federation.rhythm import Rhythm
@@ -46,28 +47,27 @@ class Succeeding:
     def __init__(self, coordinator: "Coordinator") -> None:
         self._coordinator = coordinator
         self._host = coordinator.host
-        self._busy: dict[str, None] = {}  # whom it waits for; "" = our own log
-        self._errors: dict[str, str] = {}  # what these said last
+        self._asking: Asking[str] = Asking(self._host, self.look)  # by whom; "" = our own log
         self._answers: dict[str, Names] = {}
         self._asked_of: tuple[str, ...] = ()  # the lost ones that the answers are about
         self._pages: dict[tuple[str, int], Names] = {}  # what is told in several answers
         self._rhythm = Rhythm(self._host, LOOK_US, self.look)
 
     def on_leadership(self, is_leader: bool) -> None:
-        for memory in (self._busy, self._errors, self._answers, self._pages):
+        for memory in (self._asking, self._answers, self._pages):
             memory.clear()
         self._rhythm.on_leadership(is_leader)
 
     def waiting(self) -> dict[str, str]:
         """Return whom it waits for, and what they said last."""
-        return {who: error for who, error in self._errors.items() if error}
+        return dict(self._asking.errors)
 
     def look(self) -> None:
         """Take the succession one step further."""
         known = succession_of(self._host.state)
         if known is None or not known.is_under_way:
             self._answers.clear()
-            self._errors.clear()
+            self._asking.errors.clear()
         elif known.stage == "pledges":
             self._ask_pledges(known)
         else:
@@ -78,12 +78,15 @@ class Succeeding:
     def _ask_pledges(self, known: Succession) -> None:
         for dc in [one for one, has_pledged in known.members.items() if not has_pledged]:
             if is_off(self._host.state, dc):
-                self._propose(dc, [NotePledges(generation=known.generation, datacenter_ids=[dc])])
+                self._asking.propose(
+                    dc, [NotePledges(generation=known.generation, datacenter_ids=[dc])]
+                )
                 continue
 
             def done(body: Any, dc: str = dc) -> None:
                 if body["Refused"]:
-                    self._errors[dc] = f"{body['Refused']}: say authority adopt again, or leave it"
+                    refused = f"{body['Refused']}: say authority adopt again, or leave it"
+                    self._asking.errors[dc] = refused
                     return
                 commands: list[Command] = []
                 members: dict[str, None] = dict.fromkeys(body["Known"])
@@ -95,9 +98,9 @@ class Succeeding:
                     generation=known.generation, datacenter_ids=[dc],
                     members=[one for one in members if one != self._host.datacenter_id],
                 )  # fmt: skip
-                self._propose(dc, [note, *commands])
+                self._asking.propose(dc, [note, *commands])
 
-            self._ask(dc, "Authority.Pledge", self._body(known), done)
+            self._asking.ask(dc, dc, "Authority.Pledge", self._body(known), done)
 
     def _body(self, known: Succession) -> dict[str, Any]:
         host = self._host
@@ -149,7 +152,8 @@ class Succeeding:
             elif self._asked_of == tuple(known.lost):
                 self._answers[dc] = names
 
-        self._ask(dc, "Authority.Names", {**self._body(known), "Page": page}, done)
+        body = {**self._body(known), "Page": page}
+        self._asking.ask(dc, dc, "Authority.Names", body, done)
 
     def on_names(self, body: Any, source: Peer, reply: Done) -> None:
         """Say which names are held here, page by page: {"Names", "HasMore"}.
@@ -185,7 +189,7 @@ class Succeeding:
 
     def _take(self, known: Succession) -> None:
         """Stage all claims, then be the authority."""
-        if "" in self._busy:
+        if not self._asking.begin(""):
             return
         claims, twice = joined(self._answers[dc] for dc in known.members)
         for first, second in twice:
@@ -195,6 +199,7 @@ class Succeeding:
             )  # fmt: skip
         newest = max((generation_of(claim.epoch) for claim in claims), default=0)
         if newest >= known.generation:
+            self._asking.end("")
             self._begin_anew(known, newest + 1)
             return
         numbered, counter = _with_epochs(claims, known.generation)
@@ -202,7 +207,6 @@ class Succeeding:
         for names in self._answers.values():
             calls |= names.calls
         batches = [numbered[at : at + BATCH] for at in range(0, len(numbered), BATCH)] or [[]]
-        self._busy[""] = None
 
         def stage(number: int) -> None:
             if number == len(batches):
@@ -215,7 +219,7 @@ class Succeeding:
 
             def done(_: Any, error: str) -> None:
                 if error or not self._host.is_serving:
-                    self._busy.pop("", None)  # taken again, from the answers
+                    self._asking.end("")  # taken again, from the answers
                 else:
                     stage(number + 1)
 
@@ -234,7 +238,7 @@ class Succeeding:
         ]
 
         def done(value: Any, error: str) -> None:
-            self._busy.pop("", None)
+            self._asking.end("")
             if not error and not value["Taken"]:
                 host.log("error", "the authority is not taken", reason=value["Reason"])
 
@@ -247,41 +251,7 @@ class Succeeding:
             lost=lost, name=name, generation=generation, members=list(known.members)
         )
         self._answers.clear()
-        self._propose("", [again])
-
-    # --- asking -----------------------------------------------------------------------------
-
-    def _ask(self, dc: str, method: str, body: Any, done: Any) -> None:
-        """Ask a datacenter, if no question to it is under way; `done` gets its answer."""
-        if dc in self._busy:
-            return
-        self._busy[dc] = None
-
-        def answered(value: Any, error: str) -> None:
-            if dc not in self._busy or not self._host.is_serving:
-                return  # asked in an earlier leadership
-            del self._busy[dc]
-            self._errors.pop(dc, None)
-            if error:
-                self._errors[dc] = error
-                return
-            done(value)
-            if dc not in self._errors:
-                self.look()
-
-        self._host.ask(dc, method, body, CALL_TIMEOUT_US, answered)
-
-    def _propose(self, who: str, commands: list[Command]) -> None:
-        if who in self._busy:
-            return
-        self._busy[who] = None
-
-        def done(_value: Any, _error: str) -> None:
-            self._busy.pop(who, None)
-            if self._host.is_serving:
-                self.look()
-
-        self._host.propose(commands, done)
+        self._asking.propose("", [again])
 
 
 def newest_generation(state: "State", sites: Sequence[Site]) -> int:
