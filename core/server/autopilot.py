@@ -29,16 +29,16 @@ import msgspec
 
 from core.model.host import Halt
 from core.server.config import AutopilotConfig
-from core.server.membership import ServerSite
 from core.server.outbox import Timer
+from core.server.sites import ServerSite
 from core.state.commands import RaiseSchema
 from core.state.operating import AUTOPILOT, REMOVED
 from core.state.result import Change
 from raft.core import ChangeKind
 
 if TYPE_CHECKING:
-    from core.server.consensus import Outcome
     from core.server.context import Server
+    from core.server.proposal import Outcome
 
 INTERVAL_US: Final = 2_000_000
 MAX_VOTERS: Final = 7

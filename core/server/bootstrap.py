@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.model.host import CallDone
 from core.model.ids import new_datacenter_id
-from core.server.membership import ServerSite
+from core.server.sites import ServerSite
 from core.state.commands import Bootstrap
 
 if TYPE_CHECKING:

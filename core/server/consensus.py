@@ -16,21 +16,21 @@ its state holds every write ever acknowledged.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from core.model.host import Address, Halt, MessageReceived, Send
 from core.model.query import Answer, Query
+from core.server.backlog import Backlog
 from core.server.changes import watched_keys
 from core.server.effects import LogPersisted, LogPersistFailed, PersistLog
-from core.server.request import QueryError, Respond
+from core.server.proposal import LOST, Outcome, Proposed, Then, answering
+from core.server.request import Respond
 from core.server.restoring import Restoring
 from core.server.snapshotting import Snapshots
 from core.server.strangers import Strangers, cluster_of
 from core.server.waiting import Waiting
-from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
+from core.state.commands import Bootstrap, Entry, RecordCall
 from core.state.entry import UnknownCommand, decode_entry, encode_entry, schema_of
 from core.state.operating import CHECKPOINT, REPLACED
 from core.state.result import Applied, Change
@@ -59,31 +59,11 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "raft"
 LATE_US: Final = 20_000  # a host on time ticks sooner after a deadline
-# What is applied before the host has its turn: 20 ms or so where entries are what they are most.
-APPLIED_ENTRIES: Final = 128
-APPLIED_BYTES: Final = 128 << 10
-LOST: Final = "leadership was lost before the write was confirmed; it may still take effect"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a proposal. `applied` is None when that is not known, see `reason`."""
-
-    applied: Applied | None
-    reason: str = ""
-
-
-Then = Callable[[Outcome], None]
 # What `decode_entry` does. A host of many replicas may hand all of them the same record of the
 # same bytes: apply never changes a command.
 Decode = Callable[[bytes, int], Entry]
-
-
-@dataclass(slots=True)
-class _Proposed:
-    data: bytes
-    then: Then
-    since_us: int
 
 
 class Consensus:
@@ -114,16 +94,14 @@ class Consensus:
         self.strangers = Strangers(server)
         self.applied_index = self.raft.snapshot.index
         self.is_serving = False  # leader, and an entry of its term is applied
-        self._pending: list[_Proposed] = []  # not yet handed to Raft
+        self._pending: list[Proposed] = []  # not yet handed to Raft
         self._barriers: list[Callable[[bool], None]] = []  # not yet handed to Raft
-        self._waiting: Waiting[_Proposed, list[Callable[[bool], None]]] = Waiting()
+        self._waiting: Waiting[Proposed, list[Callable[[bool], None]]] = Waiting()
         self._addresses: dict[str, Address] = {}  # by gossip
         self._heard_from: dict[str, Address] = {}  # by who wrote to us
         self._leader_heard_us = server.now.mono_us
         self._snapshots = Snapshots(server, self.raft, self.applied_index)
-        self._committed: deque[LogEntry] = deque()  # not yet applied
-        self._applied_now = (0, 0)  # entries and bytes of this handle()
-        self._restoring = Restoring(server)
+        self._backlog = Backlog(Restoring(server))
         self._was_leader = False
         self._is_halted = False  # an entry could not be understood: nothing is done any more
         self._known_leader = ""
@@ -133,7 +111,11 @@ class Consensus:
 
     @property
     def deadline_us(self) -> int:
-        return self._server.now.mono_us if self._is_behind() else self.raft.deadline_us
+        return (
+            self._server.now.mono_us
+            if self._backlog.is_due and not self._is_halted
+            else self.raft.deadline_us
+        )
 
     @property
     def term(self) -> int:
@@ -194,7 +176,7 @@ class Consensus:
             return
         entry = Entry(wall_us=self._server.now.wall_us, commands=commands, call=call)
         data = encode_entry(entry, schema)
-        self._pending.append(_Proposed(data, then, self._server.now.mono_us))
+        self._pending.append(Proposed(data, then, self._server.now.mono_us))
 
     def propose_call(
         self,
@@ -210,22 +192,7 @@ class Consensus:
         this server stopped leading, for then the next leader can be asked.
         """
         call = RecordCall(query.call_id, query.call_issued_us) if query.call_id else None
-
-        def then(outcome: Outcome) -> None:
-            if outcome.applied is None:
-                if outcome.reason in (LOST, Refusal.NOT_LEADER.value):
-                    lost()
-                else:
-                    respond(Answer(status=500, error=outcome.reason))
-                return
-            try:
-                finished = answer(outcome.applied)
-            except QueryError as error:
-                finished = error.answer()
-            finished.index = max(1, finished.index or outcome.applied.index)
-            respond(finished)
-
-        self.propose(commands, then, call)
+        self.propose(commands, answering(answer, respond, lost), call)
 
     def bootstrap(self, voters: dict[str, Address], first: Bootstrap) -> None:
         """Begin the datacenter's log with these voters and its identity as first command."""
@@ -309,7 +276,7 @@ class Consensus:
         which comes when the sockets are read: a follower would else miss a leader whose
         heartbeat has arrived, and a leader step down over answers that it has not seen.
         """
-        self._applied_now = (0, 0)
+        self._backlog.begin()
         now_us, due_us = self._server.now.mono_us, self.raft.deadline_us
         if due_us <= now_us and (is_host_ready or now_us - due_us <= LATE_US):
             self.raft.tick(now_us)
@@ -385,14 +352,14 @@ class Consensus:
     def _apply(self, output: Output) -> bool:
         if output.installed is not None:
             self._install(output.installed)
-        self._committed += output.committed
+        self._backlog.add(output.committed)
         before_index = self.applied_index
         keys: dict[str, None] = {}
         changes: list[Change] = []
-        while self._may_apply():
+        while entry := self._backlog.next(self.state):
             if self._is_halted:
                 return False
-            applied = self._apply_entry(self._committed.popleft())
+            applied = self._apply_entry(entry)
             if applied is None:
                 continue
             if any(change.table == REPLACED for change in applied.changes):
@@ -414,28 +381,6 @@ class Consensus:
         server.blocking.on_changed(keys)
         self._snapshots.save_if_due(self.state, self.applied_index)
         return True
-
-    def _may_apply(self) -> bool:
-        """Whether the next committed entry is applied now.
-
-        Who was held up finds many, and must hear and be heard between them.
-        """
-        if not self._committed:
-            return False
-        entries, size = self._applied_now
-        if entries >= APPLIED_ENTRIES or size >= APPLIED_BYTES:
-            return False
-        entry = self._committed[0]
-        if self._restoring.keeps_back(entry, self.state):
-            return False
-        self._applied_now = (entries + 1, size + len(entry.data))
-        return True
-
-    def _is_behind(self) -> bool:
-        """Whether something is committed that only waits for its turn."""
-        if self._is_halted or not self._committed:
-            return False
-        return not self._restoring.waits_with(self._committed[0])
 
     def _apply_entry(self, entry: LogEntry) -> Applied | None:
         """Apply one committed entry and tell its proposer; None when it is no command."""
@@ -472,8 +417,7 @@ class Consensus:
             return
         own_id = self.state.datacenter_id
         self.state = state
-        self._committed.clear()
-        self._restoring.forget()
+        self._backlog.clear()
         if own_id not in ("", self.state.datacenter_id):
             self._is_halted = True
             self._server.outbox.emit(
@@ -542,6 +486,3 @@ class Consensus:
             reachable = len(self.raft.reachable_voters(self._server.now.mono_us))
             unreachable = len(self.raft.configuration.voters) - reachable
             measures.voters = {"reachable": reachable, "unreachable": unreachable}
-
-
-__all__ = ["Applied", "Barrier", "Consensus", "Outcome"]

@@ -33,8 +33,8 @@ from raft.core import Entry as LogEntry
 from raft.core import Kind as EntryKind
 
 if TYPE_CHECKING:
-    from core.server.consensus import Applied
     from core.server.context import Server
+    from core.state.result import Applied
 
 CHUNK_BYTES: Final = 512 << 10
 READ_BYTES: Final = 4 << 20

@@ -21,11 +21,11 @@ from core.model.job import Job
 from core.model.query import Answer, Query
 from core.scheduler import Fit, Held, fits
 from core.server import acl
-from core.server.consensus import Outcome
 from core.server.digesting import Digesting
 from core.server.endpoints.shared import check_registrations
 from core.server.endpoints.table import ENDPOINTS
 from core.server.measures import count
+from core.server.proposal import Outcome
 from core.server.request import QueryError, Request, Respond
 from core.server.trails import Trails
 

@@ -21,8 +21,8 @@ from core.server.request import Respond
 from core.state.commands import Checkpoint
 
 if TYPE_CHECKING:
-    from core.server.consensus import Outcome
     from core.server.context import Server
+    from core.server.proposal import Outcome
     from core.state.snapshot import StateImage
     from core.state.state import State
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from core.server.consensus import Outcome
 from core.server.outbox import Timer
+from core.server.proposal import Outcome
 from core.state.commands import Measure
 from core.state.result import Change
 

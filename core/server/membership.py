@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from core.model.host import (
     Address,
@@ -27,10 +27,11 @@ from core.model.host import (
     SaveMembers,
 )
 from core.server.namesakes import Namesakes
+from core.server.sites import Datacenter, ServerSite, read_site
 from gossip.machine import GossipMachine
 from gossip.messages import KEYS, Packet
 from gossip.settings import LAN, WAN
-from gossip.views import EventKind, MemberEvent, MemberView, Status
+from gossip.views import EventKind, MemberEvent, Status
 
 if TYPE_CHECKING:
     from core.server.config import ServerBoot
@@ -43,35 +44,6 @@ _MEET_CHECK_US: Final = 500_000
 _MEET_TRIES: Final = 16
 _PRUNE_TIMEOUT_US: Final = 5_000_000
 FORCE_LEAVE: Final = "Server.ForceLeave"
-
-
-class ServerSite(NamedTuple):
-    """One server of the federation, as the WAN pool knows it."""
-
-    name: str  # "name.region"
-    id: str
-    region: str
-    datacenter: str
-    datacenter_id: str  # "" until its datacenter is bootstrapped
-    rpc: Address
-    http: Address
-    lan: Address  # its address in its datacenter's LAN pool
-    gossip: Address  # in the WAN pool
-    expect: int
-    is_bootstrapped: bool
-    is_alive: bool
-    build: str
-    is_authority: bool = False  # its datacenter is the authority of its region
-    is_non_voter: bool = False
-    schema: int = 1  # the newest that it understands
-    has_left: bool = False
-    origin: str = ""  # of its region (core.server.origin); "" = not settled
-
-
-class Datacenter(NamedTuple):
-    id: str
-    name: str
-    region: str
 
 
 class Membership:
@@ -241,7 +213,7 @@ class Membership:
     def sites(self) -> dict[str, ServerSite]:
         """Return every server of the federation by WAN name, this one included, sorted."""
         if self._sites is None:
-            found = [_site(member) for member in self.wan.members()]
+            found = [read_site(member) for member in self.wan.members()]
             self._sites = {s.name: s for s in sorted(found, key=lambda s: s.name) if s.id}
         return self._sites
 
@@ -488,33 +460,6 @@ class Membership:
 
 def _label(datacenter: Datacenter | None, origin: str) -> str:
     return f"{datacenter.region}/{datacenter.name}" if datacenter is not None else f"/{origin}"
-
-
-def _site(member: MemberView) -> ServerSite:
-    """Read a member's metadata; missing keys are empty, a member without `id` is no server."""
-    meta = member.meta
-    expect = meta.get("expect", "0")
-    schema = meta.get("schema", "1")
-    return ServerSite(
-        name=member.name,
-        id=meta.get("id", ""),
-        region=meta.get("region", ""),
-        datacenter=meta.get("dc", ""),
-        datacenter_id=meta.get("dc_id", ""),
-        rpc=meta.get("rpc", ""),
-        http=meta.get("http", ""),
-        lan=meta.get("lan", ""),
-        gossip=member.address,
-        expect=int(expect) if expect.isdigit() else 0,
-        is_bootstrapped=meta.get("bootstrapped") == "1",
-        is_alive=member.status in (Status.ALIVE, Status.SUSPECT),
-        build=meta.get("build", ""),
-        is_authority=meta.get("authority") == "1",
-        is_non_voter=meta.get("nonvoter") == "1",
-        schema=int(schema) if schema.isdigit() else 1,
-        has_left=member.status is Status.LEFT,
-        origin=meta.get("origin", ""),
-    )
 
 
 def _known_as(pool: str, name: str, region: str) -> tuple[str, str]:

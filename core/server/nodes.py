@@ -22,7 +22,7 @@ from core.model.node import Node, NodeStatus
 from core.model.query import Answer
 from core.model.service import ServiceRegistration
 from core.server import evaluations, lookups
-from core.server.consensus import Outcome
+from core.server.proposal import Outcome
 from core.state.commands import (
     AllocUpdate,
     PutServices,

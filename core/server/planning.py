@@ -21,10 +21,10 @@ from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
 from core.model.host import FOREVER_US
 from core.scheduler import BlockedEvaluations, EvaluationBroker, Picture, prepare
 from core.server import evaluations
-from core.server.consensus import Outcome
 from core.server.effects import Compute, Computed
 from core.server.measures import count
 from core.server.outbox import Timer
+from core.server.proposal import Outcome
 from core.state.allocs import HELD
 from core.state.commands import ApplyPlans, UpsertEvaluations
 from core.state.result import Change, PlanResult

@@ -19,8 +19,8 @@ from core.model.ids import derived_id
 from core.model.query import Answer, Query
 
 if TYPE_CHECKING:
-    from core.server.consensus import Applied
     from core.server.context import Server
+    from core.state.result import Applied
     from core.state.state import State
 
 T = TypeVar("T")

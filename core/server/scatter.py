@@ -14,7 +14,7 @@ from core.server.request import Endpoint, Respond
 
 if TYPE_CHECKING:
     from core.server.context import Server
-    from core.server.membership import Datacenter
+    from core.server.sites import Datacenter
 
 PassOn = Callable[[list[Address], Query, Respond], None]
 Local = Callable[[Endpoint, Query, Respond], None]

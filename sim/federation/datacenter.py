@@ -18,11 +18,12 @@ from core.federation.lifecycle import is_draining as is_drained
 from core.model.host import FOREVER_US, Call, CallDone, Now, Peer
 from core.model.query import Answer, Query
 from core.server.config import LivenessConfig, ServerConfig
-from core.server.consensus import LOST, Consensus, Outcome, Then
+from core.server.consensus import Consensus
 from core.server.context import Server
 from core.server.effects import Compute, Computed
 from core.server.federation_host import FederatedDatacenter
 from core.server.parts import add_parts
+from core.server.proposal import LOST, Outcome, Then
 from core.server.routing import AT_LEADER, NOT_LEADER, Router, as_query
 from core.state.commands import Barrier, Bootstrap, Entry, RecordCall
 from core.state.entry import encode_entry

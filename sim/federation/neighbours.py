@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from core.server.membership import Datacenter as KnownDatacenter
-from core.server.membership import ServerSite
+from core.server.sites import Datacenter as KnownDatacenter
+from core.server.sites import ServerSite
 from gossip.views import DigestView
 from sim.federation.world import SILENT_US
 

@@ -30,11 +30,12 @@ from core.model.job import Job
 from core.model.node import Node
 from core.scheduler import prepare
 from core.server.config import ServerConfig
-from core.server.consensus import Consensus, Outcome, Then
+from core.server.consensus import Consensus
 from core.server.context import Server
 from core.server.federation_host import FederatedDatacenter
-from core.server.membership import Datacenter as KnownDatacenter
 from core.server.planning import Planning
+from core.server.proposal import Outcome, Then
+from core.server.sites import Datacenter as KnownDatacenter
 from core.state.allocs import HELD
 from core.state.commands import (
     AllocUpdate,

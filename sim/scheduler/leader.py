@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from core.model.host import FOREVER_US, Call, CallDone, Now
 from core.scheduler.problem import Problem, Solution
 from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
-from core.server.consensus import Outcome, Then
 from core.server.context import Server
 from core.server.effects import Compute, Computed
 from core.server.launching import LaunchWatch
 from core.server.parts import add_parts
+from core.server.proposal import Outcome, Then
 from core.state.commands import Bootstrap, Entry
 from core.state.entry import encode_entry
 from core.state.result import Applied

@@ -4,7 +4,7 @@ from stories import datacenter, follower, leader
 
 from core.model.host import LOCAL, Requested, Tick
 from core.model.query import Query
-from core.server.consensus import APPLIED_ENTRIES
+from core.server.backlog import APPLIED_ENTRIES
 from core.state.commands import Barrier
 from raft.core import Role
 

@@ -4,11 +4,11 @@ from core.model.allocation import Allocation, DesiredTransition
 from core.model.evaluation import EvalTrigger
 from core.model.query import Answer
 from core.server import evaluations, lookups, views
-from core.server.consensus import Applied
 from core.server.endpoints.shared import checked, on_namespace
 from core.server.listing import age_key, check_prefix, listed
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import SetDesiredTransition
+from core.state.result import Applied
 
 
 def alloc_list(request: Request) -> Answer:

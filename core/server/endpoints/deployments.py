@@ -10,13 +10,13 @@ from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
 from core.scheduler.rollout import SUCCESSFUL
 from core.server import evaluations, lookups, promotion
-from core.server.consensus import Applied
 from core.server.deployments import failing
 from core.server.endpoints.allocations import listed_allocs
 from core.server.endpoints.shared import checked, on_namespace
 from core.server.listing import age_key, check_prefix, listed, plain
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import AllocUpdate, UpdateAllocations, UpsertDeployments
+from core.state.result import Applied
 
 ENDED = frozenset(
     {DeploymentStatus.FAILED, DeploymentStatus.SUCCESSFUL, DeploymentStatus.CANCELLED}

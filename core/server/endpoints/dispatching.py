@@ -8,13 +8,13 @@ from typing import Final
 from core.model.evaluation import EvalTrigger
 from core.model.query import Answer
 from core.server import children
-from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of
 from core.server.endpoints.shared import check_registrations, checked
 from core.server.launching import launch_command
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import MarkLaunch, RegisterJob
 from core.state.jobs import JobRecord
+from core.state.result import Applied
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 

@@ -5,12 +5,12 @@ from typing import Any
 from core.model.evaluation import Evaluation
 from core.model.query import Answer
 from core.server import lookups
-from core.server.consensus import Applied
 from core.server.endpoints.allocations import listed_allocs
 from core.server.endpoints.shared import checked, on_namespace
 from core.server.listing import age_key, check_prefix, filter_of, listed, plain
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import DeleteEvaluations
+from core.state.result import Applied
 
 _STUB_FIELDS = (
     "ID", "Priority", "Type", "TriggeredBy", "Namespace", "JobID", "NodeID", "DeploymentID",

@@ -17,7 +17,6 @@ from core.model.query import Answer
 from core.server.context import Server
 from core.server.endpoints.shared import checked
 from core.server.launching import CLOCK
-from core.server.membership import ServerSite
 from core.server.request import (
     Deferred,
     Endpoint,
@@ -27,6 +26,7 @@ from core.server.request import (
     Request,
     Respond,
 )
+from core.server.sites import ServerSite
 from core.state.result import Applied
 
 _TIMEOUT_US: Final = 2_000_000

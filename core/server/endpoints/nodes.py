@@ -6,7 +6,6 @@ from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.node import DrainStrategy, Eligibility, Node
 from core.model.query import Answer
 from core.server import evaluations, lookups, views
-from core.server.consensus import Applied
 from core.server.endpoints.shared import checked
 from core.server.listing import check_prefix, listed
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
@@ -16,6 +15,7 @@ from core.state.commands import (
     SetNodeEligibility,
     UpsertEvaluations,
 )
+from core.state.result import Applied
 
 
 def node_list(request: Request) -> Answer:

@@ -4,7 +4,6 @@ from typing import Any
 
 from core.model.query import Answer
 from core.scheduler.rank import ALGORITHMS
-from core.server.consensus import Applied
 from core.server.endpoints.shared import checked
 from core.server.measuring import Load
 from core.server.request import (
@@ -17,6 +16,7 @@ from core.server.request import (
     Respond,
 )
 from core.state.commands import CollectGarbage, SetSchedulerConfig
+from core.state.result import Applied
 
 _DEFAULTS: dict[str, Any] = {
     "SchedulerAlgorithm": "binpack",

@@ -10,11 +10,12 @@ from core.model.query import Answer
 from core.model.timestamp import rfc3339
 from core.server.autopilot import MAX_VOTERS, Standing
 from core.server.config import AutopilotConfig
-from core.server.consensus import Applied, Outcome
 from core.server.endpoints.shared import checked
+from core.server.proposal import Outcome
 from core.server.request import Deferred, Endpoint, Kind, Proposal, QueryError, Request, Respond
 from core.state.commands import RemoveServer, SetAutopilotConfig
 from core.state.operating import AUTOPILOT
+from core.state.result import Applied
 from raft.core import ChangeKind
 
 _WAIT_US: Final = 10_000_000

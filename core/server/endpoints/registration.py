@@ -14,7 +14,6 @@ from core.model.job import Job, TaskGroup
 from core.model.query import Answer, OwnQuery, ReadQuery
 from core.scheduler import dry_run
 from core.server import children, evaluations
-from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of, version_of
 from core.server.endpoints.shared import check_registrations, checked, only_index
 from core.server.endpoints.shares import is_part, parked
@@ -38,6 +37,7 @@ from core.state.commands import (
 )
 from core.state.jobs import JobRecord
 from core.state.pools import has_pool
+from core.state.result import Applied
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
 _SUBMISSION_FIELDS: Final = ("Source", "Format", "VariableFlags", "Variables")

@@ -5,11 +5,11 @@ from typing import Any
 from core.model.instant import rfc3339_of_ns
 from core.model.query import Answer
 from core.server import acl, views
-from core.server.consensus import Applied
 from core.server.endpoints.shared import checked, only_index
 from core.server.listing import listed
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import BootstrapACL, DeleteToken, PutToken
+from core.state.result import Applied
 
 _TYPES = ("client", "management")
 

@@ -3,11 +3,11 @@
 from typing import Final
 
 from core.model.query import Answer
-from core.server.consensus import Applied
 from core.server.endpoints.jobs import job_of, version_of
 from core.server.endpoints.shared import checked, only_index
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import TagJobVersion
+from core.state.result import Applied
 
 _NAME_MAX: Final = 128
 _DESCRIPTION_MAX: Final = 1024
