@@ -27,6 +27,14 @@ from core.client.outbox import Outbox, Timer
 from core.client.restarts import RestartLimits
 from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode_alloc
 from core.client.services import NO_SERVICES, AllocServices, NoServices
+from core.client.task_order import (
+    are_dead,
+    first_to_end,
+    has_run,
+    is_past_prestart,
+    is_sidecar,
+    status_of,
+)
 from core.client.task_runner import Phase, Stage, TaskRunner, stage_of
 from core.model.allocation import (
     Allocation,
@@ -34,7 +42,6 @@ from core.model.allocation import (
     ClientStatus,
     TaskEvent,
     TaskState,
-    TaskStateName,
 )
 from core.model.job import Job, Task, TaskGroup
 from core.model.service import ServiceRegistration
@@ -111,7 +118,7 @@ class AllocRunner:
 
     @property
     def is_finished(self) -> bool:
-        return all(task.is_dead for task in self.tasks.values())
+        return are_dead(self.tasks.values())
 
     @property
     def has_processes(self) -> bool:
@@ -127,19 +134,7 @@ class AllocRunner:
         return (self.group.stop_after_client_disconnect_ns or 0) // 1000
 
     def status(self) -> tuple[ClientStatus, str]:
-        """Return the client status and its description, in Nomad's words."""
-        states = [
-            task.state for task in self.tasks.values() if task.stage in (Stage.PRESTART, Stage.MAIN)
-        ]
-        if self.is_finished:
-            if any(task.state.failed for task in self.tasks.values()):
-                return ClientStatus.FAILED, "Failed tasks"
-            return ClientStatus.COMPLETE, "All tasks have completed"
-        if not self.saved.is_stopping and any(
-            state.state is TaskStateName.PENDING for state in states
-        ):
-            return ClientStatus.PENDING, "No tasks have started"
-        return ClientStatus.RUNNING, "Tasks are running"
+        return status_of(self.tasks.values(), is_stopping=self.saved.is_stopping)
 
     def task_states(self) -> dict[str, TaskState]:
         """Return a copy that later events don't change (event lists are never changed)."""
@@ -288,7 +283,7 @@ class AllocRunner:
         mains = self._at(Stage.MAIN)
         if self._start_all(Stage.PRESTART):
             return True
-        if self._is_past_prestart():
+        if is_past_prestart(self.tasks.values()):
             if self._start_all(Stage.MAIN):
                 return True
             if mains and all(t.has_process or t.is_dead for t in mains):
@@ -325,39 +320,26 @@ class AllocRunner:
 
     def _end_step(self) -> bool:
         """End the next stage: leader, main tasks, sidecars; then run what cleans up."""
-        living = [t for t in self.tasks.values() if not t.is_dead]
-        ordinary = [t for t in living if t.stage is not Stage.POSTSTOP]
-        leaders = [t for t in ordinary if t.task.leader]
-        mains = [t for t in ordinary if not _is_sidecar(t.task)]
-        for stage in (leaders, mains, ordinary):
-            if stage:
-                fresh = [t for t in stage if not t.saved.is_stopping]
-                for task in fresh:
-                    if self.saved.is_stopping:
-                        task.stop()
-                    else:
-                        task.stop(task_events.main_tasks_dead(self._box.now.wall_us))
-                return bool(fresh)
-        return self._start_all(Stage.POSTSTOP)
+        stage = first_to_end(self.tasks.values())
+        if not stage:
+            return self._start_all(Stage.POSTSTOP)
+        fresh = [task for task in stage if not task.saved.is_stopping]
+        for task in fresh:
+            if self.saved.is_stopping:
+                task.stop()
+            else:
+                task.stop(task_events.main_tasks_dead(self._box.now.wall_us))
+        return bool(fresh)
 
     def _start_all(self, stage: Stage) -> bool:
         waiting = [t for t in self.tasks.values() if t.phase is Phase.WAITING and t.stage is stage]
-        if waiting and stage is Stage.POSTSTOP and not self._has_run():
+        if waiting and stage is Stage.POSTSTOP and not has_run(self.tasks.values()):
             for task in waiting:  # nothing ran: nothing to clean up after
                 task.stop()
             return True
         for task in waiting:
             task.start()
         return bool(waiting)
-
-    def _has_run(self) -> bool:
-        return any(task.saved.attempt for task in self.tasks.values())
-
-    def _is_past_prestart(self) -> bool:
-        return all(
-            task.has_process if _is_sidecar(task.task) else task.is_dead
-            for task in self._at(Stage.PRESTART)
-        )
 
     def _at(self, stage: Stage) -> list[TaskRunner]:
         return [task for task in self.tasks.values() if task.stage is stage]
@@ -476,7 +458,7 @@ class AllocRunner:
         job = self.alloc.job or Job()
         is_lasting = stage_of(task) is Stage.MAIN and job.type not in ENDS_WELL
         policy = task.restart_policy or self.group.restart_policy
-        return RestartLimits.of(policy, restarts_on_success=is_lasting or _is_sidecar(task))
+        return RestartLimits.of(policy, restarts_on_success=is_lasting or is_sidecar(task))
 
     def meta_of(self, task: Task) -> dict[str, str]:
         return merged_meta(self.alloc.job, self.group, task)
@@ -513,7 +495,3 @@ def _group_of(alloc: Allocation) -> TaskGroup:
 def _version_of(alloc: Allocation) -> tuple[int, int]:
     job = alloc.job or Job()
     return job.version or 0, job.job_modify_index or 0
-
-
-def _is_sidecar(task: Task) -> bool:
-    return task.lifecycle is not None and task.lifecycle.sidecar
