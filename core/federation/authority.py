@@ -18,6 +18,7 @@ two jobs run on, and the log says which they are.
 from typing import TYPE_CHECKING, Any, Final
 
 from core.federation.claims import (
+    FORMER_KEPT,
     Claim,
     authority_of,
     claim_key,
@@ -68,8 +69,16 @@ def claim_own_jobs(state: "State", context: "Context") -> None:
         key = claim_key(record.namespace, record.id)
         known = claims.get(key)
         # A child lives where its parent does, without a claim of its own.
-        if record.job.parent_id or record.home or (known is not None and not known.is_closed):
+        if record.job.parent_id or record.home:
             continue
+        former: tuple[str, ...] = ()
+        if known is not None:
+            # A job that was purged here may have its claim until the last part elsewhere ended;
+            # the name has been used anew since.
+            is_earlier = known.home == state.datacenter_id and known.uid != record.uid
+            if not (known.is_closed or is_earlier):
+                continue
+            former = (*known.former, known.uid)[-FORMER_KEPT:]
         region = record.job.region or state.region
         claim = Claim(
             namespace=record.namespace,
@@ -79,6 +88,7 @@ def claim_own_jobs(state: "State", context: "Context") -> None:
             epoch=next_epoch(state),
             origin="" if region in ("*", state.region) else region,
             created_us=context.time_us,
+            former=former,
         )
         claims.put(key, claim)
     # Names that were given free here keep a tombstone: the answers to calls go with it.

@@ -85,14 +85,6 @@ class CloseClaim(Command):
     calls: dict[str, CallAnswer] = {}  # noqa: RUF012 - that changed jobs of the name
 
 
-class RefuseClaim(Command):
-    """Never give the name to a job of this uid, if it has not got it already."""
-
-    namespace: str
-    job_id: str
-    uid: str
-
-
 class KeepCalls(Command):
     """Remember the answers that others gave to calls about a name that is now used here."""
 
@@ -370,10 +362,10 @@ def close_claim(state: "State", command: CloseClaim, context: "Context") -> Comm
     return CommandResult()
 
 
-def refuse_claim(state: "State", command: RefuseClaim, context: "Context") -> CommandResult:
+def refuse_uid(state: "State", namespace: str, job_id: str, uid: str, context: "Context") -> None:
+    """Never give the name to a job of this uid, if it has not got it already."""
     if state.is_authority:
-        _never(state, command.namespace, command.job_id, command.uid, context)
-    return CommandResult()
+        _never(state, namespace, job_id, uid, context)
 
 
 def keep_calls(state: "State", command: KeepCalls, context: "Context") -> CommandResult:
@@ -415,6 +407,5 @@ register_handler(CreateClaim, create_claim)
 register_handler(CloseClaim, close_claim)
 register_handler(ExtendClaim, extend_claim)
 register_handler(KeepCalls, keep_calls)
-register_handler(RefuseClaim, refuse_claim)
 register_handler(MoveClaim, move_claim)
 guard_names(refuse_name)

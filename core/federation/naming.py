@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.federation.authority import AuthorityWatch, best_authority
-from core.federation.causes import Kind, events_of, last_of, plain_events
+from core.federation.causes import Kind
 from core.federation.choice import ANY_REGION
 from core.federation.claims import (
     Claim,
@@ -23,7 +23,6 @@ from core.federation.claims import (
     CreateClaim,
     KeepCalls,
     MoveClaim,
-    RefuseClaim,
     authority_of,
     find_claim,
     open_claims,
@@ -34,9 +33,10 @@ from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.roster import is_off, is_own_off, roster_of
 from core.federation.succession import pledge_of
+from core.federation.taking import Taking
 from core.model.child import parent_name
 from core.model.job import Job
-from core.model.query import Answer, Query, ReadQuery
+from core.model.query import Answer, Query
 from core.state.access import CallAnswer
 from core.state.commands import Command
 
@@ -162,6 +162,16 @@ class Naming:
             return authority_of(host.state).to  # it was here, and no digest shows it there yet
         return best.datacenter_id if best is not None else ""
 
+    def why_not(self, region: str, authority: str) -> str:
+        """Return why no name can be taken in a region now, "" when its authority can be asked."""
+        if not authority:
+            text = self._lost() or f"no authority of region {region} is known yet"
+            return f"{text}: new names can't be registered now; try again shortly"
+        is_leaving = self._watch.is_yielding or bool(authority_of(self.host.state).to)
+        if authority == self.host.datacenter_id and is_leaving:
+            return "the region's authority is moving to another datacenter: try again shortly"
+        return ""
+
     def become_home(
         self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
     ) -> None:
@@ -194,7 +204,7 @@ class Naming:
             for again in behind:
                 again()
 
-        self._take_name(query, job, uid, claimant, finished)
+        Taking(self._coordinator, query, job, uid, claimant, finished).start()
 
     def _register_next(
         self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
@@ -206,107 +216,16 @@ class Naming:
             here = msgspec.structs.replace(query, region=host.region, datacenter=host.datacenter_id)
             host.answer_here(here, respond)
 
-    def _take_name(
-        self, query: Query, job: Job, uid: str, claimant: str, respond: Callable[[Answer], None]
-    ) -> None:
-        host = self.host
-        namespace, job_id = job.namespace or "default", job.id or ""
-        authorities = []
-        regions = tuple(dict.fromkeys((claimant or host.region, host.region)))
-        pledged = self.pledged(*regions)
-        for region in regions:
-            authority = self.authority(region)
-            if not authority:
-                text = self._lost() or f"no authority of region {region} is known yet"
-                respond(
-                    Answer(status=503, error=f"{text}: new names can't be registered now; try"
-                           " again shortly")
-                )  # fmt: skip
-                return
-            is_leaving = self._watch.is_yielding or bool(authority_of(host.state).to)
-            if authority == host.datacenter_id and is_leaving:
-                respond(Answer(status=503, error="the region's authority is moving to another"
-                               " datacenter: try again shortly"))  # fmt: skip
-                return
-            authorities.append((authority, "" if region == claimant else claimant))
-        body = query.body if isinstance(query.body, dict) else {}
-        stated = {
-            "SeraiUID": uid,
-            "Region": job.region if job.region == "*" else claimant or host.region,
-        }
-        named = {**body, "Job": {**body.get("Job", {}), **stated}}
-        at = {"region": host.region, "datacenter": host.datacenter_id, "body": named}
-        local = (
-            ReadQuery.of(query, _stated(job, stated, host.region), **at)
-            if _is_read(query, job)
-            else msgspec.structs.replace(query, **at)
-        )
-        wanted = [pair for pair in authorities if pair[0] != host.datacenter_id]
-
-        trail = list(query.trail)
-
-        def register() -> None:
-            if self.pledged(*regions) != pledged:  # a claim of an authority that was succeeded
-                text = "the region gets another authority: try again shortly"
-                finished(Answer(status=503, error=text))
-                return
-            host.answer_here(msgspec.structs.replace(local, trail=trail), finished)
-
-        def finished(answer: Answer) -> None:
-            if answer.is_error:
-                for authority, _ in wanted:
-                    self._close(authority, namespace, job_id, uid)
-            known = host.state.jobs.get(namespace, job_id)
-            is_refused = answer.status == 409 and (known is None or known.uid != uid)
-            if wanted or not is_refused:
-                respond(answer)
-                return
-            # The name is given here. A copy of the call may come elsewhere when it is free.
-            never = RefuseClaim(namespace=namespace, job_id=job_id, uid=uid)
-            host.propose([never], lambda _value, _error: respond(answer))
-
-        first = {"epoch": 0}  # of the claim that decides whose the name is
-
-        def claim(position: int) -> None:
-            if position == len(wanted):
-                register()
-                return
-            authority, origin = wanted[position]
-            body = {
-                "Namespace": namespace, "JobID": job_id, "UID": uid,
-                "Home": host.datacenter_id, "Origin": origin, "After": last_of(trail),
-                "Said": host.state.index, "Calls": self._calls_about(namespace, job_id),
-                "Follows": first["epoch"],
-            }  # fmt: skip
-
-            def done(body: Any, error: str) -> None:
-                if not error:
-                    self._note_calls(uid, body.get("Calls"))
-                    if not origin:
-                        first["epoch"] = int(body["Epoch"])
-                        self._coordinator.dividing.note_epoch(uid, first["epoch"])
-                    trail.extend(plain_events(events_of([(body or {}).get("Event")])))
-                    claim(position + 1)
-                    return
-                for other, _ in wanted[:position]:
-                    self._close(other, namespace, job_id, uid)
-                status = 409 if "is taken" in error or "given up" in error else 503
-                respond(Answer(status=status, error=error))
-
-            host.ask(authority, "Claim.Create", body, CALL_TIMEOUT_US, done)
-
-        claim(0)
-
     def close(self, region: str, namespace: str, job_id: str, uid: str) -> None:
         """Give a name free in one region; what its authority does not hear the audit finds."""
         if authority := self.authority(region):
-            self._close(authority, namespace, job_id, uid)
+            self.close_at(authority, namespace, job_id, uid)
 
-    def _close(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
+    def close_at(self, authority: str, namespace: str, job_id: str, uid: str) -> None:
         """Give a claim up, again and again until the authority has heard it."""
         if is_own_off(self.host.state):
             return  # the job lives on, at the home that adopted it
-        calls = self._calls_about(namespace, job_id)
+        calls = self.calls_about(namespace, job_id)
         body = {"Namespace": namespace, "JobID": job_id, "UID": uid, "Calls": calls}
 
         def done(_: Any, error: str) -> None:
@@ -315,7 +234,7 @@ class Naming:
 
         def again() -> None:
             region = self.host.datacenters().get(authority, (self.host.region,))[0]
-            self._close(self.authority(region) or authority, namespace, job_id, uid)
+            self.close_at(self.authority(region) or authority, namespace, job_id, uid)
 
         self.host.ask(authority, "Claim.Close", body, CALL_TIMEOUT_US, done)
 
@@ -330,7 +249,7 @@ class Naming:
         for region in dict.fromkeys((own, self.host.region, *home.regions)):
             authority = self.authority(region)
             if authority:
-                self._close(authority, home.namespace, home.job_id, home.uid)
+                self.close_at(authority, home.namespace, home.job_id, home.uid)
 
     # --- calls about a name -------------------------------------------------------------------
 
@@ -339,14 +258,16 @@ class Naming:
         calls = self._calls.pop(uid, None)
         return [KeepCalls(calls=calls)] if calls else []
 
-    def _note_calls(self, uid: str, told: Any) -> None:
+    def note_calls(self, uid: str, told: Any) -> dict[str, CallAnswer]:
+        """Keep what an authority told of earlier jobs of a name, until the new one is committed."""
         calls = msgspec.convert(told or {}, dict[str, CallAnswer])
         if calls:
             self._calls[uid] = self._calls.get(uid, {}) | calls
             while len(self._calls) > NAMES_MOST:
                 del self._calls[next(iter(self._calls))]
+        return calls
 
-    def _calls_about(self, namespace: str, job_id: str) -> dict[str, CallAnswer]:
+    def calls_about(self, namespace: str, job_id: str) -> dict[str, CallAnswer]:
         """Return the newest answers that this log keeps to calls about jobs of a name."""
         calls = self.host.state.calls.of_job(namespace, job_id)
         return dict([*calls.items()][-CALLS_MOST:])
@@ -360,7 +281,10 @@ class Naming:
         home = claim.home if claim is not None else ""
         record = host.state.jobs.get(namespace, job_id)
         is_own = record is not None and not record.home
-        if not home and (is_own or host.state.calls.get(body.get("CallID", "")) is not None):
+        # What earlier homes of the name answered is kept here. Whoever has claimed it now may
+        # not have registered his job yet: he would answer that there is no such job.
+        is_answered = host.state.calls.get(body.get("CallID", "")) is not None
+        if is_answered or (is_own and not home):
             home = host.datacenter_id
         if not home and not host.state.is_authority:
             reply(None, f"datacenter {host.datacenter} is not the region's authority any more")
@@ -394,7 +318,7 @@ class Naming:
                     Kind.CLAIMED, command.uid, after=body.get("After") or (), home=home,
                     epoch=value["Epoch"],
                 )  # fmt: skip
-                calls = self._calls_about(command.namespace, command.job_id)
+                calls = self.calls_about(command.namespace, command.job_id)
                 value = {**value, "Event": msgspec.to_builtins(event), "Calls": calls}
             reply(value, error)
 
@@ -464,23 +388,5 @@ class Naming:
             if is_held or uid in homes_of(state) or is_on_its_way(state, uid):
                 held.append(uid)
             else:
-                calls[uid] = self._calls_about(namespace, job_id)
+                calls[uid] = self.calls_about(namespace, job_id)
         reply({"Held": held, "Calls": calls}, "")
-
-
-def _is_read(query: Query, job: Job) -> bool:
-    """Whether the endpoint would read out of the query just what was read already."""
-    return (
-        type(query) is Query
-        and job.multiregion is None
-        and bool(job.namespace)
-        and query.namespace in (job.namespace, "default", "*")
-    )
-
-
-def _stated(job: Job, stated: dict[str, str], own_region: str) -> Job:
-    """Return a job that was read, with what its registration states beside the file."""
-    region = stated["Region"]
-    return msgspec.structs.replace(
-        job, uid=stated["SeraiUID"], region=own_region if region in ("", "global") else region
-    )

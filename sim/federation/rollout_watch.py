@@ -301,6 +301,8 @@ class RolloutWatch:
             record = datacenter.state.jobs.get(NAMESPACE, name)
             if record is None or record.is_stopped:
                 continue
+            if record.home and not datacenter.state.jobs.live(record):
+                continue  # the home has left: it is told of no version as long as it runs nothing
             mark = (record.job.meta or {}).get("mark")
             if datacenter.region in region_names(record.job) and mark not in may_stand:
                 newest = ", ".join(str(one) for one in surely[-3:])

@@ -6,9 +6,9 @@ from core.federation.claims import (
     CloseClaim,
     CreateClaim,
     ExtendClaim,
-    RefuseClaim,
     find_claim,
 )
+from core.federation.given_up import GiveUpName
 from core.federation.share_log import PutShare
 from core.federation.shares import Share
 from core.model.job import Job, TaskGroup
@@ -40,6 +40,10 @@ def create(uid: str, home: str) -> CreateClaim:
 
 def close(uid: str) -> CloseClaim:
     return CloseClaim(namespace="default", job_id="web", uid=uid)
+
+
+def give_up(uid: str) -> GiveUpName:
+    return GiveUpName(namespace="default", job_id="web", uid=uid)
 
 
 def test_the_first_claim_wins_and_may_be_repeated(state: State) -> None:
@@ -133,6 +137,18 @@ def test_a_job_that_was_given_up_is_not_registered_by_a_late_retry(state: State)
     assert late.status == 409 and state.jobs.get("default", "web") is None
 
 
+def test_what_was_given_up_or_registered_first_stays_so(state: State) -> None:
+    """Of two copies of a call one may register a job while the other one gives its name up."""
+    state.is_authority = False  # the tombstone is the home's own
+    register = RegisterJob(job=Job(id="web", namespace="default", uid="u1"))
+    assert commit(state, give_up("u1")).value == {"IsHere": False}
+    assert commit(state, register).status == 409
+    register = RegisterJob(job=Job(id="web", namespace="default", uid="u2"))
+    assert not commit(state, register).error
+    assert commit(state, give_up("u2")).value == {"IsHere": True}
+    assert commit(state, give_up("u1")).value == {"IsHere": False}, "the name is used by another"
+
+
 def test_a_claim_is_extended_by_its_own_home_only(state: State) -> None:
     epoch = commit(state, create("u1", THERE)).value["Epoch"]
     extend = ExtendClaim(namespace="default", job_id="web", uid="u1", home=THERE, region="us")
@@ -198,8 +214,8 @@ def test_a_registration_that_was_refused_never_gets_the_name(state: State) -> No
     """A copy of the call may come when the name is free again."""
     commit(state, create("u1", THERE))
     assert commit(state, create("u2", HERE)).status == 409
-    commit(state, RefuseClaim(namespace="default", job_id="web", uid="u3"))
-    commit(state, RefuseClaim(namespace="default", job_id="web", uid="u1"))
+    commit(state, give_up("u3"))
+    commit(state, give_up("u1"))
     claim = find_claim(state, "default", "web")
     assert claim is not None and claim.uid == "u1", "who has it keeps it"
     commit(state, close("u1"))

@@ -4,10 +4,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from nodes import node, state_with
 
 from core.federation.causes import CausalClock
+from core.federation.claims import CreateClaim, KeepCalls
 from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest
 from core.federation.home_log import PutParts, homes_of
@@ -22,8 +24,10 @@ from core.model.job import Job, TaskGroup
 from core.model.query import Answer, Query
 from core.scheduler import Fit
 from core.scheduler.annotate import GroupFit
+from core.state.access import CallAnswer
 from core.state.commands import Bootstrap, Entry, RegisterJob
 from core.state.entry import encode_entry
+from core.state.result import CommandResult
 from core.state.state import State
 
 OWN, X = "0000000000aa", "0000000000bb"
@@ -240,3 +244,38 @@ def test_a_name_in_use_is_not_given_free_whatever_its_uid(host: Host) -> None:
     host.commit(RegisterJob(job=a_job(uid="u1")))
     body, error = called(host, "Home.Holds", {"Jobs": [["default", "web", "u2"]]})
     assert not error and body == {"Held": ["u2"], "Calls": {}}
+
+
+def kept(host: Host, call_id: str) -> None:
+    answer = CallAnswer(host.now.wall_us, 3, [CommandResult(value={})], (("default", "web"),))
+    host.commit(KeepCalls(calls={call_id: answer}))
+
+
+def test_a_repetition_is_answered_where_its_answer_is_whoever_has_the_name_now(host: Host) -> None:
+    """The newest claimant may not have registered his job yet: he would say that it is unknown."""
+    host.commit(CreateClaim(namespace="default", job_id="web", uid="u9", home=X))
+    kept(host, "t1")
+    asked = {"Namespace": "default", "JobID": "web"}
+    assert called(host, "Claim.Get", {**asked, "CallID": "t1"})[0]["Home"] == OWN
+    assert called(host, "Claim.Get", {**asked, "CallID": "t2"})[0]["Home"] == X
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_registration_that_was_carried_out_elsewhere_is_not_repeated(
+    host: Host, *, is_done: bool
+) -> None:
+    """The name is free again: with the claim comes what earlier jobs of it were answered."""
+    host.state.is_authority = False
+    here: list[Query] = []
+    host.answer_here = lambda query, respond: here.append(query)  # type: ignore[attr-defined]
+    coordinator = Coordinator(host)  # type: ignore[arg-type]
+    coordinator.naming.authority = lambda region="": X  # type: ignore[method-assign]
+    asked: list[Callable[[Any, str], None]] = []
+    host.ask = lambda dc, method, body, timeout_us, done: asked.append(done)  # type: ignore[method-assign]
+    query = Query(method="Job.Register", body={"Job": {"ID": "web"}}, call_id="t1")
+    coordinator.naming.become_home(query, a_job(), "u1", "", lambda answer: None)
+    answer = msgspec.to_builtins(CallAnswer(host.now.wall_us, 3, [CommandResult(value={})]))
+    (claimed,) = asked
+    claimed({"Epoch": 1, "Calls": {"t1": answer} if is_done else {}}, "")
+    assert len(here) == 1, "the endpoint gives the first answer, if one is kept"
+    assert (host.state.calls.get("t1") is not None) is is_done

@@ -54,6 +54,19 @@ def test_it_arrives_whole_or_not_at_all() -> None:
     assert find_claim(b, "default", "own").home == A
 
 
+def test_a_name_that_was_used_anew_goes_as_the_job_of_now() -> None:
+    """The claim of a purged job is open as long as a part of it runs elsewhere."""
+    a = a_state(A, is_authority=True)
+    commit(a, create("u1", A, "own"))
+    commit(a, RegisterJob(job=a_job(id="own", uid="u2")))
+    commit(a, PlanTransfer(to=B))
+    commit(a, GiveAuthority(to=B, generation=1))
+    commit(a, CloseClaim(namespace="default", job_id="own", uid="u1"))
+    (claim,) = claims_of(a).values()
+    assert (claim.uid, claim.home, claim.is_closed) == ("u2", A, False)
+    assert "u1" in claim.former and claim.epoch > 1
+
+
 def test_epochs_and_tombstones_go_on() -> None:
     _, b, claims = given()
     commit(b, StageClaims(generation=1, number=0, claims=claims))
