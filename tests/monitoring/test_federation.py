@@ -20,7 +20,6 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from core.agent.metrics import every_family
 
@@ -46,7 +45,9 @@ class Federation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.agents: dict[str, str] = {}  # name -> API address
-        self.seen: dict[tuple[str, str], list[float]] = {}  # (agent, series) -> [min, max]
+        # metric -> (agent, series) -> [min, max]
+        self.seen: dict[str, dict[tuple[str, str], list[float]]] = {}
+        self._lines: dict[str, set[str]] = {}  # what each agent's last scrape said
         self.latest: dict[tuple[str, str], float] = {}
         self.http = httpx.Client(timeout=15.0)
         self._is_over = threading.Event()
@@ -130,26 +131,28 @@ class Federation:
                         self._take_in(name, text)
 
     def _forget(self, name: str) -> None:
+        self._lines.pop(name, None)
         for key in [key for key in self.latest if key[0] == name]:
             del self.latest[key]
 
     def _take_in(self, name: str, text: str) -> None:
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                labels = ",".join(f'{key}="{sample.labels[key]}"' for key in sorted(sample.labels))
-                series = f"{sample.name}{{{labels}}}" if labels else sample.name
-                span = self.seen.setdefault((name, series), [sample.value, sample.value])
-                span[0] = min(span[0], sample.value)
-                span[1] = max(span[1], sample.value)
-                self.latest[name, series] = sample.value
+        lines = {line for line in text.splitlines() if not line.startswith("#")}
+        for line in lines - self._lines.get(name, set()):  # most say what they said before
+            series, _, shown = line.rpartition(" ")
+            value = float(shown)
+            spans = self.seen.setdefault(series.partition("{")[0], {})
+            span = spans.setdefault((name, series), [value, value])
+            span[0] = min(span[0], value)
+            span[1] = max(span[1], value)
+            self.latest[name, series] = value
+        self._lines[name] = lines
 
     def has_moved(self, name: str, kind: str) -> bool:
         wanted = {"counter": f"{name}_total", "histogram": f"{name}_count"}.get(kind, name)
-        for (_, series), (low, high) in list(self.seen.items()):
-            if series.partition("{")[0] == wanted:
-                if low != high or (kind != "gauge" and high > 0):
-                    return True
-        return False
+        return any(
+            low != high or (kind != "gauge" and high > 0)
+            for low, high in list(self.seen.get(wanted, {}).values())
+        )
 
     def unmoved(self) -> list[str]:
         return [family[0] for family in every_family() if not self.has_moved(family[0], family[1])]
@@ -176,6 +179,11 @@ class Federation:
 
     def run(self, agent: str, job: dict[str, Any]) -> httpx.Response:
         return self.put(agent, "jobs", {"Job": job})
+
+    def try_to_run(self, agent: str, job: dict[str, Any]) -> None:
+        """Give a job to an agent that may have no answer, for it is cut off."""
+        with contextlib.suppress(httpx.HTTPError):
+            self.run(agent, job)
 
     def until_running(self, agent: str, job_id: str) -> None:
         def is_running() -> bool:
@@ -332,7 +340,9 @@ def slow_the_quorum(federation: Federation) -> None:
         if name.startswith("eu-dc1-server") and name != leader:
             federation.dev("slow", leader, name, "400ms")
     writers = [
-        threading.Thread(target=federation.run, args=(leader, a_job(f"slow-{n}", region="eu")))
+        threading.Thread(
+            target=federation.try_to_run, args=(leader, a_job(f"slow-{n}", region="eu"))
+        )
         for n in range(4)
     ]
     for writer in writers:
@@ -348,7 +358,7 @@ def isolate_the_leader(federation: Federation) -> None:
     leader = federation.leader("eu")
     federation.dev("cut", leader)
     writer = threading.Thread(
-        target=federation.run, args=(leader, a_job("lost", region="eu")), daemon=True
+        target=federation.try_to_run, args=(leader, a_job("lost", region="eu")), daemon=True
     )
     writer.start()
     federation.until_moved("serai_raft_proposals_refused")
@@ -389,20 +399,27 @@ def go_back_in_time(federation: Federation) -> None:
 
 
 def cut_the_regions(federation: Federation) -> None:
+    """Who asks for us waits in vain; a list goes on without it, and says so."""
     federation.dev("cut", "eu", "us")
-    federation.http.delete(f"{federation.agents[federation.leader('eu')]}/v1/job/parts")
-    # Refused at once or at a time limit, depending on what gossip knows already.
-    answer = federation.get(federation.leader("eu"), "jobs", region="us")
-    assert answer.status_code >= 500
-    # A list goes on without the region, and says so; a job offered to it finds no answer.
-    offered = threading.Thread(
-        target=federation.run,
-        args=(federation.leader("eu"), a_job("cut-off", region="*", Datacenters=["us-dc1"])),
-    )
-    offered.start()
-    answer = federation.get(federation.leader("eu"), "jobs", region="*", stale="true")
+    home = federation.leader("eu")
+    federation.http.delete(f"{federation.agents[home]}/v1/job/parts")
+    answers: list[httpx.Response] = []
+    askers = [
+        # Refused at once or at a time limit, depending on what gossip knows already.
+        threading.Thread(target=lambda: answers.append(federation.get(home, "jobs", region="us"))),
+        # No datacenter that it may run in answers.
+        threading.Thread(
+            target=federation.try_to_run,
+            args=(home, a_job("cut-off", region="*", Datacenters=["us-dc1"])),
+        ),
+    ]
+    for asker in askers:
+        asker.start()
+    answer = federation.get(home, "jobs", region="*", stale="true")
     assert answer.headers["X-Serai-Missing-Datacenters"] == "us/dc1"
-    offered.join()
-    federation.dev("heal")
+    askers[0].join()
+    assert answers[0].status_code >= 500
     federation.until_moved("serai_federation_bounces", "serai_federation_missing")
+    federation.dev("heal")
+    askers[1].join()
     federation.until_moved("serai_federation_shares_unsettled", "serai_federation_heal_seconds")
