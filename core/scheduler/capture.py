@@ -106,6 +106,8 @@ def capture_job(state: "State", record: JobRecord) -> JobView:
             if one.status == EvalStatus.PENDING
             and one.triggered_by == EvalTrigger.RETRY_FAILED_ALLOC
         )
+    if not len(rows):  # of a new job, as most are
+        return view
     _add_details(state, view, rows, live)
     _add_versions(state, view, record, live)
     for ordinal in np.unique(table.node[live]).tolist():

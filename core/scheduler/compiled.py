@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from core.scheduler.view import Floats, Ints
+from core.scheduler.view import Floats, Ints, Mask
 
 # No fused multiply-add without `fastmath`; a division by zero gives inf, as numpy's.
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
+BLOCK = 64  # nodes whose best is remembered together
 ALGORITHM_SPREAD = 1
 ALGORITHM_NOMAD = 2
 
@@ -302,4 +304,115 @@ def spread(
             heap[starts[kind, part] + size[kind, part]] = best
             _rise(heap, starts[kind, part], size[kind, part], total)
             size[kind, part] += 1
+    return chosen, scores
+
+
+class Rows(NamedTuple):
+    """A kept column (core.scheduler.standing), and what it is renewed from."""
+
+    column: Floats
+    lacks: NDArray[np.int8]
+    short: Ints  # [1 + dimensions, node classes]
+    peaks: Floats  # the best of each `BLOCK` nodes
+    eligible: Mask
+    class_of: Ints
+    disk_capacity: Ints
+    disk_used: Ints
+    disk: int  # asked
+
+
+@_compiled
+def peak(block: int, rows: Rows) -> None:
+    """Find the best of one block anew."""
+    best = -np.inf
+    for node in range(block * BLOCK, min((block + 1) * BLOCK, rows.column.size)):
+        best = max(best, rows.column[node])
+    rows.peaks[block] = best
+
+
+@_compiled
+def _lack(node: int, rows: Rows, scoring: Scoring) -> int:
+    if not rows.eligible[node]:
+        return 0
+    if 0 < scoring.cpu > scoring.cpu_capacity[node] - scoring.cpu_used[node]:
+        return 1
+    if 0 < scoring.memory > scoring.memory_capacity[node] - scoring.memory_used[node]:
+        return 2
+    if 0 < rows.disk > rows.disk_capacity[node] - rows.disk_used[node]:
+        return 3
+    return 0
+
+
+@_compiled
+def follow(changed: Ints, newest: Ints, first: int, end: int, rows: Rows, scoring: Scoring) -> None:
+    """Renew what changed from `first` to `end`: each node once, where it is named last."""
+    for place in range(first, end):
+        node = changed[place]
+        if newest[node] != place:
+            continue
+        lack = _lack(node, rows, scoring)
+        rows.short[rows.lacks[node], rows.class_of[node]] -= 1
+        rows.short[lack, rows.class_of[node]] += 1
+        rows.lacks[node] = lack
+        if rows.eligible[node] and lack == 0:
+            _write(node, _fitness(node, 0, scoring), rows)
+        else:
+            _write(node, -np.inf, rows)
+
+
+@_compiled
+def _write(node: int, score: float, rows: Rows) -> None:
+    # One element of the column, and the best of its block.
+    block = node // BLOCK
+    before = rows.column[node]
+    rows.column[node] = score
+    if score >= rows.peaks[block]:
+        rows.peaks[block] = score
+    elif before == rows.peaks[block]:
+        peak(block, rows)
+
+
+@_compiled
+def _held(node: int, most: int, rows: Rows, scoring: Scoring) -> int:
+    # How many instances a node holds, at most `most`.
+    if scoring.cpu > 0:
+        left = scoring.cpu_capacity[node] - scoring.cpu_used[node]
+        most = min(most, left // scoring.cpu)
+    if scoring.memory > 0:
+        left = scoring.memory_capacity[node] - scoring.memory_used[node]
+        most = min(most, left // scoring.memory)
+    if rows.disk > 0:
+        left = rows.disk_capacity[node] - rows.disk_used[node]
+        most = min(most, left // rows.disk)
+    return most
+
+
+@_compiled
+def few(
+    wanted: int, group_count: int, is_alone: bool, rows: Rows, scoring: Scoring
+) -> tuple[Ints, Floats]:
+    """Choose nodes for a few instances of a group that has none; see Standings.choose."""
+    chosen = np.empty(wanted, np.int64)
+    scores = np.empty(wanted, np.float64)
+    for done in range(wanted):
+        best = -np.inf
+        block = -1
+        for other in range(rows.peaks.size):
+            if rows.peaks[other] > best:
+                best = rows.peaks[other]
+                block = other
+        if block < 0:
+            return chosen[:done], scores[:done]
+        node = block * BLOCK
+        while rows.column[node] != best:
+            node += 1
+        taken = 0
+        for earlier in range(done):
+            taken += chosen[earlier] == node
+        chosen[done], scores[done] = node, best
+        crowd = -(taken + 2) / max(group_count, 1)
+        if is_alone or _held(node, taken + 2, rows, scoring) < taken + 2:
+            _write(node, -np.inf, rows)
+        else:
+            _write(node, (_fitness(node, taken + 1, scoring) + crowd) / 2, rows)
     return chosen, scores

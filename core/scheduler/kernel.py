@@ -20,9 +20,10 @@ from core.scheduler.rank import COEFFICIENTS, NOMAD, SPREAD, TABLE
 from core.scheduler.view import Floats, Ints
 
 if TYPE_CHECKING:
-    from core.scheduler.compiled import Scoring
+    from core.scheduler.compiled import Rows, Scoring
     from core.scheduler.place import Wish
-    from core.scheduler.room import Room
+    from core.scheduler.room import Ask, Room
+    from core.scheduler.standing import Standing
 
 WORTH_NODES: Final = 1_000  # from so many nodes on, a host loads it
 
@@ -122,31 +123,74 @@ class Kernel:
         )
         return chosen
 
+    def follow(
+        self, room: "Room", standing: "Standing", changed: Ints, newest: Ints, first: int, end: int
+    ) -> None:
+        """Renew a kept column at the nodes that changed from `first` to `end`."""
+        rows, scoring = self._kept(room, standing)
+        self._compiled.follow(changed, newest, first, end, rows, scoring)
+
+    def few(
+        self, room: "Room", standing: "Standing", wanted: int, count: int, is_alone: bool
+    ) -> tuple[list[int], list[float]]:
+        """As `Standings.choose`."""
+        rows, scoring = self._kept(room, standing)
+        nodes, scores = self._compiled.few(wanted, count, is_alone, rows, scoring)
+        return nodes.tolist(), scores.tolist()
+
+    def _kept(self, room: "Room", standing: "Standing") -> tuple["Rows", "Scoring"]:
+        """Return the arguments of a kept column: its room changes the arrays in place."""
+        kept: tuple[Rows, Scoring] | None = standing.compiled
+        if kept is None:
+            view, ask = room.view, standing.ask
+            blocks = -(-len(room) // self._compiled.BLOCK)
+            rows = self._compiled.Rows(
+                column=standing.column,
+                lacks=standing.lacks,
+                short=standing.short,
+                peaks=np.zeros(blocks),
+                eligible=standing.eligible,
+                class_of=view.node_classes.of_node,
+                disk_capacity=view.disk_capacity,
+                disk_used=room.disk_used,
+                disk=ask.disk,
+            )
+            for block in range(blocks):
+                self._compiled.peak(block, rows)
+            none = np.zeros(0, np.int64)
+            kept = standing.compiled = (rows, self._of(room, ask, none, np.zeros(0), 1))
+        return kept
+
     def _scoring(self, room: "Room", wish: "Wish") -> "Scoring":
-        view, steps = room.view, room.steps_of(wish.ask.cpu, wish.ask.memory)
-        affinity = wish.affinity
+        affinity = np.zeros(len(room)) if wish.affinity is None else wish.affinity
+        return self._of(room, wish.ask, wish.collisions, affinity, wish.count)
+
+    def _of(
+        self, room: "Room", ask: "Ask", collisions: Ints, affinity: Floats, count: int
+    ) -> "Scoring":
+        view, steps = room.view, room.steps_of(ask.cpu, ask.memory)
         scoring: Scoring = self._compiled.Scoring(
             cpu_capacity=view.cpu_capacity,
             memory_capacity=view.memory_capacity,
             cpu_used=room.cpu_used,
             memory_used=room.memory_used,
-            collisions=wish.collisions,
-            affinity=np.zeros(len(room)) if affinity is None else affinity,
+            collisions=collisions,
+            affinity=affinity,
             cpu_shape=room.cpu_shape,
             memory_shape=room.memory_shape,
             cpu_steps=steps[0],
             memory_steps=steps[1],
             table=TABLE,
             coefficients=COEFFICIENTS,
-            cpu=wish.ask.cpu,
-            memory=wish.ask.memory,
+            cpu=ask.cpu,
+            memory=ask.memory,
             algorithm=self._algorithms.get(room.algorithm, 0),
-            group_count=max(wish.count, 1),
+            group_count=max(count, 1),
         )
         return scoring
 
     def warm(self) -> None:
-        """Have both loops compiled for the types that they are called with."""
+        """Have the loops compiled for the types that they are called with."""
         ones, halves = np.ones(1, np.int64), np.full(1, 0.5)
         scoring = self._compiled.Scoring(
             ones, ones, ones, ones, ones, halves, ones - 1, ones - 1, halves, halves,
@@ -160,3 +204,10 @@ class Kernel:
         self._compiled.spread(
             1, ones - 1, ones, halves.copy(), ones.copy(), ones - 1, blocks, scoring
         )
+        rows = self._compiled.Rows(
+            halves.copy(), np.zeros(1, np.int8), np.ones((4, 1), np.int64), halves.copy(),
+            ones > 0, ones - 1, ones, ones, 1,
+        )  # fmt: skip
+        self._compiled.peak(0, rows)
+        self._compiled.follow(ones - 1, ones - 1, 0, 1, rows, scoring)
+        self._compiled.few(1, 1, True, rows, scoring)

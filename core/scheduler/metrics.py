@@ -5,14 +5,15 @@ import numpy as np
 from core.model.allocation import AllocMetric, NodeScoreMeta
 from core.scheduler.feasibility import Candidates
 from core.scheduler.place import Wish
-from core.scheduler.room import DIMENSIONS, Room
+from core.scheduler.room import Room
+from core.scheduler.standing import DIMENSIONS
 from core.scheduler.unit_placing import unit_shortages
-from core.scheduler.view import Mask
+from core.scheduler.view import Ints, Mask
 
 
 def placed_metric(room: Room, pool: str, candidates: Candidates, wish: Wish) -> AllocMetric:
     """Return the metric that the placed instances of one group share."""
-    metric = _base(pool, candidates)
+    metric = base_metric(pool, candidates)
     scores = []
     for ordinal, parts in wish.reasons:
         node = room.view.records[ordinal]
@@ -32,7 +33,7 @@ def failed_metric(
     room: Room, pool: str, candidates: Candidates, wish: Wish, failures: int
 ) -> AllocMetric:
     """Return why `failures` instances of a group found no node, as things stand now."""
-    metric = _base(pool, candidates)
+    metric = base_metric(pool, candidates)
     metric.coalesced_failures = failures - 1
     left = candidates.eligible.copy()
     filtered = dict(metric.constraint_filtered or {})
@@ -70,22 +71,26 @@ def _count_exhausted(metric: AllocMetric, room: Room, wish: Wish, nodes: Mask) -
 
 def _count_lacking(metric: AllocMetric, room: Room, wish: Wish) -> None:
     """Do as `_count_exhausted` for all candidates, from a column that the room keeps."""
-    lacks = room.lacking(wish.ask, wish.eligible, wish.candidates)
-    short = np.flatnonzero(lacks)
-    if not short.size:
+    standing = room.standings.of(wish.ask, wish.eligible, wish.candidates)
+    count_short(metric, standing.short, room.view.node_classes.names)
+
+
+def count_short(metric: AllocMetric, short: Ints, classes: list[str]) -> None:
+    """Say how many nodes lack what, from the counts of a kept column (standing.py)."""
+    lacking = short[1:].tolist()
+    dimensions = {name: sum(counts) for name, counts in zip(DIMENSIONS, lacking) if any(counts)}
+    if not dimensions:
         return
-    counts = np.bincount(lacks[short]).tolist()[1:]
-    dimensions = {name: count for name, count in zip(DIMENSIONS, counts) if count}
-    classes = room.view.node_classes
-    per_class = np.bincount(classes.of_node[short], minlength=len(classes.names)).tolist()
-    metric.nodes_exhausted = int(short.size)
+    per_class = [sum(counts) for counts in zip(*lacking)]
+    metric.nodes_exhausted = sum(per_class)
     metric.dimension_exhausted = dimensions
     metric.class_exhausted = {
-        name: count for name, count in zip(classes.names, per_class) if name and count
+        name: count for name, count in zip(classes, per_class) if name and count
     } or None
 
 
-def _base(pool: str, candidates: Candidates) -> AllocMetric:
+def base_metric(pool: str, candidates: Candidates) -> AllocMetric:
+    """Return what holds for every instance of a group, wherever it goes."""
     return AllocMetric(
         nodes_evaluated=candidates.evaluated,
         nodes_filtered=sum(candidates.filtered.values()),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from core.scheduler.capture import capture_nodes
 from core.scheduler.feasibility import Feasibility
+from core.scheduler.newcomers import Newcomers
 from core.scheduler.room import Room
 from core.scheduler.view import NodesView
 
@@ -32,6 +33,7 @@ class Picture:
         self._room: Room | None = None
         self._feasibility: Feasibility | None = None
         self._numbers = itertools.count(1)
+        self.newcomers = Newcomers()
 
     def capture(self, state: "State") -> NodesView:
         """Return the nodes as they are now."""
@@ -54,4 +56,5 @@ class Picture:
         kept = self._feasibility
         if kept is None or kept.is_full or not kept.nodes.is_of_same_nodes(nodes):
             kept = self._feasibility = Feasibility(nodes, self._numbers)
+            self.newcomers = Newcomers()  # what it knew were candidates of the one before
         return kept

@@ -36,8 +36,8 @@ _ROUND_MAX = 1_024  # instances decided at once: bounds the score matrix
 _FIRST_BLOCK = 16
 _FIRST_DEPTH = 4
 _ARGMAX_MOST = 32  # so few are found faster one by one than by sorting
-_REASONS_MAX = 5  # nodes whose scores are kept for an explanation
-_FEW = 8
+REASONS_MAX = 5  # nodes whose scores are kept for an explanation
+FEW = 8
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class Placer:
             return self._steps(wish, wanted, avoid)
         if wish.spreads:
             return self._spread(wish, wanted)
-        if wanted <= _FEW and self._is_plain(wish):
+        if wanted <= FEW and self._is_plain(wish):
             return self._few(wish, wanted)
         nodes: list[Ints] = [np.zeros(0, np.int64)]
         scores: list[Floats] = [np.zeros(0)]
@@ -126,7 +126,7 @@ class Placer:
             placed = self._round(wish, min(left, _ROUND_MAX))
             if not placed.nodes.size:
                 break
-            if len(wish.reasons) < _REASONS_MAX:
+            if len(wish.reasons) < REASONS_MAX:
                 self._explain(wish, placed, avoid)
             self.take(wish, placed.nodes)
             if wish.ask.has_ports:
@@ -143,7 +143,7 @@ class Placer:
         at = np.array([node])
         fit = self._room.head_scores(wish.ask, at)
         placed = Placed(at, fit)
-        if len(wish.reasons) < _REASONS_MAX:
+        if len(wish.reasons) < REASONS_MAX:
             self._explain(wish, placed, -1)
         self.take(wish, at)
         if wish.ask.has_ports:
@@ -161,7 +161,7 @@ class Placer:
 
     def _explain(self, wish: Wish, placed: Placed, avoid: int) -> None:
         for node, score in zip(placed.nodes.tolist(), placed.scores.tolist()):
-            if len(wish.reasons) == _REASONS_MAX:
+            if len(wish.reasons) == REASONS_MAX:
                 return
             self.explain(wish, node, score, avoid)
 
@@ -169,14 +169,14 @@ class Placer:
         self, wish: Wish, node: int, score: float, avoid: int, ask: Ask | None = None, **more: float
     ) -> None:
         """Note why `node` was chosen, before it is taken: once a node, for the first few."""
-        if len(wish.reasons) == _REASONS_MAX or any(known == node for known, _ in wish.reasons):
+        if len(wish.reasons) == REASONS_MAX or any(known == node for known, _ in wish.reasons):
             return
         at, already = np.array([node]), int(wish.collisions[node])
         parts = {"binpack": self._room.head_after(ask or wish.ask, node, 0)}
         parts["job-anti-affinity"] = -(already + 1) / max(wish.count, 1) if already else 0.0
         parts["node-reschedule-penalty"] = -1.0 if node == avoid else 0.0
         parts["node-affinity"] = 0.0 if wish.affinity is None else float(wish.affinity[node])
-        parts["allocation-spread"] = sum(float(one.scores(at)[0]) for one in wish.spreads)
+        parts["allocation-spread"] = sum((float(one.scores(at)[0]) for one in wish.spreads), 0.0)
         wish.reasons.append((node, {**parts, **more, "normalized": score}))
 
     def fits(self, wish: Wish, most: int) -> Ints:
@@ -235,7 +235,7 @@ class Placer:
                 break
             at = nodes[best : best + 1]
             one = Placed(at, score[best : best + 1])
-            if len(wish.reasons) < _REASONS_MAX:
+            if len(wish.reasons) < REASONS_MAX:
                 self._explain(wish, one, avoid)
             self.take(wish, at)
             if ask.has_ports:
@@ -256,38 +256,23 @@ class Placer:
         return is_new and wish.affinity is None and not wish.ask.has_ports
 
     def _few(self, wish: Wish, wanted: int) -> Placed:
-        # The column shows other asks' nodes as they are; those of this group are written
-        # into it while it is in our hands, and taking them has the room renew them.
-        room, ask = self._room, wish.ask
-        column = room.standing(ask, wish.eligible, wish.candidates)
-        chosen: list[int] = []
-        scores: list[float] = []
-        while column.size and len(chosen) < wanted:  # a datacenter may have no node yet
-            node = int(np.argmax(column))  # the first of equals: the lowest ordinal
-            score = float(column[node])
-            if score == -np.inf:
-                break
-            taken = chosen.count(node)
-            chosen.append(node)
-            scores.append(score)
-            crowd = -(taken + 2) / max(wish.count, 1)
-            if wish.is_alone or room.room_for(ask, node, taken + 2) < taken + 2:
-                column[node] = -np.inf
-            else:
-                column[node] = (room.head_after(ask, node, taken + 1) + crowd) / 2
+        # Taking the chosen has the room renew what `choose` wrote into the column.
+        room = self._room
+        standing = room.standings.of(wish.ask, wish.eligible, wish.candidates)
+        chosen, scores = room.standings.choose(standing, wanted, wish.count, is_alone=wish.is_alone)
         nodes = np.array(chosen, np.int64)
         placed = Placed(nodes, np.array(scores))
         if chosen:
-            if len(wish.reasons) < _REASONS_MAX:
+            if len(wish.reasons) < REASONS_MAX:
                 self._explain(wish, placed, -1)
             self.take(wish, nodes)
         return placed
 
     def _spread(self, wish: Wish, wanted: int) -> Placed:
         # The first ones one by one: their scores are kept for whoever asks why.
-        first = self._steps(wish, min(wanted, _FEW), -1)
+        first = self._steps(wish, min(wanted, FEW), -1)
         left = wanted - first.nodes.size
-        if not left or first.nodes.size < _FEW:
+        if not left or first.nodes.size < FEW:
             return first
         queued = None if wish.ask.has_ports else self._by_kind(wish, left)
         if queued is None:

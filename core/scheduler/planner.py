@@ -25,6 +25,7 @@ from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
 from core.scheduler.followup import Outcome, follow_ups, postponed
 from core.scheduler.metrics import failed_metric, placed_metric
+from core.scheduler.newcomers import Newcomers
 from core.scheduler.place import Placer, Wish
 from core.scheduler.portion import Filled, Portion
 from core.scheduler.preempt import Preemption
@@ -63,8 +64,13 @@ class Planner:
         new_id: Callable[[], str],
         sampling: random.Random | None = None,
         preemption: Preemption | None = None,
+        newcomers: Newcomers | None = None,
     ) -> None:
-        """`sampling` draws the nodes that Nomad's algorithm looks at; None looks at all."""
+        """`sampling` draws the nodes that Nomad's algorithm looks at; None looks at all.
+
+        `newcomers` remembers what is known of new jobs, with the same room and feasibility.
+        """
+        self._newcomers = Newcomers() if newcomers is None else newcomers
         self.sampling, self.preemption = sampling, preemption
         self.room, self.feasibility, self.config = room, feasibility, config
         self.now_us, self.snapshot_index, self.new_id = now_us, snapshot_index, new_id
@@ -76,6 +82,12 @@ class Planner:
             view: The job that has the name now, or a stopped view when nobody has it.
             leftovers: Purged jobs of the same name that still run something.
         """
+        if self.sampling is None and not leftovers:
+            plain = self._newcomers.plan(self, evaluation, view)
+            if plain is not None:
+                plan, changes = plain
+                name = changes.name
+                return Planned([plan], [changes], {}, {name: 0}, {name: changes.wanted})
         plans = [
             Plan(
                 eval_id=evaluation.id,

@@ -85,15 +85,17 @@ class Problem:
         rng = random.Random(self.seed)
         picture = self.picture or Picture()
         room = picture.room(self.nodes, rng, self.config.algorithm)
+        feasibility = picture.feasibility(self.nodes)
         planner = Planner(
             room,
-            picture.feasibility(self.nodes),
+            feasibility,
             self.config,
             now_us=self.now_us,
             snapshot_index=self.snapshot_index,
             new_id=partial(new_id, rng, self.datacenter_id),
             sampling=rng if self.config.algorithm == NOMAD else None,
             preemption=None if self.running is None else Preemption(self.running),
+            newcomers=picture.newcomers,
         )
         return [planner.plan(one.evaluation, one.job, one.leftovers) for one in self.work]
 

@@ -14,18 +14,13 @@ import numpy.typing as npt
 
 from core.model.node import Node
 from core.scheduler.rank import BINPACK, fitness, fitness_one, power10, power10_one
+from core.scheduler.standing import Standings
 from core.scheduler.view import Floats, Ints, Mask, NodesView
 
 PORT_LAST = 65_535
 _HEADS_KEPT = 4
-_STANDINGS_BYTES = 16 << 20  # of all kept columns together; at least a few are kept
-_STANDINGS_LEAST = 8
-_CHANGES_KEPT = 1 << 16
 _EVERYWHERE = slice(None)
 _FEW = 6  # so many nodes cost less one by one than as arrays
-DIMENSIONS = ("cpu", "memory", "disk")  # in Nomad's words and order
-
-Lacks = npt.NDArray[np.int8]
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,8 +63,7 @@ class Room:
         self._port_offset = rng.getrandbits(16)
         self._heads: dict[tuple[int, int], Floats] = {}  # fitness by ordinal, by (cpu, memory)
         self._steps: dict[tuple[int, int], tuple[Floats, Floats]] = {}
-        self._standings: dict[tuple[int, int, int, int], _Standing] = {}
-        self._changed: list[int] = []  # ordinals, in order: what standings have yet to follow
+        self.standings = Standings(self)
         self._port_range: tuple[Ints, Ints] | None = None
         self._dynamic_free: Ints | None = None
 
@@ -95,9 +89,7 @@ class Room:
             self.memory_used[nodes] = view.memory_used[nodes]
             self.disk_used[nodes] = view.disk_used[nodes]
             self._renew(nodes)
-        if len(self._changed) > _CHANGES_KEPT:
-            self._standings.clear()
-            self._changed.clear()
+        self.standings.tidy()
 
     def fits(self, ask: Ask, eligible: Mask, most: int) -> Ints:
         """Return how many instances each node holds, 0 where not eligible, at most `most`."""
@@ -159,10 +151,11 @@ class Room:
         if kept is None:
             if len(self._heads) >= _HEADS_KEPT:
                 del self._heads[next(iter(self._heads))]
-            kept = self._heads[key] = self._head_scores(ask, _EVERYWHERE)
+            kept = self._heads[key] = self.heads(ask, _EVERYWHERE)
         return kept[nodes]
 
-    def _head_scores(self, ask: Ask, nodes: Ints | slice) -> Floats:
+    def heads(self, ask: Ask, nodes: Ints | slice) -> Floats:
+        """Return as `head_scores`, and keep nothing."""
         return self._fitness(
             ask,
             nodes,
@@ -180,79 +173,6 @@ class Room:
             int(view.memory_capacity[node]) - int(self.memory_used[node]) - taken * ask.memory
         )
         return self._fitness_one(ask.cpu, ask.memory, node, cpu_left, memory_left)
-
-    def standing(self, ask: Ask, eligible: Mask, number: int) -> Floats:
-        """Return each node's fitness for the first instance of an ask, -inf where none fits.
-
-        The column is kept and follows what is taken, for jobs that ask alike come in rows.
-        The caller may write into it at nodes that it takes from before he asks again.
-
-        Args:
-            eligible: The same for all calls with one `number`.
-            number: Of the candidates (`Candidates.number`), -1 = keep nothing.
-        """
-        return self._standing(ask, eligible, number).column
-
-    def lacking(self, ask: Ask, eligible: Mask, number: int) -> Lacks:
-        """Return by node what it lacks first for one instance more: 0 nothing, else which
-        of `DIMENSIONS`, the first being 1. Ports do not count. Nodes not eligible lack nothing.
-
-        Kept as `standing` is, with the same arguments.
-        """
-        return self._standing(ask, eligible, number).lacks
-
-    def _standing(self, ask: Ask, eligible: Mask, number: int) -> "_Standing":
-        key = ask.cpu, ask.memory, ask.disk, number
-        kept = self._standings.get(key)
-        if kept is None:
-            most = max(_STANDINGS_LEAST, _STANDINGS_BYTES // (9 * max(len(self), 1)))
-            if len(self._standings) >= most:
-                del self._standings[next(iter(self._standings))]
-            column = self._head_scores(ask, _EVERYWHERE)
-            lacks = self._lacks(ask, eligible, _EVERYWHERE)
-            column[~eligible | (lacks > 0)] = -np.inf
-            kept = _Standing(column, lacks, len(self._changed))
-            if number >= 0:
-                self._standings[key] = kept
-        elif kept.followed < len(self._changed):
-            changed = sorted(set(self._changed[kept.followed :]))
-            kept.followed = len(self._changed)
-            if len(changed) <= _FEW:
-                for node in changed:
-                    kept.column[node], kept.lacks[node] = self._stands(ask, eligible, node)
-                return kept
-            nodes = np.array(changed, np.int64)
-            kept.lacks[nodes] = lacks = self._lacks(ask, eligible, nodes)
-            holds = eligible[nodes] & (lacks == 0)
-            kept.column[nodes] = np.where(holds, self._head_scores(ask, nodes), -np.inf)
-        return kept
-
-    def _stands(self, ask: Ask, eligible: Mask, node: int) -> tuple[float, int]:
-        # What one node has in a kept column and its lacks.
-        if not eligible[node]:
-            return -np.inf, 0
-        view = self.view
-        cpu_left = int(view.cpu_capacity[node]) - int(self.cpu_used[node])
-        memory_left = int(view.memory_capacity[node]) - int(self.memory_used[node])
-        disk_left = int(view.disk_capacity[node]) - int(self.disk_used[node])
-        lefts = (ask.cpu, cpu_left), (ask.memory, memory_left), (ask.disk, disk_left)
-        for dimension, (asked, left) in enumerate(lefts, 1):
-            if 0 < asked > left:
-                return -np.inf, dimension
-        return self._fitness_one(ask.cpu, ask.memory, node, cpu_left, memory_left), 0
-
-    def _lacks(self, ask: Ask, eligible: Mask, nodes: Ints | slice) -> Lacks:
-        view = self.view
-        lacks = np.zeros(eligible[nodes].size, np.int8)
-        for dimension, asked, capacity, used in (
-            (3, ask.disk, view.disk_capacity, self.disk_used),
-            (2, ask.memory, view.memory_capacity, self.memory_used),
-            (1, ask.cpu, view.cpu_capacity, self.cpu_used),  # last: it is the one that is told
-        ):
-            if asked > 0:
-                lacks[used[nodes] + asked > capacity[nodes]] = dimension
-        lacks[~eligible[nodes]] = 0
-        return lacks
 
     def room_for(self, ask: Ask, node: int, most: int) -> int:
         """Return how many instances one node holds, at most `most`. Ports do not count."""
@@ -339,9 +259,9 @@ class Room:
         self._memory_factor[nodes] = power10(
             (view.memory_capacity[nodes] - self.memory_used[nodes]) / self._memory_whole[nodes]
         )
-        self._changed += nodes.tolist()
+        self.standings.note(nodes)
         for (cpu, memory), kept in self._heads.items():
-            kept[nodes] = self._head_scores(Ask(cpu, memory, 0), nodes)
+            kept[nodes] = self.heads(Ask(cpu, memory, 0), nodes)
 
     def _change_few(self, ask: Ask, nodes: Ints, sign: int) -> None:
         # As `_change`, where arrays of a few elements would cost most of the time.
@@ -360,7 +280,7 @@ class Room:
         memory_left = int(view.memory_capacity[node]) - int(self.memory_used[node])
         self._cpu_factor[node] = power10_one(cpu_left / float(self._cpu_whole[node]))
         self._memory_factor[node] = power10_one(memory_left / float(self._memory_whole[node]))
-        self._changed.append(node)
+        self.standings.note([node])
         for (cpu, memory), kept in self._heads.items():
             kept[node] = self._fitness_one(cpu, memory, node, cpu_left, memory_left)
 
@@ -461,15 +381,6 @@ class Room:
             columns = np.array(bounds or [(1, 0)], dtype=np.int64)[classes.of_node]
             self._port_range = (columns[:, 0].copy(), columns[:, 1].copy())
         return self._port_range
-
-
-@dataclass(slots=True)
-class _Standing:
-    """A kept column of `Room.standing`."""
-
-    column: Floats
-    lacks: Lacks
-    followed: int  # how many of the room's changes are in it
 
 
 def _first_port(node: Node | None) -> int:

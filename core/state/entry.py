@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Union
 import msgspec
 
 from core.state.commands import Command, Entry, RecordCall
+from core.state.job_forms import MARK, read_registration
 
 if TYPE_CHECKING:
     from core.state.context import Context
@@ -120,6 +121,8 @@ def _decode_command(raw: msgspec.Raw) -> Command:
         decoder = msgspec.msgpack.Decoder(Union[tuple(HANDLERS)])  # noqa: UP007
         _command_decoders[0] = decoder
     try:
+        if bytes(memoryview(raw)[1 : 1 + len(MARK)]) == MARK:
+            return read_registration(raw)
         command: Command = decoder.decode(raw)
     except msgspec.MsgspecError as error:
         raise UnknownCommand(_explain(raw, error)) from error

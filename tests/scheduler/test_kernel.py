@@ -80,6 +80,27 @@ def _placed(seed: int) -> Placed:
     return Placer(room).place(wish, wanted)
 
 
+def _few(seed: int) -> list[object]:
+    """Place small groups that ask alike, one after the other; the same for a seed."""
+    rng = random.Random(seed)
+    nodes = rng.randint(1, 200)
+    room = Room(_nodes(rng, nodes), random.Random(seed), algorithm=rng.choice(ALGORITHMS))
+    asks = [Ask(rng.choice((0, 50, 700)), rng.choice((0, 30, 900)), 10) for _ in range(3)]
+    masks = [np.array([rng.random() < 0.9 for _ in range(nodes)]) for _ in range(2)]
+    found: list[object] = []
+    for _ in range(20):
+        ask, number, wanted = rng.choice(asks), rng.randrange(2), rng.randint(1, 8)
+        alone = rng.random() < 0.2
+        none = np.zeros(nodes, np.int64)
+        occupied = none.copy() if alone else None
+        wish = Wish(ask, masks[number], wanted, none, number, is_alone=alone, occupied=occupied)
+        placed = Placer(room).place(wish, wanted)
+        standing = room.standings.of(ask, masks[number], number)
+        found += [placed.nodes.tolist(), placed.scores.tobytes(), wish.reasons]
+        found += [standing.column.tobytes(), standing.lacks.tobytes(), standing.short.tolist()]
+    return found
+
+
 def _compare() -> int:
     """Place `SEEDS` times either way; return how many instances there were."""
     count = 0
@@ -91,6 +112,11 @@ def _compare() -> int:
         assert by_numpy.nodes.tolist() == by_kernel.nodes.tolist(), f"seed {seed}"
         assert by_numpy.scores.tobytes() == by_kernel.scores.tobytes(), f"seed {seed}"
         count += by_numpy.nodes.size
+    for seed in range(SEEDS // 4):
+        kernel.unload()
+        few = _few(seed)
+        assert kernel.load()
+        assert _few(seed) == few, f"seed {seed}"
     return count
 
 

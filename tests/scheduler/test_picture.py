@@ -40,8 +40,9 @@ def _batch(room: Room, rng: random.Random, masks: list[np.ndarray]) -> list[obje
     for _ in range(8):
         ask, number = rng.choice(ASKS), rng.randrange(len(masks))
         placed = _placed(room, ask, rng.randint(1, 12), masks[number], number)
-        lacks = room.lacking(ask, masks[number], number)
-        found.append((placed.nodes.tolist(), placed.scores.tolist(), placed.ports, lacks.tolist()))
+        standing = room.standings.of(ask, masks[number], number)
+        lacks = [standing.lacks.tolist(), standing.short.tolist()]
+        found.append((placed.nodes.tolist(), placed.scores.tolist(), placed.ports, lacks))
     return found
 
 

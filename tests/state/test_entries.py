@@ -3,7 +3,10 @@
 import msgspec
 import pytest
 
+from core.model.evaluation import Evaluation
+from core.model.job import Job, Resources, Task, TaskGroup
 from core.model.service import ServiceRegistration
+from core.state import job_forms
 from core.state.commands import (
     Barrier,
     Bootstrap,
@@ -241,3 +244,43 @@ def test_a_missing_frame_of_a_snapshot_is_noticed(cluster):
     end = at + 8 + int.from_bytes(data[at : at + 4], "little")
     with pytest.raises(SnapshotError, match="digest"):
         State.restore([data[:at] + data[end:]])
+
+
+def _registration(name: str, cpu: int = 100, **more: object) -> RegisterJob:
+    task = Task(name="t", driver="exec", resources=Resources(cpu=cpu))
+    job = Job(id=name, name=name, type="batch", task_groups=[TaskGroup(name="g", tasks=[task])])
+    return RegisterJob(job=job, **more)  # type: ignore[arg-type]
+
+
+def test_jobs_of_one_form_share_what_is_not_their_own():
+    """Read or looked up, a registration is the same record; 100,000 jobs hold their groups once."""
+    given = [
+        _registration("one", evaluation=Evaluation(id="e", job_id="one")),
+        _registration("two", indices={"g": [(0, 3)]}, check_index=7),
+        _registration("three", cpu=200, submission={"Source": "x"}),
+        RegisterJob(job=Job(name="nameless", uid="u", submit_time_ns=5)),
+    ]
+    entry = Entry(wall_us=1, commands=given)
+    for _ in range(2):
+        read = decode_entry(encode_entry(entry)).commands
+        assert read == given
+        assert [command.job for command in read] == [command.job for command in given]
+        assert encode_entry(Entry(wall_us=1, commands=read)) == encode_entry(entry)
+        assert read[0].job.task_groups is read[1].job.task_groups
+        assert read[0].job.task_groups is not read[2].job.task_groups
+
+
+def test_forms_are_forgotten_when_there_are_many(monkeypatch):
+    monkeypatch.setattr(job_forms, "_KEPT", 4)
+    monkeypatch.setattr(job_forms, "_forms", {})
+    for cpu in range(20):
+        decode_entry(encode_entry(Entry(wall_us=1, commands=[_registration("a", cpu=cpu)])))
+    assert len(job_forms._forms) == 4
+
+
+def test_a_registration_that_is_none_is_refused_with_its_name():
+    data = encode_entry(Entry(wall_us=1, commands=[_registration("one")]))
+    said = msgspec.msgpack.decode(data[2:])
+    said["commands"][0]["job"]["TaskGroups"] = "a text where a list belongs"
+    with pytest.raises(UnknownCommand, match="'RegisterJob' in the log can't be read"):
+        decode_entry(data[:2] + msgspec.msgpack.encode(said))
