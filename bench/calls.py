@@ -122,6 +122,20 @@ class Callers:
         return answers[0]
 
 
+def client_of(server: Server, nursery: trio.Nursery) -> RpcEndpoint:
+    """Return an endpoint that calls a server with the certificate of a client's agent."""
+    files = [str(server.folder / name) for name in ("ca.pem", "client.pem", "client-key.pem")]
+    return RpcEndpoint(
+        Identity("bench", "client", "127.0.0.1:0", lambda: ""),
+        nursery=nursery,
+        source_host="127.0.0.1",
+        on_request=_refuse,
+        on_message=lambda channel, body, peer: None,
+        log=structlog.get_logger(),
+        client_tls=client_context(*files),
+    )
+
+
 @asynccontextmanager
 async def connect(server: Server, connections: int = CONNECTIONS) -> AsyncIterator[Callers]:
     """Open connections to a server, as a client's agent would.
@@ -129,17 +143,8 @@ async def connect(server: Server, connections: int = CONNECTIONS) -> AsyncIterat
     Raises:
         CallsFailed: A connection ended while it was in use.
     """
-    files = [str(server.folder / name) for name in ("ca.pem", "client.pem", "client-key.pem")]
     async with trio.open_nursery() as nursery:
-        endpoint = RpcEndpoint(
-            Identity("bench", "client", "127.0.0.1:0", lambda: ""),
-            nursery=nursery,
-            source_host="127.0.0.1",
-            on_request=_refuse,
-            on_message=lambda channel, body, peer: None,
-            log=structlog.get_logger(),
-            client_tls=client_context(*files),
-        )
+        endpoint = client_of(server, nursery)
         callers = []
         for _ in range(connections):
             caller = Caller(await endpoint.dial(server.rpc), server.name)

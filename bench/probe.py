@@ -3,14 +3,12 @@
 import itertools
 import threading
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import structlog
 import trio
 
+from bench.calls import client_of
 from bench.quorum import Server
-from core.agent.rpc import Identity, RpcEndpoint
-from core.agent.tls import client_context
 from core.model.query import Query
 
 INTERVAL_S = 0.002
@@ -37,20 +35,11 @@ def probe(server: Server, *, seconds: float, stop: threading.Event | None = None
 
 
 async def _probe(server: Server, seconds: float, stop: threading.Event) -> list[Wait]:
-    files = [str(server.folder / name) for name in ("ca.pem", "client.pem", "client-key.pem")]
     assert server.process is not None
     queues = [_RunQueue(server.process.pid), _RunQueue(threading.get_native_id())]
     waits: list[Wait] = []
     async with trio.open_nursery() as nursery:
-        endpoint = RpcEndpoint(
-            Identity("probe", "client", "127.0.0.1:0", lambda: ""),
-            nursery=nursery,
-            source_host="127.0.0.1",
-            on_request=_refuse,
-            on_message=lambda channel, body, peer: None,
-            log=structlog.get_logger(),
-            client_tls=client_context(*files),
-        )
+        endpoint = client_of(server, nursery)
         query = Query(method="Status.Leader", stale=True)
         await endpoint.call(server.rpc, "Query", query, ANSWER_LIMIT_S)  # the connection stands
         began = trio.current_time()
@@ -83,7 +72,3 @@ class _RunQueue:
     def waited_ms(self) -> float:
         self._file.seek(0)
         return int(self._file.read().split()[1]) / 1e6
-
-
-async def _refuse(method: str, body: Any, peer: Any) -> tuple[Any, str]:
-    return None, "a probe answers nothing"

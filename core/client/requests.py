@@ -20,6 +20,7 @@ from core.client.alloc_runner import AllocRunner
 from core.client.contact import ServerContact
 from core.client.effects import FileRead, ReadFile, ReadStats, StatsRead
 from core.client.outbox import Outbox
+from core.client.task_runner import TaskRunner
 from core.model.host import CallDone, Requested
 from core.model.query import Query
 
@@ -164,13 +165,9 @@ class Requests:
 
     def _restart(self, request_id: int, body: Any) -> None:
         asked = msgspec.convert(body, _Restart)
-        runner = self._runner(request_id, asked.alloc_id)
-        if runner is None:
+        chosen = self._chosen(request_id, asked.alloc_id, asked.task)
+        if chosen is None:
             return
-        if asked.task and asked.task not in runner.tasks:
-            self._box.refuse(request_id, 404, f'Could not find task "{asked.task}"')
-            return
-        chosen = [runner.tasks[asked.task]] if asked.task else list(runner.tasks.values())
         # `task.restart` touches only what runs or waits for its restart.
         restarted = [task for task in chosen if task.restart(RESTART_REASON)]
         if restarted:
@@ -180,23 +177,29 @@ class Requests:
 
     def _signal(self, request_id: int, body: Any) -> None:
         asked = msgspec.convert(body, _Signal)
-        runner = self._runner(request_id, asked.alloc_id)
-        if runner is None:
-            return
         name = asked.signal.upper()
         name = name if name.startswith("SIG") else f"SIG{name}"
         if name not in SIGNALS:
             self._box.refuse(request_id, 500, f'invalid signal "{asked.signal}"')
             return
-        if asked.task and asked.task not in runner.tasks:
-            self._box.refuse(request_id, 404, f'Could not find task "{asked.task}"')
+        chosen = self._chosen(request_id, asked.alloc_id, asked.task)
+        if chosen is None:
             return
-        chosen = [runner.tasks[asked.task]] if asked.task else list(runner.tasks.values())
         signalled = [task for task in chosen if task.signal(name, SIGNAL_REASON)]
         if signalled:
             self._box.reply(request_id, {})
         else:
             self._box.refuse(request_id, 500, "Task not running")
+
+    def _chosen(self, request_id: int, alloc_id: str, task: str) -> list[TaskRunner] | None:
+        """Return the named task of an allocation, or all; None when the caller was refused."""
+        runner = self._runner(request_id, alloc_id)
+        if runner is None:
+            return None
+        if task and task not in runner.tasks:
+            self._box.refuse(request_id, 404, f'Could not find task "{task}"')
+            return None
+        return [runner.tasks[task]] if task else list(runner.tasks.values())
 
     def _checks(self, request_id: int, body: Any) -> None:
         asked = msgspec.convert(body, _OfAlloc)
