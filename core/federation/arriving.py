@@ -90,7 +90,30 @@ class Arriving:
     # --- steps ----------------------------------------------------------------------------
 
     def _claim(self, arrival: Arrival) -> None:
-        """Move the claim here; the answer is of a committed entry, so it is no old view."""
+        """Move the claim here, if this datacenter is a member of its region still.
+
+        The authority of another region may not have heard yet that it was declared off.
+        """
+        host, uid, parcel = self._host, arrival.uid, arrival.parcel
+        if parcel is None or arrival.claim_region == host.region or host.state.is_authority:
+            self._move_claim(arrival)
+            return
+        authority = self._coordinator.authority()
+        if not authority:
+            return
+        self._busy[uid] = None
+
+        def done(_: Any, error: str) -> None:
+            self._busy.pop(uid, None)
+            if not error and host.is_serving:
+                self._move_claim(arrival)
+
+        namespace, job_id = parcel.name
+        body = {"Namespace": namespace, "JobID": job_id}  # whose word is void gets an error
+        host.ask(authority, "Claim.Get", body, CALL_TIMEOUT_US, done)
+
+    def _move_claim(self, arrival: Arrival) -> None:
+        """The answer is of a committed entry, so it is no old view."""
         host, uid, parcel = self._host, arrival.uid, arrival.parcel
         authority = self._coordinator.authority(arrival.claim_region)
         if parcel is None or not authority:

@@ -7,8 +7,8 @@ of the job; of several that run nothing, the one with the most room.
 
 Each look goes on where the log says the last one stopped (core.federation.handing): freeze,
 send the parcel until the new home says that it is active, release, keep the stub until it
-says that everybody knows. When the new home refuses or is silent, the claim is asked for
-back: whoever won it is the home.
+says that everybody knows. When the new home refuses, is silent or was declared off, the claim is
+asked for back: whoever won it is the home.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,7 @@ from core.federation.homes import Home
 from core.federation.host import CALL_TIMEOUT_US
 from core.federation.lifecycle import is_draining
 from core.federation.rhythm import Rhythm
+from core.federation.roster import is_off
 from core.state.jobs import JobRecord
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 LOOK_US: Final = 1_000_000
 AT_ONCE: Final = 20  # families frozen at one time
-THAW_US: Final = 30_000_000  # a new home silent for so long may lose the claim again
+THAW_US: Final = 30_000_000  # a new home that is not active after so long may lose the claim again
 AVOID_US: Final = 60_000_000  # one that refused, or lost its claim, is not asked again so soon
 DIGEST_AGE_US: Final = 90_000_000
 ANY_REGION: Final = "*"
@@ -155,7 +156,7 @@ class Departing:
         """Offer the parcel until the new home is active; ask for the claim when it won't be."""
         uid = departure.uid
         parcel = parcel_of(self._host.state, departure)
-        if parcel is None:
+        if parcel is None or is_off(self._host.state, departure.to):
             self._take_back(departure)
             return
         self._busy[uid] = None
@@ -164,16 +165,15 @@ class Departing:
             self._busy.pop(uid, None)
             if not self._host.is_serving:
                 return
-            if error:
+            if not error and body.get("Epoch"):
+                self._silent_us.pop(uid, None)
+                self._release(departure, departure.to, int(body["Epoch"]))
+            elif not error and body.get("Refused"):
+                self._take_back(departure)
+            else:  # no answer, or it is not active yet
                 since_us = self._silent_us.setdefault(uid, self._host.now.mono_us)
                 if self._host.now.mono_us - since_us >= THAW_US:
                     self._take_back(departure)
-                return
-            self._silent_us.pop(uid, None)
-            if body.get("Epoch"):
-                self._release(departure, departure.to, int(body["Epoch"]))
-            elif body.get("Refused"):
-                self._take_back(departure)
 
         self._host.ask(departure.to, "Home.Take", {"Parcel": parcel}, CALL_TIMEOUT_US, done)
 
@@ -196,6 +196,7 @@ class Departing:
             self._busy.pop(uid, None)
             if error or not host.is_serving:
                 return
+            self._silent_us.pop(uid, None)
             winner, epoch = str(value["Home"]), int(value["Epoch"])
             if winner == host.datacenter_id:
                 self._propose(uid, ThawHome(uid=uid, epoch=epoch))

@@ -12,9 +12,13 @@ from core.federation.causes import CausalClock
 from core.federation.claims import CreateClaim, KeepCalls
 from core.federation.coordinator import Coordinator
 from core.federation.digest import Digest
+from core.federation.handing import Member, Parcel
+from core.federation.handing_log import FreezeHome, TakeParcel
 from core.federation.home_log import PutParts, homes_of
+from core.federation.homes import Home
 from core.federation.known import Site
-from core.federation.roster_log import EnrolMember
+from core.federation.lifecycle import SetDatacenterDrain
+from core.federation.roster_log import DeclareOff, EnrolMember
 from core.federation.share_log import PutShare, report_of, watermarks_of
 from core.federation.shares import Share
 from core.federation.survey import Survey
@@ -279,3 +283,42 @@ def test_a_registration_that_was_carried_out_elsewhere_is_not_repeated(
     claimed({"Epoch": 1, "Calls": {"t1": answer} if is_done else {}}, "")
     assert len(here) == 1, "the endpoint gives the first answer, if one is kept"
     assert (host.state.calls.get("t1") is not None) is is_done
+
+
+def test_a_home_on_its_way_to_a_datacenter_that_was_declared_off_is_asked_back(
+    host: Host,
+) -> None:
+    host.commit(EnrolMember(datacenter_id=X, name="dc2"))
+    host.commit(SetDatacenterDrain(is_draining=True))
+    host.commit(RegisterJob(job=a_job()))
+    host.commit(FreezeHome(uid="u", to=X, epoch=1, claim_region="eu"))
+    coordinator = Coordinator(host)  # type: ignore[arg-type]
+    coordinator.departing.look()
+    host.commit(DeclareOff(datacenter_id=X))
+    asked = [method for _, method, _ in host.calls]
+    Coordinator(host).departing.look()  # type: ignore[arg-type]
+    assert asked == ["Home.Take"]
+    dc, method, body = host.calls[-1]
+    assert (dc, method, body["Home"]) == (OWN, "Claim.Move", OWN)
+
+
+def test_a_home_comes_only_to_who_is_a_member_of_its_own_region(host: Host) -> None:
+    """Another region's authority may not know that this datacenter was declared off."""
+    host.state.is_authority = False
+    coordinator = Coordinator(host)  # type: ignore[arg-type]
+    coordinator.naming.authority = lambda region="": f"authority of {region or 'eu'}"  # type: ignore[method-assign]
+    home = Home(namespace="default", job_id="web", uid="u", region="us", epoch=1, index=1)
+    parcel = Parcel(uid="u", source=X, epoch=1, claim_region="us", index=9,
+                    members=(Member(job=a_job("us"), home=home),))  # fmt: skip
+    answered: list[Callable[[Any, str], None]] = []
+    host.ask = lambda dc, method, body, timeout_us, done: (  # type: ignore[method-assign]
+        host.calls.append((dc, method, body)), answered.append(done)
+    )  # fmt: skip
+    host.commit(TakeParcel(parcel=parcel))
+    for _ in range(2):
+        coordinator.arriving.look()
+        answered.pop()(None, "datacenter 0000000000aa was declared off: its word is void")
+    assert [call[:2] for call in host.calls] == [("authority of eu", "Claim.Get")] * 2
+    coordinator.arriving.look()
+    answered.pop()({"Home": ""}, "")
+    assert host.calls[-1][:2] == ("authority of us", "Claim.Move")
