@@ -8,7 +8,8 @@ lower bound is 0: then only the datacenter itself knows.
 
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Final
+from functools import cached_property
+from typing import Any, Final
 
 import msgspec
 
@@ -34,6 +35,14 @@ class GroupAsk(msgspec.Struct, frozen=True):
     is_plain: bool = True  # whether the words say all that is asked beside room
     is_apart: bool = False  # at most one instance a node
     datacenters: tuple[str, ...] = ("*",)  # patterns that a node's label must match
+
+    @property
+    def of_each(self) -> tuple[Any, ...]:
+        """All but how many."""
+        return (
+            self.group, self.each, self.pool, self.node_class, self.words, self.is_plain,
+            self.is_apart, self.datacenters,
+        )  # fmt: skip
 
 
 class Takes(msgspec.Struct, frozen=True):
@@ -275,20 +284,81 @@ def _exceeds(ask: GroupAsk, slot: Room, told: str) -> str:
 # --- the verdict --------------------------------------------------------------------------------
 
 
+class Reading:
+    """A digest as jobs are judged by it: what was found of it for one is kept for the next.
+
+    Many jobs ask the same of each instance and differ in how many they want.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        self.digest = digest
+        self._takes: dict[tuple[Any, ...], Takes] = {}
+        self._empty: dict[tuple[Any, ...], int] = {}
+        self._missing: dict[str, str] = {}
+
+    @cached_property
+    def free(self) -> Room:
+        return self.digest.free
+
+    @cached_property
+    def total(self) -> Room:
+        return self.digest.total
+
+    @cached_property
+    def slot_empty(self) -> Room:
+        return self.digest.slot_empty
+
+    @cached_property
+    def nodes_ready(self) -> int:
+        return self.digest.nodes_ready
+
+    def takes(self, ask: GroupAsk, taken: Room) -> Takes:
+        if taken != _NOWHERE:
+            return takes(ask, self.digest, taken)
+        known = self._takes.get(key := ask.of_each)
+        if known is None:
+            known = self._takes[key] = takes(ask, self.digest)
+        return known
+
+    def takes_when_empty(self, ask: GroupAsk) -> int:
+        known = self._empty.get(key := ask.of_each)
+        if known is None:
+            known = self._empty[key] = takes_when_empty(ask, self.digest)
+        return known
+
+    def lacks(self, word: str) -> str:
+        """Return what no node has, in words; "" when some has it, or nobody knows."""
+        known = self._missing.get(word)
+        if known is None:
+            known = self._missing[word] = _missing(word, self.digest)
+        return known
+
+
 def judge(
-    job: Job, asks: list[GroupAsk], digest: Digest, *, taken: Room = _NOWHERE, age_us: int = 0
+    job: Job,
+    asks: list[GroupAsk],
+    digest: Digest,
+    *,
+    taken: Room = _NOWHERE,
+    age_us: int = 0,
+    reading: Reading | None = None,
 ) -> Judgement:
-    """Return what a digest says of a job: verdict, reason in words, how many of each group."""
-    barred = _bar(job, asks, digest, age_us)
+    """Return what a digest says of a job: verdict, reason in words, how many of each group.
+
+    Args:
+        reading: Of this digest, kept from job to job.
+    """
+    reading = Reading(digest) if reading is None else reading
+    barred = _bar(job, asks, reading, age_us)
     if barred is not None:
         return barred
-    found = {ask.group: takes(ask, digest, taken) for ask in asks}
+    found = {ask.group: reading.takes(ask, taken) for ask in asks}
     full = ""
     is_sure = True
     for ask in asks:
         if not ask.count:
             continue
-        too_big = _too_big(ask, digest)
+        too_big = _too_big(ask, reading)
         if too_big:
             return Judgement(Verdict.TOO_BIG, too_big, takes=found)
         room = found[ask.group]
@@ -299,7 +369,7 @@ def judge(
         is_sure &= room.at_least >= ask.count
     if full:
         return Judgement(Verdict.FULL, full, takes=found)
-    if not _holds(digest.free.minus(taken), room_of(asks)):
+    if not _holds(reading.free.minus(taken), room_of(asks)):
         return Judgement(Verdict.FULL, "all groups together exceed what is free", takes=found)
     # Each group alone fits surely; several share the room, so they only may.
     if is_sure and sum(ask.count > 0 for ask in asks) <= 1:
@@ -315,8 +385,9 @@ def room_of(asks: list[GroupAsk]) -> Room:
     return total
 
 
-def _bar(job: Job, asks: list[GroupAsk], digest: Digest, age_us: int) -> Judgement | None:
+def _bar(job: Job, asks: list[GroupAsk], reading: Reading, age_us: int) -> Judgement | None:
     """Return why the job may not go there at all, None when it may."""
+    digest = reading.digest
     if not allows(job, digest.region, digest.datacenter):
         wanted = ", ".join(job.datacenters or [])
         return Judgement(Verdict.NOT_ALLOWED, f"the job's datacenters are {wanted}")
@@ -326,25 +397,28 @@ def _bar(job: Job, asks: list[GroupAsk], digest: Digest, age_us: int) -> Judgeme
         return Judgement(Verdict.NOT_ALLOWED, "the datacenter is being drained")
     if age_us > AGE_MAX_US:
         return Judgement(Verdict.UNKNOWN, f"nothing was heard of it for {age_us // 1_000_000} s")
-    if not digest.nodes_ready:
+    if not reading.nodes_ready:
         return Judgement(Verdict.NO_NODES, "it has no ready nodes")
     for ask in asks:
         for word in ask.words if ask.count else ():
-            if words.may_have(digest.words, word):
-                continue
-            if words.is_kind_whole(digest.missing_kinds, word):
-                kind, _, name = word.partition(".")
-                text = f"group {ask.group!r}: no node has {_KIND_NAMES.get(kind, kind)} {name!r}"
-                return Judgement(Verdict.NO_MATCH, text)
+            if missing := reading.lacks(word):
+                return Judgement(Verdict.NO_MATCH, f"group {ask.group!r}: no node has {missing}")
     return None
+
+
+def _missing(word: str, digest: Digest) -> str:
+    if words.may_have(digest.words, word) or not words.is_kind_whole(digest.missing_kinds, word):
+        return ""
+    kind, _, name = word.partition(".")
+    return f"{_KIND_NAMES.get(kind, kind)} {name!r}"
 
 
 _KIND_NAMES: Final = {"attr": "attribute", "datacenter": "datacenter label"}
 
 
-def _too_big(ask: GroupAsk, digest: Digest) -> str:
-    each, total = ask.each, digest.total
-    too_large = _exceeds(ask, digest.slot_empty, "the largest node has {}")
+def _too_big(ask: GroupAsk, reading: Reading) -> str:
+    each, total = ask.each, reading.total
+    too_large = _exceeds(ask, reading.slot_empty, "the largest node has {}")
     if too_large:
         return too_large
     for name, unit, want, have in (
@@ -356,7 +430,7 @@ def _too_big(ask: GroupAsk, digest: Digest) -> str:
                 f"group {ask.group!r} asks {want} {unit} of {name} for {ask.count} instances, "
                 f"all nodes together have {have} {unit}"
             )
-    most = takes_when_empty(ask, digest)
+    most = reading.takes_when_empty(ask)
     if most < ask.count:
         return f"group {ask.group!r}: at most {most} of {ask.count} instances fit on empty nodes"
     return ""

@@ -66,7 +66,8 @@ def judge_all(
     judged = []
     for site in ordered:
         taken, age_us = known.taken(site, now_us), site.age_us or 0
-        found = judge(job, asks, site.digest, taken=taken, age_us=age_us)
+        reading = known.reading(site.digest)
+        found = judge(job, asks, site.digest, taken=taken, age_us=age_us, reading=reading)
         said = known.refusal(site.digest.datacenter_id, room, now_us)
         if said is not None and found.is_possible:
             found = msgspec.structs.replace(

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from core.federation import digest as digests
+from core.federation.ask import Reading
 from core.federation.digest import Digest, Room
 
 # A job that was taken needs a moment until its room is gone from that datacenter's digest.
@@ -77,6 +78,7 @@ class Known:
         self._news: dict[str, _News] = {}
         self._refusals: dict[str, Refusal] = {}
         self._trips_us: dict[str, int] = {}
+        self._readings: dict[str, Reading] = {}  # by datacenter, of the digest judged last
 
     # --- what happened ----------------------------------------------------------------------
 
@@ -150,6 +152,13 @@ class Known:
         if news is None or site.age_us is None or now_us - news.at_us >= site.age_us:
             return site
         return site._replace(digest=news.digest, age_us=now_us - news.at_us)
+
+    def reading(self, digest: Digest) -> Reading:
+        """Return what was found of a digest so far."""
+        kept = self._readings.get(digest.datacenter_id)
+        if kept is None or kept.digest is not digest:
+            kept = self._readings[digest.datacenter_id] = Reading(digest)
+        return kept
 
     def refusal(self, datacenter_id: str, room: Room, now_us: int) -> Refusal | None:
         """Return the word of a datacenter that just refused no more than `room`."""

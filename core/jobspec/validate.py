@@ -57,7 +57,7 @@ def validate(job: Job) -> list[str]:
             f"{expressions} regular expressions in constraints and affinities, a job may have "
             f"{EXPRESSIONS_MAX}: say it with set_contains_any or meta of the nodes"
         ]
-    errors = [*_identity(job), *_kind(job)]
+    errors = [*identity_errors(job), *_kind(job)]
     errors += check_constraints(job.constraints)
     errors += check_affinities(job.affinities)
     errors += check_spreads(job.spreads)
@@ -83,7 +83,8 @@ def validate(job: Job) -> list[str]:
     return errors
 
 
-def _identity(job: Job) -> Iterable[str]:
+def identity_errors(job: Job) -> Iterable[str]:
+    """Yield what is wrong with a canonical job's names."""
     job_id = job.id or ""
     if not job_id:
         yield "Missing job ID"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from core.federation import digest as digests
 from core.federation.causes import CausalClock
 from core.federation.coordinator import Coordinator
@@ -14,8 +12,7 @@ from core.federation.digest import Digest
 from core.federation.host import CALL_TIMEOUT_US, Done
 from core.federation.known import Site
 from core.federation.roster import off_ones
-from core.jobspec.canonical import canonicalize, complete
-from core.jobspec.validate import validate
+from core.jobspec.forms import JobForms
 from core.model.host import CallDone, Now, Peer
 from core.model.job import Job
 from core.model.query import Answer, Query
@@ -56,6 +53,7 @@ class FederationHost:
         # Several parts ask for the sites in one moment: made when, at which index, with our own.
         self._sites_at: tuple[int, int, Digest | None] | None = None
         self._sites: list[Site] = []
+        self._forms = JobForms(self.region)
         self.clock = CausalClock(self)
 
     @property
@@ -174,13 +172,7 @@ class FederationHost:
         job = body.get("Job") if isinstance(body, dict) else None
         if job is None:
             return None
-        try:
-            read = msgspec.convert(job, Job)
-            fill = canonicalize if read is job else complete  # a record is somebody else's
-            canonical = fill(read, region=self.region)
-        except (msgspec.ValidationError, RecursionError):
-            return None
-        return None if validate(canonical) else canonical
+        return self._forms.read(job)
 
     def count_refusal(self, reason: str) -> None:
         count(self._server.measures.refusals, reason)

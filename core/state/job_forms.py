@@ -21,7 +21,8 @@ from core.state.commands import RegisterJob
 
 # How the bytes of a RegisterJob begin, behind the byte that counts its fields.
 MARK: Final = b"\xa1@" + ENCODER.encode(RegisterJob.__name__)
-_KEPT: Final = 2_048  # forms; of some KB each
+_KEPT: Final = 2_048  # forms
+_BYTES_MOST: Final = 16_384  # of one; larger jobs do not come by the thousand
 
 _OWN: Final = ("id", "name", "uid", "submit_time_ns")  # fields that are a job's own
 _OWN_BY_NAME: Final = {
@@ -79,6 +80,8 @@ def _job_of(fields: dict[str, msgspec.Raw]) -> Job:
     job = _forms.get(form)
     if job is None:
         job = _JOBS.decode(form)
+        if len(form) > _BYTES_MOST:
+            return msgspec.structs.replace(job, **own)
         if len(_forms) >= _KEPT:
             del _forms[next(iter(_forms))]
         _forms[form] = job
