@@ -123,7 +123,10 @@ def _does_start(view: JobView, changes: list[GroupChanges]) -> bool:
         for one in changes
     ):
         return True
-    has_run = bool((view.rows.job_version == (job.version or 0)).any())
+    # What is left of a version may be its deployment alone: what ended long ago is collected.
+    has_run = bool((view.rows.job_version == (job.version or 0)).any()) or (
+        view.deployment is not None and _is_of_version(view.deployment, job)
+    )
     return not has_run and any(one.fresh.size or one.replacements for one in changes)
 
 

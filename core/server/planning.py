@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from core.model.evaluation import EvalStatus, EvalTrigger, Evaluation
+from core.model.evaluation import EvalStatus, Evaluation
 from core.model.host import FOREVER_US
 from core.scheduler import BlockedEvaluations, EvaluationBroker, Picture, prepare
-from core.server import evaluations
 from core.server.effects import Compute, Computed
 from core.server.measures import count
 from core.server.outbox import Timer
@@ -230,9 +229,8 @@ class Planning:
             self._after_plans(applied.results[0].value)
 
     def _after_plans(self, results: list[PlanResult]) -> None:
-        """Make follow-ups for placements that no longer fitted when the plan was applied."""
+        """Count; what no longer fitted is looked at again, the entry itself saw to that."""
         server = self._server
-        due: list[Evaluation] = []
         for result in results:
             dropped = sum(len(rows.rows) for rows in result.dropped)
             server.measures.placements += result.placed
@@ -243,17 +241,6 @@ class Planning:
             for metric in ((finished and finished.failed_tg_allocs) or {}).values():
                 missing = metric.coalesced_failures + 1
                 count(server.measures.placements_refused, "no_node", missing)
-            if not (dropped or result.withheld_stops or result.refused_in_place):
-                continue
-            record = finished and server.state.jobs.get(finished.namespace, finished.job_id)
-            if finished and record:
-                follow_up = evaluations.for_job(
-                    server, record, EvalTrigger.MAX_PLANS, priority=finished.priority
-                )
-                follow_up.previous_eval = finished.id
-                due.append(follow_up)
-        if due:
-            server.consensus.propose([UpsertEvaluations(evaluations=due)], lambda outcome: None)
 
     # --- housekeeping -----------------------------------------------------------------
 

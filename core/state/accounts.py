@@ -84,13 +84,16 @@ def _move_usage(
         some = rows[changed]
         hold(state, some, sign * state.allocs.asks(some))
         with_ports = some[state.allocs.columns.port_asks[some] >= 0]
+        freed: dict[int, int] = {}  # by node: of all that end, for some may share what is left
         for row in with_ports.tolist():
             node = int(state.allocs.columns.node[row])
             mask = state.allocs.port_mask(row)
             if sign > 0:
                 state.nodes.take_ports(node, mask)
             else:
-                state.nodes.free_ports(node, mask, partial(held_ports, state, node))
+                freed[node] = freed.get(node, 0) | mask
+        for node, mask in freed.items():
+            state.nodes.free_ports(node, mask, partial(held_ports, state, node))
 
 
 def held_ports(state: "State", node: int) -> list[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import Desired
+from core.model.evaluation import Deployment, Evaluation
 from core.model.node import NodeStatus
 from core.state.allocs import HELD, Rows
 from core.state.commands import CollectGarbage
@@ -28,7 +29,7 @@ def collect_garbage(state: "State", command: CollectGarbage, context: "Context")
     """
     return CommandResult(
         value={
-            "Allocations": _collect_allocations(state, command.evaluation_before_us, context),
+            "Allocations": _collect_allocations(state, command, context),
             "Evaluations": _collect_evaluations(state, command.evaluation_before_us, context),
             "Deployments": _collect_deployments(state, command.deployment_before_us, context),
             "Jobs": _collect_jobs(state, command.job_before_us, context),
@@ -37,12 +38,14 @@ def collect_garbage(state: "State", command: CollectGarbage, context: "Context")
     )
 
 
-def _collect_allocations(state: "State", before_us: int, context: "Context") -> int:
+def _collect_allocations(state: "State", command: CollectGarbage, context: "Context") -> int:
     """Collect ended allocations that are old and not what the planner decides by.
 
-    The planner needs the newest allocation of an index (was it complete? how often did
-    it fail?), unless the server stopped that one or the job is dead.
+    The planner needs what it wanted last of an index (was it complete? how often did it
+    fail?). It needs none of a job that is stopped, or that is collected by this very command:
+    who is looked at again must not run again.
     """
+    before_us = command.evaluation_before_us
     columns = state.allocs.columns
     rows = state.allocs.rows()
     rows = rows[~HELD[columns.client[rows]] & (columns.modify_time_us[rows] <= before_us)]
@@ -51,8 +54,7 @@ def _collect_allocations(state: "State", before_us: int, context: "Context") -> 
         record = state.jobs.record(ordinal)
         assert record is not None
         some = rows[state.allocs.job_ordinals(rows) == ordinal]
-        # Of a share even the ended ones tell which indices are done: they must not run again.
-        if not (record.is_stopped or (record.status == "dead" and not record.home)):
+        if not (record.is_stopped or _goes_whole(state, record, command, len(some))):
             some = some[_is_superseded(state, record, some)]
         parts.append(some)
     gone = np.sort(np.concatenate(parts)) if parts else rows[:0]
@@ -72,15 +74,47 @@ def _collect_allocations(state: "State", before_us: int, context: "Context") -> 
     return len(gone)
 
 
+def _goes_whole(state: "State", record: JobRecord, command: CollectGarbage, ended: int) -> bool:
+    """Whether a job is forgotten by this command, if `ended` of its allocations are.
+
+    Of a share even the ended ones tell which indices are done: it goes when its home says so.
+    """
+    evals = state.evals.of_job(record.namespace, record.id)
+    return (
+        _is_forgettable(state, record, command.job_before_us)
+        and ended == len(state.allocs.rows_of_job(record.ordinal))
+        and all(_is_closed(each, command.evaluation_before_us) for each in evals)
+    )
+
+
+def _is_forgettable(state: "State", record: JobRecord, before_us: int) -> bool:
+    """Whether a job may go as soon as nothing is left of it."""
+    return (
+        record.status == "dead"
+        and not record.home
+        and (bool(record.job.stop) or record.job.type in _RUNS_ONCE)
+        and record.modify_time_us <= before_us
+        and not state.jobs.children_of(record.namespace, record.id)
+    )
+
+
 def _is_superseded(state: "State", record: JobRecord, rows: Rows) -> npt.NDArray[np.bool_]:
-    """Return which rows of a living job have a successor, or were stopped by the server."""
+    """Return which rows of a living job decide nothing.
+
+    Of an index the newest one decides that the server did not stop: it may stand behind canaries
+    that were given up. Of batch jobs the newest stays as well, though it was stopped.
+    """
     columns = state.allocs.columns
-    newest = np.zeros(len(rows), dtype=bool)
+    stay: list[Rows] = []
     for group_row in record.group_rows:
-        newest |= np.isin(rows, state.allocs.group_index(group_row).rows)
-    is_stopped = columns.desired[rows] != Desired.RUN
-    runs_once = record.job.type in _RUNS_ONCE
-    return ~newest if runs_once else ~newest | is_stopped
+        front = state.allocs.group_index(group_row).rows.astype(np.int64)
+        if record.job.type in _RUNS_ONCE:
+            stay.append(front)
+        while len(front := front[front >= 0]):
+            is_wanted = columns.desired[front] == Desired.RUN
+            stay.append(front[is_wanted])
+            front = columns.older[front[~is_wanted]].astype(np.int64)
+    return ~np.isin(rows, np.concatenate(stay)) if stay else np.ones(len(rows), dtype=bool)
 
 
 def _collect_evaluations(state: "State", before_us: int, context: "Context") -> int:
@@ -88,9 +122,7 @@ def _collect_evaluations(state: "State", before_us: int, context: "Context") -> 
     gone = [
         each
         for each in state.evals.values()
-        if each.status not in OPEN_EVALS
-        and each.modify_time_ns <= before_us * 1000
-        and state.allocs.evals.find(each.id) < 0
+        if _is_closed(each, before_us) and state.allocs.evals.find(each.id) < 0
     ]
     for each in gone:
         state.evals.delete(each.id)
@@ -98,14 +130,23 @@ def _collect_evaluations(state: "State", before_us: int, context: "Context") -> 
     return len(gone)
 
 
+def _is_closed(each: Evaluation, before_us: int) -> bool:
+    return each.status not in OPEN_EVALS and each.modify_time_ns <= before_us * 1000
+
+
 def _collect_deployments(state: "State", before_us: int, context: "Context") -> int:
-    """Collect ended deployments that no allocation refers to."""
+    """Collect ended deployments that no allocation refers to.
+
+    The newest one of a job that goes on says how its version fared: without it a version that
+    failed would be rolled out again.
+    """
     gone = [
         each
         for each in state.deployments.values()
         if each.status not in ACTIVE_DEPLOYMENTS
         and each.modify_time_ns <= before_us * 1000
         and state.allocs.deployments.find(each.id) < 0
+        and not _is_last_word(state, each)
     ]
     for each in gone:
         state.deployments.delete(each.id)
@@ -113,18 +154,20 @@ def _collect_deployments(state: "State", before_us: int, context: "Context") -> 
     return len(gone)
 
 
+def _is_last_word(state: "State", deployment: Deployment) -> bool:
+    record = state.jobs.get(deployment.namespace, deployment.job_id)
+    newest = state.deployments.latest_of_job(deployment.namespace, deployment.job_id)
+    return record is not None and not record.is_stopped and newest is deployment
+
+
 def _collect_jobs(state: "State", before_us: int, context: "Context") -> int:
     """Collect dead jobs with nothing left of them; a parent never before its children."""
     gone = [
         record
         for record in state.jobs
-        if record.status == "dead"
-        and not record.home  # a share is forgotten when its home says so
-        and (record.job.stop or record.job.type in _RUNS_ONCE)
-        and record.modify_time_us <= before_us
+        if _is_forgettable(state, record, before_us)
         and not len(state.allocs.rows_of_job(record.ordinal))
         and not state.evals.has_any(record.namespace, record.id)
-        and not state.jobs.children_of(record.namespace, record.id)
     ]
     for record in gone:
         purge_job(state, state.jobs.record(record.ordinal) or record, context)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from core.state.context import Context
     from core.state.state import State
 
-_ALWAYS_RUNNING = ("system", "sysbatch")
 _GROUPS_MAX = 256  # core.model.ids.GROUP_BITS
 # Floors above may own names: each is asked why a new job must not have one, "" = it may.
 NameGuard = Callable[["State", str, str, str], str]  # state, namespace, job id, uid
@@ -86,6 +85,11 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
     parent = state.jobs.get(namespace, job.parent_id) if job.parent_id else None
     if refused := _refuse_change(state, record) or _refuse_change(state, parent):
         return refused
+    if is_new and parent is not None:
+        if parent.is_stopped:
+            return CommandResult(error=f"job {parent.id!r} is stopped", status=409)
+        if (first := _child_of_token(state, parent, job)) is not None:
+            return CommandResult(value=_registered(first, "", is_new=False))
     if is_new and (error := _refuse_name(state, namespace, job_id, job)):
         return CommandResult(error=error, status=409)
     if record is None:
@@ -104,15 +108,25 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
         _count_child(state, record, None, record.status, context)
     _follow_up(state, command, record, context)
     context.touch_job(record.ordinal)
-    return CommandResult(
-        value={
-            "JobModifyIndex": record.job.job_modify_index,
-            "Version": record.version,
-            "UID": record.uid,
-            "EvalID": command.eval_id,
-            "IsNew": is_new,
-        }
-    )
+    return CommandResult(value=_registered(record, command.eval_id, is_new=is_new))
+
+
+def _registered(record: JobRecord, eval_id: str, *, is_new: bool) -> dict[str, Any]:
+    return {
+        "JobModifyIndex": record.job.job_modify_index,
+        "Version": record.version,
+        "UID": record.uid,
+        "EvalID": eval_id,
+        "IsNew": is_new,
+    }
+
+
+def _child_of_token(state: "State", parent: JobRecord, job: Job) -> JobRecord | None:
+    """Return the child that was dispatched with the same idempotency token before."""
+    if not (token := job.dispatch_idempotency_token):
+        return None
+    children = state.jobs.children_of(parent.namespace, parent.id)
+    return next((one for one in children if one.job.dispatch_idempotency_token == token), None)
 
 
 def _put(state: "State", record: JobRecord, names: list[str], context: "Context") -> JobRecord:
@@ -477,11 +491,12 @@ def job_status(state: "State", record: JobRecord) -> str:
         return "pending"
     has_evals = state.evals.has_any(record.namespace, record.id)
     placed = record.group_rows and bool(state.jobs.columns.counts[record.group_rows].any())
-    return "dead" if has_evals or placed or job.stop else "pending"
+    # What it was stays once its evaluations are collected.
+    return "dead" if has_evals or placed or job.stop else record.status
 
 
 def _runs_until_stopped(job: Job) -> bool:
-    return job.is_template or job.type in _ALWAYS_RUNNING
+    return job.is_template or job.type == "system"
 
 
 def _count_child(

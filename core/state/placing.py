@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.model.allocation import AllocDeploymentStatus, ClientStatus
+from core.model.evaluation import EvalTrigger, Evaluation
+from core.model.ids import derived_id
 from core.model.plan import AllocStop, Plan
 from core.state import accounts
 from core.state.allocs import FLAG_CANARY, HELD
@@ -35,7 +37,32 @@ def apply_plans(state: "State", command: ApplyPlans, context: "Context") -> Comm
             result = _apply_plan(state, plan, number, context)
         results.append(result)
     run.flush()
+    for plan, result in zip(command.plans, results, strict=True):
+        if result.dropped or result.withheld_stops or result.refused_in_place:
+            _plan_again(state, plan, context)
     return CommandResult(value=results)
+
+
+def _plan_again(state: "State", plan: Plan, context: "Context") -> None:
+    """Have a plan's job looked at again: something of the plan no longer held.
+
+    By the same entry, for whoever planned may not be there any more to learn of it.
+    """
+    record = state.jobs.by_uid(plan.job_uid)
+    finished = state.evals.get(plan.eval_id)
+    if record is None or record.is_purged or finished is None:
+        return
+    again = Evaluation(
+        id=derived_id(f"{plan.eval_id}/{context.index}", state.datacenter_id),
+        priority=finished.priority,
+        type=record.job.type or "service",
+        triggered_by=EvalTrigger.MAX_PLANS,
+        namespace=record.namespace,
+        job_id=record.id,
+        job_modify_index=record.job.job_modify_index or 0,
+        previous_eval=finished.id,
+    )
+    put_evaluation(state, again, context)
 
 
 def _apply_plan(state: "State", plan: Plan, number: int, context: "Context") -> PlanResult:

@@ -51,6 +51,7 @@ Codes = npt.NDArray[np.uint8]
 REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk", "units")
 _JOB, _NODE, _INDEX, _PORTS, _CPU = 1, 2, 3, 4, 5
 _UNITS: Final = 8
+_ONCE: Final = ("batch", "sysbatch")
 _EVERY_NODE: Final = ("system", "sysbatch")  # their indices are node ordinals
 
 
@@ -125,7 +126,7 @@ def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedP
     if few is not None:
         return CheckedPlan(batches, few, [], [], [])
     found = ((state.allocs.row_of(stop.alloc_id), stop) for stop in plan.stops)
-    stops = [(row, stop) for row, stop in found if row is not None]
+    stops = [(row, stop) for row, stop in found if row is not None and not _is_done(state, row)]
     withheld: dict[str, None] = {}
     codes: list[Codes] = [np.zeros(len(rows.index), dtype=np.uint8) for rows in batches]
     while True:
@@ -138,6 +139,19 @@ def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedP
         if not refused:
             return CheckedPlan(batches, codes, kept, list(withheld), in_place)
         withheld.update(dict.fromkeys(refused))
+
+
+def _is_done(state: "State", row: int) -> bool:
+    """Whether an instance of a batch job ended well, by itself: nobody stops or repeats it.
+
+    The planner may not have known it yet.
+    """
+    columns = state.allocs.columns
+    return (
+        columns.client[row] == ClientStatus.COMPLETE
+        and columns.desired[row] == Desired.RUN
+        and state.allocs.job_record(row).job.type in _ONCE
+    )
 
 
 def _stops_to_withhold(
@@ -270,6 +284,8 @@ class _Check:
         ready[exists] = table.is_ready[rows.node[exists]]
         codes[~ready & (codes == 0)] = _NODE
         self._check_indices(record, rows, codes)
+        if batch.previous and record.job.type in _ONCE:
+            self._check_previous(record, rows, codes)
         if batch.port_asks:
             self._check_ports(rows, codes)
         if batch.units:
@@ -323,6 +339,15 @@ class _Check:
             if not rows.batch.canary:
                 bad |= self._has_live(index, rows.index)
         codes[bad & (codes == 0)] = _INDEX
+
+    def _check_previous(self, record: JobRecord, rows: BatchRows, codes: Codes) -> None:
+        """What was done in this version since the plan was made is not done again."""
+        allocs = self._state.allocs
+        for at in np.flatnonzero(codes == 0).tolist():
+            before = allocs.row_of(rows.batch.previous[at]) if rows.batch.previous[at] else None
+            if before is not None and _is_done(self._state, before):
+                is_same = int(allocs.columns.job_version[before]) == rows.batch.job_version
+                codes[at] = _INDEX if is_same else 0
 
     def _has_live(self, index: GroupIndex, wanted: Ints) -> Mask:
         """Return for each index whether a generation of it lives that the plan keeps.

@@ -164,6 +164,9 @@ class Client:
     def _on_list(self, body: Any, error: str) -> None:
         if error:
             return
+        for key in [key for key in self.runs if key not in body["allocs"]]:
+            self._unwatch(self.runs.pop(key))  # collected: whatever of it still runs ends
+            self._known.pop(key, None)
         changed = [key for key, index in body["allocs"].items() if self._known.get(key) != index]
         if changed:
             self._known.update((key, body["allocs"][key]) for key in changed)

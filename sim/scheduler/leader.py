@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from core.model.host import FOREVER_US, Call, CallDone, Now
 from core.scheduler.problem import Problem, Solution
-from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
+from core.server.collection import Collection
+from core.server.config import CollectionConfig, LimitsConfig, LivenessConfig, ServerConfig
 from core.server.context import Server
 from core.server.effects import Compute, Computed
 from core.server.launching import LaunchWatch
@@ -36,6 +37,8 @@ LOST = "leadership was lost"
 
 class Watcher(Protocol):
     """Whoever looks on."""
+
+    def before_entry(self, commands: list[Any]) -> None: ...
 
     def on_entry(self, commands: list[Any], applied: Applied) -> None: ...
 
@@ -95,7 +98,15 @@ class _Gossip:
 class Leader:
     """The machine and its clock. `at` and `after` are the world's own timers."""
 
-    def __init__(self, rng: random.Random, watcher: Watcher, timing: Timing, batch: int) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        watcher: Watcher,
+        timing: Timing,
+        batch: int,
+        ages: CollectionConfig | None = None,
+    ) -> None:
+        """With `ages`, what ended is collected by the clock."""
         self.rng, self.watcher, self.timing = rng, watcher, timing
         self.answers_ping: Callable[[str], bool] = lambda address: True
         self.entries = 0
@@ -112,15 +123,15 @@ class Leader:
             server_id="s1",
             liveness=LivenessConfig(renew_us=RENEW_US, grace_us=10 * S, check_interval_us=20 * S),
             limits=LimitsConfig(plan_batch=batch),
+            collection=ages or CollectionConfig(),
         )
         server = self.server = Server(config, rng, self.now)
         server.consensus = self.log  # type: ignore[assignment]
         server.membership = self.gossip  # type: ignore[assignment]
         add_parts(server, rng)
-        launching = LaunchWatch(server)
         server.leading = [
             server.system_jobs, server.planning, server.deployments, server.liveness,
-            server.draining, launching,
+            server.draining, LaunchWatch(server), *([Collection(server)] if ages else []),
         ]  # fmt: skip
         self._lead()
         first = Bootstrap(datacenter_id=DATACENTER, region="r", datacenter="dc1", is_authority=True)
@@ -209,6 +220,7 @@ class Leader:
         self.log.applied_index += 1
         self.entries += 1
         self.last_entry_us = self.mono_us
+        self.watcher.before_entry(commands)
         data = encode_entry(Entry(wall_us=self.wall_us, commands=commands), self.state.schema)
         applied = self.state.apply(self.log.applied_index, data)
         self.watcher.on_entry(commands, applied)
@@ -240,6 +252,7 @@ class Leader:
 
     def _lead(self) -> None:
         self.log.is_leader = True
+        self.last_entry_us = self.mono_us  # who begins to lead has something to do
         self.server.on_leadership(True)
 
     def lose_leadership(self, *, is_committed: bool, for_us: int) -> str:

@@ -7,7 +7,7 @@ compared with these.
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any, Final
 
 from core.model.allocation import Allocation
@@ -21,49 +21,14 @@ from core.state.jobs import JobRecord
 from core.state.result import Applied, PlanResult
 from core.state.state import State
 from sim.scheduler import named, reference
+from sim.scheduler.known import HOLDING, Count, DoneOnce, Known
 from sim.scheduler.reference import Try
 from sim.seeds import Violation
 
 PRIORITY_GAP: Final = 10
-HOLDING: Final = frozenset({"pending", "running", "unknown"})
 _ACTIVE: Final = frozenset({"running", "paused", "pending", "blocked", "unblocking"})
 _UPDATED: Final = "alloc is being updated due to job update"
 _RESCHEDULED: Final = "alloc was rescheduled because it failed"
-
-
-@dataclass(slots=True)
-class Known:
-    """One allocation, and what was seen of it."""
-
-    alloc: Allocation
-    job_uid: str
-    created: int  # entry
-    stopped: int = 0  # entry, 0 = wanted
-    was_unknown: bool = False
-    was_canary: bool = False
-    tries: list[Try] = field(default_factory=list)  # reschedules of its index so far
-
-    @property
-    def holds(self) -> bool:
-        return self.alloc.client_status in HOLDING
-
-    @property
-    def is_live(self) -> bool:
-        return self.holds and self.alloc.desired_status == "run"
-
-    @property
-    def is_canary(self) -> bool:
-        status = self.alloc.deployment_status
-        return status is not None and status.canary
-
-
-@dataclass(slots=True)
-class Count:
-    """What one group of a deployment was seen to do."""
-
-    placed: int = 0
-    canaries: list[str] = field(default_factory=list)
-    health: dict[str, bool] = field(default_factory=dict)
 
 
 Group = tuple[str, str]  # job uid, group
@@ -80,6 +45,8 @@ class Ledger:
         self.by_node: dict[str, dict[str, Known]] = defaultdict(dict)
         self.by_group: dict[Group, dict[str, Known]] = defaultdict(dict)
         self.counts: dict[tuple[str, str], Count] = defaultdict(Count)  # deployment, group
+        self.collected: dict[Group, Counter[str]] = defaultdict(Counter)  # by client status
+        self.done = DoneOnce()
         self._promoted: dict[tuple[str, str], None] = {}
         self._failed: dict[str, None] = {}  # deployments
 
@@ -128,7 +95,16 @@ class Ledger:
         for change in applied.changes:
             if change.table == "deployment":
                 self._check_deployment(change.key)
+        self.done.look(known for _, known in changed)
         return {known.alloc.node_id for _, known in changed}
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """These were collected: what they were still counts in their job's summary."""
+        for alloc_id in ids:
+            known = self.known.pop(alloc_id)
+            group = known.job_uid, known.alloc.task_group
+            del self.by_node[known.alloc.node_id][alloc_id], self.by_group[group][alloc_id]
+            self.collected[group][known.alloc.client_status] += 1
 
     def _enter(self, alloc: Allocation, index: int) -> Known:
         record = self.state.jobs.get(alloc.namespace, alloc.job_id)

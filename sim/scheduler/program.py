@@ -65,6 +65,14 @@ SITUATIONS: Final = (
     "old report came after the end",
     "periodic launch",
     "launch forbidden by its last",
+    "dispatched",
+    "dispatch of a stopped job refused",
+    "allocation collected",
+    "evaluation collected",
+    "deployment collected",
+    "job collected",
+    "node collected",
+    "forgotten node back",
 )
 
 

@@ -14,8 +14,9 @@ from core.scheduler import prepare
 from core.state.jobs import JobRecord
 from core.state.state import State
 from sim.scheduler import reference
+from sim.scheduler.known import Known
 from sim.scheduler.leader import DATACENTER, S
-from sim.scheduler.ledger import Known, Ledger, failed_at_us
+from sim.scheduler.ledger import Ledger, failed_at_us
 from sim.seeds import Violation
 
 _SYSTEM = ("system", "sysbatch")
@@ -63,6 +64,7 @@ class Rest:
         nodes = self._state.nodes
         for node in nodes:
             ordinal = nodes.ordinal_of(node.id)
+            assert ordinal is not None
             held = [k.alloc for k in self._ledger.by_node[node.id].values() if k.holds]
             sizes = [reference.size_of(alloc) for alloc in held]
             for name, column in (
@@ -72,11 +74,17 @@ class Rest:
                 if used != column[ordinal]:
                     text = f"{node.name}: {name} used {column[ordinal]}, it holds {used}"
                     raise Violation("usage of nodes", text)
+            taken = reference.reserved_ports(node)
+            for alloc in held:
+                taken |= set(reference.ports_of(alloc))
+            if nodes.ports_used(ordinal) != sum(1 << port for port in taken):
+                raise Violation("ports of nodes", f"{node.name} holds {sorted(taken)}")
         for record in self._state.jobs:
             summary = self._state.jobs.summary(record).summary
             for name, said in summary.items():
                 members = self._ledger.by_group[record.uid, name].values()
                 seen = Counter(known.alloc.client_status for known in members)
+                seen.update(self._ledger.collected[record.uid, name])
                 for status, number in (
                     ("pending", said.starting), ("running", said.running),
                     ("complete", said.complete), ("failed", said.failed),

@@ -29,6 +29,9 @@ from core.state.commands import (
 from core.state.jobs import JobRecord
 from core.state.result import Applied
 from sim.scheduler.clients import Client
+from sim.scheduler.collecting import Collecting, judged, random_ages
+from sim.scheduler.dispatches import NAME as PARAMETERIZED_NAME
+from sim.scheduler.dispatches import Dispatches
 from sim.scheduler.jobs import (
     changed_job,
     random_devices,
@@ -49,6 +52,7 @@ ACTIONS: Final = (10, 18)
 QUIET_US: Final = 600_000
 SETTLE_US: Final = 240 * S
 _SYSTEM: Final = ("system", "sysbatch")
+_TEMPLATES: Final = (PERIODIC_NAME, PARAMETERIZED_NAME)
 
 
 class Story:
@@ -64,6 +68,15 @@ class Story:
         self.ledger = Ledger(self.situations)
         own = random.Random(f"scheduler/{seed}/launches")
         self.launches = Launches(own, self.ledger, self.situations) if own.random() < 0.2 else None
+        own = random.Random(f"scheduler/{seed}/dispatches")
+        self.dispatches = (
+            Dispatches(own, self.ledger, self.situations) if own.random() < 0.2 else None
+        )
+        if self.launches is not None:
+            self.dispatches = None
+        own = random.Random(f"scheduler/{seed}/collecting")
+        ages = random_ages(own) if own.random() < 0.3 else None
+        self.collecting = Collecting(self.ledger, self.situations)
         algorithm = rng.choice(("binpack", "binpack", "spread", "nomad"))
         self.verifier = Verifier(self.ledger, self.situations, algorithm)
         timing = Timing()
@@ -71,7 +84,7 @@ class Story:
         if self._is_slow:
             timing.solve_us = (50_000, 3 * S)
         self.leader = Leader(
-            random.Random(f"scheduler/{seed}/leader"), self, timing, rng.choice((1, 4, 256))
+            random.Random(f"scheduler/{seed}/leader"), self, timing, rng.choice((1, 4, 256)), ages
         )
         self.leader.answers_ping = self._answers
         self._first_nodes = rng.randint(*NODES)
@@ -93,6 +106,10 @@ class Story:
 
     # --- looking on -------------------------------------------------------------------------
 
+    def before_entry(self, commands: list[Any]) -> None:
+        if (collection := judged(commands)) is not None:
+            self.collecting.before(self.leader.state, collection)
+
     def on_entry(self, commands: list[Any], applied: Applied) -> None:
         for command in commands:
             if isinstance(command, ApplyPlans):
@@ -111,11 +128,15 @@ class Story:
                 self.situations["drain ended"] += 1
             elif isinstance(command, RegisterJob | DeregisterJob):
                 self.acknowledged += 1
+        if judged(commands) is not None:
+            self.collecting.after(self.leader.state)
         for result in applied.results:
-            if result.error:
+            if result.error and not _is_late_child(commands):
                 raise Violation("command refused", result.error)
         if self.launches is not None:
             self.launches.on_entry(commands, self.leader.wall_us)
+        if self.dispatches is not None:
+            self.dispatches.on_entry(commands, self.leader)
         self.ledger.wall_us = self.leader.wall_us
         for node_id in self.ledger.on_entry(self.leader.state, commands, applied):
             client = self.clients.get(node_id)
@@ -157,12 +178,16 @@ class Story:
             self._new_job()
         if self.launches is not None:
             self._do(RegisterJob(job=self.launches.job))
+        if self.dispatches is not None:
+            self._do(RegisterJob(job=self.dispatches.job))
         self._wait()
         deeds = [*_DEEDS, *(_FAULTS if self.has_faults else ())]
         weights = [weight for _, weight in deeds]
         for _ in range(rng.randint(*ACTIONS)):
             deed, _ = rng.choices(deeds, weights)[0]
             deed(self)
+            if self.dispatches is not None:
+                self.dispatches.call(self.leader)
             self._wait()
         self._end()
 
@@ -186,6 +211,8 @@ class Story:
     def _check_launches(self) -> None:
         if self.launches is not None:
             self.launches.check(self.leader.wall_us)
+        if self.dispatches is not None:
+            self.dispatches.check()
 
     def _is_quiet(self) -> bool:
         leader = self.leader
@@ -212,8 +239,8 @@ class Story:
         self.leader.propose(*commands)
 
     def _records(self) -> list[JobRecord]:
-        # The job by the clock and its children are left to themselves.
-        return [one for one in self.leader.state.jobs if not one.id.startswith(PERIODIC_NAME)]
+        # The job by the clock, the parameterized one and their children are left to themselves.
+        return [one for one in self.leader.state.jobs if not one.id.startswith(_TEMPLATES)]
 
     def _some_job(self) -> JobRecord | None:
         records = self._records()
@@ -299,9 +326,10 @@ class Story:
             )
 
     def stop_launches(self) -> None:
-        record = self.leader.state.jobs.get("default", PERIODIC_NAME)
-        if record is not None and not record.is_stopped:
-            self._do(DeregisterJob(namespace="default", job_id=PERIODIC_NAME, purge=False))
+        for name in _TEMPLATES:
+            record = self.leader.state.jobs.get("default", name)
+            if record is not None and not record.is_stopped:
+                self._do(DeregisterJob(namespace="default", job_id=name, purge=False))
 
     def evaluate_job(self) -> None:
         record = self._some_job()
@@ -411,8 +439,12 @@ class Story:
             return
         self.leader.gossip.dead.pop(client.node.name, None)
         self.leader.server.liveness.on_alive(client.node.name)
+        is_forgotten = self.leader.state.nodes.get(client.node.id) is None
+        self.situations["forgotten node back"] += is_forgotten
         if client.is_up:
             client.reconnect()
+            if is_forgotten:
+                client.register(client.node)
         else:
             client.restart()
             client.register(client.node)
@@ -450,6 +482,11 @@ class Story:
         self.task_fails()
         self.leader.run_until(self.leader.mono_us + S)
         self.task_fails()
+
+
+def _is_late_child(commands: list[Any]) -> bool:
+    """Whether an entry would make a child of a job that was stopped before it was committed."""
+    return any(isinstance(one, RegisterJob) and bool(one.job.parent_id) for one in commands)
 
 
 def _asks_by_name(job: Job) -> bool:

@@ -22,7 +22,8 @@ from core.scheduler.view import SchedulerConfig
 from core.state.jobs import JobRecord
 from core.state.state import State
 from sim.scheduler import named, reference
-from sim.scheduler.ledger import PRIORITY_GAP, Known, Ledger
+from sim.scheduler.known import Known
+from sim.scheduler.ledger import PRIORITY_GAP, Ledger
 from sim.seeds import Violation
 
 _UPDATED = "alloc is being updated due to job update"

@@ -253,3 +253,23 @@ def test_of_an_index_that_nobody_wants_the_one_that_is_away_stops_too(world: Any
     world.evaluate(job)
     world.run(world.register(kit.changed(job, count=1)))
     assert {int(world.state.allocs.columns.index[row]) for row in world.rows(job)} == {0}
+
+
+def test_two_predecessors_that_end_at_once_leave_their_successors_the_ports(
+    world: Any, kit: Any
+) -> None:
+    node = world.node()
+    job = kit.job(static_ports=[8080])
+    other = msgspec.structs.replace(kit.job(static_ports=[8443]).task_groups[0], name="other")
+    job.task_groups.append(other)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING)
+    groups = [
+        msgspec.structs.replace(one, tasks=[msgspec.structs.replace(one.tasks[0], env={"A": "2"})])
+        for one in job.task_groups
+    ]
+    world.run(world.register(msgspec.structs.replace(job, task_groups=groups)))
+    world.end_stopped()
+    used = world.state.nodes.ports_used(world.state.nodes.ordinal_of(node.id))
+    assert used == 1 << 8080 | 1 << 8443
+    world.check_nodes()

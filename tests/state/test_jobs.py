@@ -1,6 +1,6 @@
 """Registering, stopping, purging; versions and status."""
 
-from core.model.job import TaskGroup
+from core.model.job import ParameterizedJobConfig, TaskGroup
 from core.state.commands import (
     DeregisterJob,
     RegisterJob,
@@ -135,3 +135,24 @@ def test_a_submission_is_kept_with_its_version(cluster, kit):
         cluster.do(RegisterJob(job=kit.job("web", count), submission=submission))
     assert record_of(cluster).submissions[0] == {"Source": "count = 1"}
     assert record_of(cluster).submissions[1] == {"Source": "count = 2"}
+
+
+def test_a_token_gives_one_child_though_two_copies_were_on_their_way(cluster, kit):
+    cluster.job("web", type="batch", parameterized_job=ParameterizedJobConfig())
+    copies = [
+        kit.job(
+            f"web/dispatch-{number}", type="batch", parent_id="web", dispatched=True,
+            dispatch_idempotency_token="t",
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    first, again = (cluster.do(RegisterJob(job=copy)).value for copy in copies)
+    assert (first["IsNew"], again["IsNew"], again["UID"]) == (True, False, first["UID"])
+    assert record_of(cluster, "web/dispatch-1") is None
+
+
+def test_a_job_that_is_stopped_gets_no_child_any_more(cluster, kit):
+    cluster.job("web", type="batch", parameterized_job=ParameterizedJobConfig())
+    cluster.do(DeregisterJob(namespace="default", job_id="web", purge=False))
+    late = kit.job("web/dispatch-0", type="batch", parent_id="web", dispatched=True)
+    assert "stopped" in cluster.refused(RegisterJob(job=late)).error

@@ -54,9 +54,11 @@ def job_dispatch(request: Request) -> Answer | Proposal:
 
     def answer(applied: Applied) -> Answer:
         checked(applied)
-        first = _child_with(request, record, token)  # another copy of this call came before
+        first = _child_with(request, record, token)
+        if first is not None and first.id != child.id:  # another copy of this call came before
+            return _known(first.id, first.job.create_index or 0)
         body = {
-            "DispatchedJobID": child.id if first is None else first.id,
+            "DispatchedJobID": child.id,
             "EvalID": eval_id,
             "EvalCreateIndex": applied.index if eval_id else 0,
             "JobCreateIndex": applied.index,
