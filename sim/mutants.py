@@ -87,6 +87,11 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
     # The seeds are many worlds; the exploration is one small one, tried completely.
     ("core/federation/", "sim.federation"),
     ("core/federation/", "sim.federation explore"),
+    # Lists over several logs, and who waits for them.
+    *(
+        (f"core/server/{name}", "sim.federation")
+        for name in ("virtual_index", "gathering", "joining", "scatter")
+    ),
 )
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -1,7 +1,9 @@
 """What the leader of the adopting datacenter does, stage by stage (core.federation.adoption).
 
 Whom it waits for it says (`waiting`): a datacenter that does not answer keeps the adoption
-waiting, for it may hold an index. An operator brings it back, or declares it off too.
+waiting, for it may hold an index. An operator brings it back, or declares it off too. One of a
+region in which these jobs run nothing holds none, but it may have their backups: it is asked in
+the second round and waited for as well, though not for ever.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +22,14 @@ from core.federation.adoption import (
 )
 from core.federation.asking import Asking
 from core.federation.claims import open_claims
-from core.federation.collected import Collected, Holding, Settlement, collected_here, settlement
+from core.federation.collected import (
+    Collected,
+    Holding,
+    Settlement,
+    collected_here,
+    only_backups,
+    settlement,
+)
 from core.federation.handing import arrivals_of
 from core.federation.handing_log import TakeParcel
 from core.federation.home_log import homes_of
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
 
 LOOK_US: Final = 1_000_000
+STRANGERS_US: Final = 120_000_000  # who can't hold an index, but a backup, is waited for so long
 
 
 class Adopting:
@@ -45,7 +55,10 @@ class Adopting:
         self._host = coordinator.host
         # By the lost datacenter, and whom its adoption waits for: "" = our own log.
         self._asking: Asking[tuple[str, str]] = Asking(self._host, self.look)
-        self._answers: dict[str, dict[str, Collected]] = {}  # by lost datacenter, then by member
+        self._answers: dict[
+            str, dict[str, Collected]
+        ] = {}  # by lost datacenter, then by who said it
+        self._asked_us: dict[str, int] = {}  # lost datacenter -> since when others are asked
         self._rhythm = Rhythm(self._host, LOOK_US, self.look)
 
     def handlers(self) -> dict[str, Any]:
@@ -57,7 +70,7 @@ class Adopting:
         }
 
     def on_leadership(self, is_leader: bool) -> None:
-        for memory in (self._asking, self._answers):
+        for memory in (self._asking, self._answers, self._asked_us):
             memory.clear()
         self._rhythm.on_leadership(is_leader)
 
@@ -79,6 +92,7 @@ class Adopting:
                     self._remove(adoption)
                 case _:
                     self._answers.pop(adoption.source, None)
+                    self._asked_us.pop(adoption.source, None)
 
     # --- claims -----------------------------------------------------------------------------
 
@@ -159,6 +173,8 @@ class Adopting:
         for dc in adoption.members:
             if is_off(self._host.state, dc):
                 answers[dc] = Collected(datacenter_id=dc)
+        strangers = self._strangers(adoption)
+        for dc in (*adoption.members, *strangers):
             if dc in answers:
                 continue
 
@@ -166,12 +182,24 @@ class Adopting:
                 given = body["Collected"]
                 if not isinstance(given, Collected):
                     given = msgspec.convert(given, Collected)
-                answers[dc] = given
+                answers[dc] = given if dc in adoption.members else only_backups(given)
 
             body = {"Source": adoption.source}
             self._asking.ask((adoption.source, dc), dc, "Adopt.Collect", body, done)
-        if all(dc in answers for dc in adoption.members):
-            self._settle(adoption, settlement(adoption, [answers[dc] for dc in adoption.members]))
+        since_us = self._asked_us.setdefault(adoption.source, self._host.now.mono_us)
+        is_late = self._host.now.mono_us - since_us >= STRANGERS_US
+        awaited = (*adoption.members, *(() if is_late else strangers))
+        if all(dc in answers for dc in awaited):
+            known = [*adoption.members, *(dc for dc in strangers if dc in answers)]
+            self._settle(adoption, settlement(adoption, [answers[dc] for dc in known]))
+
+    def _strangers(self, adoption: Adoption) -> list[str]:
+        """Return the datacenters that hold nothing of these jobs, but may have their backups.
+
+        The lost one chose a place in another region if none of its own answered then.
+        """
+        known = self._host.datacenters()
+        return [dc for dc in known if dc not in adoption.members and dc != adoption.source]
 
     def _on_collect(self, body: Any, reply: Done) -> None:
         """Say what is held here of a lost home, as of an entry that comes after the question."""

@@ -5,7 +5,8 @@
     floors    first round: every datacenter on these rosters raises the floor, so nobody takes
               a share of the lost one any more
     collect   second round, once **all** have done the first: each says what it holds of these
-              jobs, and which of them it has a backup of
+              jobs, and which of them it has a backup of; so do the datacenters of all other
+              regions, for what they keep
     settle    each job with a backup comes as a parcel (core.federation.handing): its claim is
               moved by compare and set, and its home begins with the parts that were collected
     remove    what has no home any more ends

@@ -98,6 +98,11 @@ def collected_here(state: "State", source: str) -> Collected:
     )
 
 
+def only_backups(told: Collected) -> Collected:
+    """Return what counts of the word of somebody who was given no floor: what he keeps."""
+    return msgspec.structs.replace(told, holdings=(), frozen=())
+
+
 def _frozen_for(state: "State", source: str) -> list[Member]:
     found = []
     for departure in departures_of(state).values():

@@ -17,7 +17,8 @@ from core.federation.lifecycle import SetDatacenterDrain
 from core.federation.lifecycle import is_draining as is_drained
 from core.model.host import FOREVER_US, Call, CallDone, Now, Peer
 from core.model.query import Answer, Query
-from core.server.config import LivenessConfig, ServerConfig
+from core.server.changes import watched_keys
+from core.server.config import LimitsConfig, LivenessConfig, ServerConfig
 from core.server.consensus import Consensus
 from core.server.context import Server
 from core.server.effects import Compute, Computed
@@ -39,6 +40,8 @@ SERVERS: Final = 2
 SOLVE_US: Final = (1_000, 30_000)
 FAST_US: Final = (1_000, 15_000)  # of a commit
 _FOREVER: Final = 1_000_000 * S
+# Who waits for a list waits for it: an answer for want of time would hide a change missed.
+_LIMITS: Final = LimitsConfig(blocking_max_us=_FOREVER)
 _LIVENESS: Final = LivenessConfig(renew_us=_FOREVER, grace_us=_FOREVER, check_interval_us=_FOREVER)
 
 
@@ -121,7 +124,7 @@ class ServerHost:
         rng = random.Random(f"{self.world.seed}/{self.address}/{self.life}")
         config = ServerConfig(
             name=f"s{self.number}", server_id=self.address, region=datacenter.region,
-            datacenter=datacenter.name, rpc_addr=self.address, liveness=_LIVENESS,
+            datacenter=datacenter.name, rpc_addr=self.address, liveness=_LIVENESS, limits=_LIMITS,
         )  # fmt: skip
         server = self.server = Server(config, rng, self.now)
         self.log = SimulatedLog(self, datacenter.state)
@@ -186,7 +189,7 @@ class ServerHost:
         self.run(lambda: self.server.router.on_query(query, answer))
 
     def lead(self) -> None:
-        self.log.state = self.datacenter.state
+        self._follow(self.datacenter.state)
         self.log.is_serving = True
         self.run(lambda: self.server.on_leadership(True))
 
@@ -196,7 +199,7 @@ class ServerHost:
             return  # gone, or elected anew meanwhile
         lost, self.log.pending = self.log.pending, []
         self.log.is_serving = False
-        self.log.state = self.datacenter.state
+        self._follow(self.datacenter.state)
 
         def learn() -> None:
             self.server.on_leadership(False)
@@ -204,6 +207,31 @@ class ServerHost:
                 one.then(Outcome(None, LOST))
 
         self.run(learn)
+
+    def _follow(self, state: State) -> None:
+        """Have the state as it is now; another one comes like a snapshot."""
+        if self.log.state is not state:
+            self.log.state = state
+            self.run(self.server.on_replaced)
+
+    def fall_behind(self, for_us: int) -> bool:
+        """Hear of no entry for a while; False when it can't, for it leads or is not there."""
+        state, life = self.datacenter.state, self.life
+        if not self.is_up or self.datacenter.leader is self or self.log.state is not state:
+            return False
+        self.log.state = State.restore(list(state.image().chunks()))
+
+        def catch_up() -> None:
+            if life == self.life and not self.log.is_serving:
+                self._follow(self.datacenter.state)
+
+        self.world.after(for_us, catch_up)
+        return True
+
+    def on_touched(self, keys: dict[str, None]) -> None:
+        """Entries were applied that touched these keys: wake who waits for them here."""
+        if self.is_up and self.log.state is self.datacenter.state:
+            self.run(lambda: self.server.blocking.on_changed(keys))
 
     # --- inside -------------------------------------------------------------------------
 
@@ -316,7 +344,16 @@ class Datacenter:
             changes += self._apply_one(one, leader)
         if changes:
             leader.server.on_applied(changes)
+            self._wake(changes)
         self.clients.look_soon()
+
+    def _wake(self, changes: "list[Change]") -> None:
+        """Wake the queries that wait for these changes, at whichever server they are parked."""
+        watched = [host for host in self.servers if host.server.blocking.is_watched]
+        if watched:
+            keys = watched_keys(self.state, changes)
+            for host in watched:
+                self.world.after(0, host.on_touched, keys)
 
     def _apply_one(self, one: _Proposal, leader: ServerHost | None) -> "list[Change]":
         self.applied_index += 1
@@ -330,6 +367,12 @@ class Datacenter:
         entry = Entry(wall_us=self.now.wall_us, commands=commands, call=call)
         data = encode_entry(entry, self.state.schema)
         self._apply_one(_Proposal(data, commands, call, lambda outcome: None), None)
+
+    def _apply_unheard(self, entries: list[_Proposal]) -> None:
+        """Entries are committed of which whoever proposed them is told nothing."""
+        changes = [change for one in entries for change in self._apply_one(one, None)]
+        if changes:
+            self._wake(changes)
 
     # --- leadership -----------------------------------------------------------------------
 
@@ -359,8 +402,7 @@ class Datacenter:
         on_its_way = [*self._committing, *old.log.pending]
         self._committing = []
         if is_committed:
-            for one in on_its_way:
-                self._apply_one(one, None)
+            self._apply_unheard(on_its_way)
         if is_restored or unaware_us:
             restored = State.restore(list(self.state.image().chunks()))
             self.world.watch.on_restored(self, restored)
@@ -386,8 +428,7 @@ class Datacenter:
     def crash(self, for_us: int) -> None:
         """All servers die; the nodes work on. They are back after a while."""
         if self.leader is not None and self.rng.random() < 0.5:
-            for one in self._committing:
-                self._apply_one(one, None)
+            self._apply_unheard(self._committing)
         self.term += 1
         self.leader = None
         self._committing = []

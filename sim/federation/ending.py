@@ -179,7 +179,7 @@ class Ending:
         if newest < 0 and value == _GONE:
             return
         if any(
-            after(one) == value and (one.return_us >= newest or not self._is_kept(one))
+            after(one) == value and (self._effect_us(one) >= newest or not self._is_kept(one))
             for one in writes
         ):
             return
@@ -194,6 +194,15 @@ class Ending:
         watch, token = self._watch, operation.token
         is_void = token in watch.void and token not in watch.effects
         return operation.fate is Fate.DONE and not is_void
+
+    def _effect_us(self, operation: Operation) -> int:
+        """Return until when a write may have taken effect.
+
+        What was acknowledged in vain takes effect by a repetition, whenever that comes.
+        """
+        watch, token = self._watch, operation.token
+        effect = watch.effects.get(token) if token in watch.void else None
+        return max(operation.return_us, effect.time_us if effect is not None else 0)
 
     # --- what runs ------------------------------------------------------------------------------
 

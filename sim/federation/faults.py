@@ -41,6 +41,7 @@ NAMES: Final = (
     "leader changed: the old one unaware",
     "leader changed: state restored",
     "leader changed: just after a decision",
+    "follower behind",
     "slow commits",
     "nodes hear late",
     "process late",
@@ -67,6 +68,8 @@ LOST_PART: Final = 0.4
 LOSS_PATIENCE_US: Final = 25 * S  # for one that has something to lose
 LOSS_SEEN_US: Final = 45 * S  # until an operator has declared it off
 TRANSFER_PART: Final = 0.3  # of the seeds
+BEHIND_US: Final = (1 * S, 8 * S)
+BEHIND_PACE_US: Final = (300_000, 4 * S)
 CLOCK_PPM: Final = (-5_000, 0, 5_000)  # rates at most 1% apart
 
 
@@ -118,6 +121,10 @@ class Faults:
         if operator.random() < TRANSFER_PART:
             for _ in range(operator.randint(1, 3)):
                 world.after(operator.randint(5 * S, 100 * S), self._transfer, operator)
+
+        if world.read:
+            followers = random.Random(f"federation/{world.seed}/followers")
+            world.after(followers.randint(*BEHIND_PACE_US), self._lag, followers)
 
     def stop(self) -> None:
         """No fault comes any more. Those that last are undone by `World.mend`."""
@@ -343,6 +350,17 @@ class Faults:
         leader, to = holders[0].leader, rng.choice(others).id
         leader.run(lambda: leader.log.propose([PlanTransfer(to=to)], lambda outcome: None))
         self.world.faults["authority given away"] += 1
+
+    def _lag(self, rng: random.Random) -> None:
+        """A follower in a region that somebody reads falls behind: what is stale comes of it."""
+        if not self._is_active:
+            return
+        world = self.world
+        datacenter = rng.choice([one for one in world.datacenters.values()
+                                 if one.region in world.read])  # fmt: skip
+        is_behind = rng.choice(datacenter.servers).fall_behind(rng.randint(*BEHIND_US))
+        world.faults["follower behind"] += is_behind
+        world.after(rng.randint(*BEHIND_PACE_US), self._lag, rng)
 
     def _lie(self) -> None:
         self.world.lying[self._anyone().id] = None

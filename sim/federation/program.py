@@ -8,10 +8,11 @@ import argparse
 import random
 from typing import Any, Final
 
-from sim.federation import faults, rollout_watch, situations
+from sim.federation import faults, readers, rollout_watch, situations
 from sim.federation.datacenter import Datacenter
 from sim.federation.ending import Ending
 from sim.federation.faults import HOUR_US, Faults
+from sim.federation.readers import Readers
 from sim.federation.rollouts import RolloutUsers
 from sim.federation.watch import Watch
 from sim.federation.workload import Workload
@@ -28,6 +29,7 @@ _ROSTER_NAMES: Final = tuple(f"roster of {size}" for size in sorted({*ROSTERS}))
 SITUATIONS: Final = (
     *situations.NAMES,
     *rollout_watch.NAMES,
+    *readers.NAMES,
     "repeated token answered",
     "request repeated with its token",
     "answered request repeated much later",
@@ -48,6 +50,7 @@ class Trial:
         self.workload = Workload(self.world, random.Random(rng.getrandbits(64)))
         users = random.Random(f"federation/{seed}/rollouts")
         self.rollouts = RolloutUsers(self.world, users)
+        self.readers = Readers(self.world)
         self._faulty_us = rng.randint(*FAULTY_US)
         self._faults = None
         if has_faults:
@@ -97,6 +100,7 @@ class Trial:
         world.run_for(QUIET_US)
         Ending(world, self.workload).check([*self.rollouts.names])
         self.watch.rollouts.check_end(self.rollouts)
+        self.readers.check_end()
 
 
 def run_seed(seed: int, options: argparse.Namespace) -> Outcome:

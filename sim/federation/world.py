@@ -51,6 +51,7 @@ class World:
         self.cut: dict[tuple[str, str], None] = {}
         self.alone: dict[str, None] = {}  # datacenters that are cut off for long
         self.resting: dict[str, None] = {}  # names of jobs whose users wait
+        self.read: dict[str, None] = {}  # regions whose lists somebody reads
         self.lying: dict[str, None] = {}  # datacenters whose digests say nonsense
         self._newest: dict[tuple[str, str], int] = {}  # number of the last message that came
         self._sent = 0

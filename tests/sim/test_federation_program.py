@@ -18,6 +18,7 @@ from sim.federation.datacenter import Datacenter
 from sim.federation.ending import Ending
 from sim.federation.explore import Bounds, Broken, Exploration
 from sim.federation.explore_lost import LostHome
+from sim.federation.readers import Reader, _rows_of
 from sim.federation.watch import Watch
 from sim.federation.workload import Fate, Kind, NameRules, Operation, Workload
 from sim.federation.world import S, World
@@ -142,3 +143,19 @@ def test_an_old_leader_who_is_elected_again_leads() -> None:
     one.change_leader(is_committed=True, is_restored=False, unaware_us=0)
     world.run_for(5 * S)
     assert one.leader is first and first is not None and first.log.is_serving
+
+
+def test_a_reader_who_misses_a_change_or_hears_of_it_under_the_same_index_is_seen() -> None:
+    world = world_of(2)
+    reader = Reader(world, next(iter(world.datacenters.values())).servers[0], random.Random(1))
+    world.run_for(20 * S)
+    reader.check_end()
+    index = reader.index
+    assert index
+    row = {"ID": "a", "ModifyIndex": 7, "DesiredStatus": "run", "ClientStatus": "running"}
+    with pytest.raises(Violation, match="two lists under index"):
+        reader._judge(index, _rows_of([row]))
+    with pytest.raises(Violation, match="list change missed"):
+        reader.check_end()
+    with pytest.raises(Violation, match="list went back"):
+        reader._judge(index - 1, {})
