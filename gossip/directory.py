@@ -7,7 +7,7 @@ thousand times. Sharing leaks nothing: a machine looks a number up only for memb
 has heard of itself, and keeps an identity of its own where it believes another one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 from gossip.messages import Identity
@@ -16,12 +16,13 @@ from gossip.messages import Identity
 class Directory:
     """Invariant: an ordinal in use has uses > 0; a free one is in `_free` exactly once."""
 
-    __slots__ = ("_free", "_uses", "hashes", "identities", "ordinals")
+    __slots__ = ("_free", "_uses", "hashes", "identities", "identity", "ordinals")
 
     def __init__(self) -> None:
         self.ordinals: dict[str, int] = {}
         # by ordinal: the first identity anybody believed for that name
         self.identities: list[Identity] = []
+        self.identity: Callable[[int], Identity] = self.identities.__getitem__
         # by ordinal: 64 bits of the name, the same in every process
         self.hashes: list[int] = []
         self._uses: list[int] = []

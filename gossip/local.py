@@ -23,7 +23,7 @@ from gossip.messages import (
 )
 from gossip.settings import Settings
 from gossip.table import Table
-from gossip.timers import GOSSIP, Timers
+from gossip.timers import Timers
 from gossip.views import NOTHING, Counters, EventKind, MemberEvent, Output
 
 # Header, label, nonce, tag, checksum and the fixed fields of a packet, at their largest.
@@ -140,7 +140,7 @@ class Local(Timers):
             self.gossip_is_armed = True
             interval_us = self.settings.gossip_interval_us
             rounds = (now_us - self._gossip_phase_us) // interval_us + 1
-            self.arm(self._gossip_phase_us + rounds * interval_us, GOSSIP)
+            self.arm_gossip(self._gossip_phase_us + rounds * interval_us)
 
     def rumours_for(self, packets: int) -> list[tuple[Update, ...]]:
         """Return the rumours of each of some packets that carry nothing else."""

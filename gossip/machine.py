@@ -48,6 +48,7 @@ from gossip.messages import (
 from gossip.probe import Prober
 from gossip.settings import Settings
 from gossip.table import Table
+from gossip.timers import FOREVER_US
 from gossip.views import NOTHING, Counters, DigestView, MemberView, Output
 
 REAP_INTERVAL_US: Final = 60_000_000
@@ -160,14 +161,14 @@ class GossipMachine(Prober):
             self.on_ack(packet.sequence)
         else:
             self.others_received += 1
-            self._on_other(source, packet, now_us)
+            if kind != GOSSIP:
+                self._on_other(source, packet, now_us)
+            elif packet.digests:
+                self._digests.absorb(packet.digests, now_us)
 
     def _on_other(self, source: str, packet: Packet, now_us: int) -> None:
         kind = packet.kind
-        if kind == GOSSIP:
-            if packet.digests:
-                self._digests.absorb(packet.digests, now_us)
-        elif kind == PING_REQUEST:
+        if kind == PING_REQUEST:
             if not self.is_leaving:
                 self.on_ping_request(source, packet, now_us)
         elif kind == NACK:
@@ -222,10 +223,11 @@ class GossipMachine(Prober):
             if next_us == self.probe_us:
                 self.on_probe_due(next_us, now_us)
                 continue
-            due_us, timer, argument = self.pop_timer()
-            if timer == timers.GOSSIP:
+            if next_us == self.gossip_us:
                 self._gossip(now_us)
-            elif timer == timers.PROBE_TIMEOUT:
+                continue
+            due_us, timer, argument = self.pop_timer()
+            if timer == timers.PROBE_TIMEOUT:
                 self.on_probe_timeout()
             elif timer == timers.SUSPICION:
                 self._membership.on_suspicion_due(argument, due_us, now_us)
@@ -251,8 +253,9 @@ class GossipMachine(Prober):
     def _gossip(self, now_us: int) -> None:
         """Tell rumours to a few members, the recently dead among them."""
         rumours, settings, table = self.rumours, self.settings, self.table
-        self.gossip_is_armed = bool(rumours.current)
         if not rumours.current:
+            self.gossip_is_armed = False
+            self.arm_gossip(FOREVER_US)
             self._membership.rest()
             return
         targets = table.sample(
@@ -263,15 +266,17 @@ class GossipMachine(Prober):
             gone_after_us=now_us - settings.gossip_to_dead_us,
         )
         packet: Packet | None = None
+        identity, post = table.identity, self.post
         for target, updates in zip(targets, self.rumours_for(len(targets)), strict=True):
             carried = updates
-            if table.dead and table.key(target) & STATUS_MASK == DEAD:
+            if table.dead and table.keys[target] & DEAD and table.key(target) & STATUS_MASK == DEAD:
                 carried = (self.accusation(target), *updates)
             if packet is None or carried is not packet.updates:
                 packet = Packet(GOSSIP, 0, self.name, "", carried)
             if carried:
-                self.send(table.identity(target).address, packet)
-        self.arm(now_us + settings.gossip_interval_us, timers.GOSSIP)
+                self.others_sent += 1
+                post(identity(target).address, packet)
+        self.arm_gossip(now_us + settings.gossip_interval_us)
 
     # -- reading --------------------------------------------------------------------
 

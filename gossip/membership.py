@@ -451,7 +451,9 @@ class Membership:
         table.put(ordinal, key, now_us)
         local.is_accusing = table.accused > 0
         self.suspicions.pop(ordinal, None)
-        if status == SUSPECT:
+        if status >= DEAD and len(self._heard) < HEARD_MAX:
+            self._heard[table.identity(ordinal).name] = key
+        elif status == SUSPECT:
             local.tally.suspicions += 1
             suspicion = Suspicion(by, now_us, local.settings, table.active)
             self.suspicions[ordinal] = suspicion

@@ -57,6 +57,8 @@ class Walk(Local):
         if position != self._end:
             # the usual step, to one who lives; LEFT has the bit of DEAD
             self._position = position = (position + self._stride) % self._length
+            if self.table.is_whole and position != self.me:
+                return position
             key = self._keys[position]
             if key == ESCAPE:
                 key = self.table.key(position)

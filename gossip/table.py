@@ -8,6 +8,7 @@ so no key is 0. A pool of 10,000 machines in one process is 100 million such byt
 import random
 import sys
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 from gossip.directory import Directory
@@ -22,6 +23,12 @@ _MASK_64: Final = (1 << 64) - 1
 
 _IS_ACCUSED: Final = (0, 1, 1, 0)  # by status
 
+# byte -> 1 where a live member of at most that status stands behind it for certain
+_PLAIN: Final = tuple(
+    bytes(STATUS_MASK < b < ESCAPE and b & STATUS_MASK <= min(status, SUSPECT) for b in range(256))
+    for status in (ALIVE, SUSPECT, DEAD, LEFT)
+)
+
 # byte -> 1 where a member of at most that status may stand behind it
 _ELIGIBLE: Final = tuple(
     bytes(b == ESCAPE or (b > STATUS_MASK and b & STATUS_MASK <= status) for b in range(256))
@@ -34,7 +41,8 @@ class Table:
 
     Invariants: `active` counts the members ALIVE or SUSPECT, this one included; `dead`
     counts the DEAD; `accused` the SUSPECT and the DEAD; `gone_us` holds exactly the
-    DEAD and LEFT, the longest gone first.
+    DEAD and LEFT, the longest gone first; while `is_whole` is true, every ordinal up to the length
+    of `keys` is a member ALIVE or SUSPECT.
     """
 
     __slots__ = (
@@ -47,6 +55,8 @@ class Table:
         "dead",
         "directory",
         "gone_us",
+        "identity",
+        "is_whole",
         "keys",
         "size",
     )
@@ -57,12 +67,15 @@ class Table:
         self._large: dict[int, int] = {}
         # only where this machine believes another identity than the directory's
         self._identities: dict[int, Identity] = {}
+        # the identity behind an ordinal: straight from the directory, where we differ from nobody
+        self.identity: Callable[[int], Identity] = directory.identity
         self._summary = array("Q", bytes(8 * BUCKETS))
         self.gone_us: dict[int, int] = {}
         self.size = 0
         self.active = 0
         self.dead = 0
         self.accused = 0
+        self.is_whole = False
 
     # -- reading --------------------------------------------------------------------
 
@@ -77,12 +90,12 @@ class Table:
         code = self.keys[ordinal]
         return code if code != ESCAPE else self._large[ordinal]
 
-    def identity(self, ordinal: int) -> Identity:
-        if self._identities:
-            own = self._identities.get(ordinal)
-            if own is not None:
-                return own
-        return self.directory.identities[ordinal]
+    def _own_identity(self, ordinal: int) -> Identity:
+        own = self._identities.get(ordinal)
+        return self.directory.identity(ordinal) if own is None else own
+
+    def _choose_identity(self) -> None:
+        self.identity = self._own_identity if self._identities else self.directory.identity
 
     def view(self, ordinal: int) -> MemberView:
         identity, key = self.identity(ordinal), self.key(ordinal)
@@ -124,10 +137,11 @@ class Table:
         self.keys[:] = other.keys
         self._large = dict(other._large)
         self._identities = dict(other._identities)
+        self._choose_identity()
         self._summary = other._summary[:]
         self.gone_us = dict(other.gone_us)
         self.size, self.active = other.size, other.active
-        self.dead, self.accused = other.dead, other.accused
+        self.dead, self.accused, self.is_whole = other.dead, other.accused, other.is_whole
 
     def put(self, ordinal: int, key: int, now_us: int) -> None:
         """Set a member's key; counts, times and summary follow."""
@@ -159,12 +173,14 @@ class Table:
         else:
             self.keys[ordinal] = ESCAPE
             self._large[ordinal] = key
+        self.is_whole = self.active == len(self.keys)
 
     def set_identity(self, ordinal: int, identity: Identity) -> None:
         if identity == self.directory.identities[ordinal]:
             self._identities.pop(ordinal, None)
         else:
             self._identities[ordinal] = identity
+        self._choose_identity()
 
     def forget(self, ordinal: int) -> None:
         """Drop a member that is DEAD or LEFT."""
@@ -176,6 +192,7 @@ class Table:
         self.keys[ordinal] = UNKNOWN
         self._large.pop(ordinal, None)
         self._identities.pop(ordinal, None)
+        self._choose_identity()
         del self.gone_us[ordinal]
         self.directory.release(ordinal)
 
@@ -198,18 +215,20 @@ class Table:
             gone_after_us: Of the departed, draw only those who left after that time.
         """
         chosen: list[int] = []
-        keys, gone_us = self.keys, self.gone_us
+        keys, is_plain = self.keys, _PLAIN[status_max]
         draw, length = rng.random, len(keys)
         for _ in range(3 * count + 10):
             ordinal = int(draw() * length)
-            code = keys[ordinal]
-            if code == UNKNOWN or ordinal in skip or ordinal in chosen:
+            if ordinal in skip or ordinal in chosen:
                 continue
-            status = (code if code != ESCAPE else self._large[ordinal]) & STATUS_MASK
-            if status > status_max:
-                continue
-            if status >= DEAD and gone_after_us is not None and gone_us[ordinal] < gone_after_us:
-                continue
+            if not is_plain[keys[ordinal]]:
+                key = self.key(ordinal)
+                status = key & STATUS_MASK
+                if key == UNKNOWN or status > status_max:
+                    continue
+                if status >= DEAD and gone_after_us is not None:
+                    if self.gone_us[ordinal] < gone_after_us:
+                        continue
             chosen.append(ordinal)
             if len(chosen) == count:
                 return chosen

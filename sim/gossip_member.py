@@ -1,6 +1,7 @@
 """A host of one gossip machine on virtual time: what gossip.host is on trio."""
 
 import itertools
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -38,7 +39,8 @@ def draw_fates(network: Network) -> Iterator[Iterable[int]]:
         fates_us = network.draw_fates()[:]
         drawn += fates_us
         yield fates_us
-    yield itertools.cycle(drawn)
+    again = array("i", drawn)
+    yield from itertools.repeat(again)
 
 
 class Surroundings:
@@ -269,12 +271,14 @@ class Member(Station):
         if self.armed_us != now_us:
             return
         machine, lag_us = self.machine, self._lag_us
-        if machine.deadline_us + lag_us <= now_us:
+        if machine.deadline_us <= now_us - lag_us:
             machine.tick(now_us)
             if machine.output is not NOTHING:
                 self._carry_out(machine.take_output())
         # else the timer was dropped since; the next one
-        due_us = machine.deadline_us + lag_us
+        due_us = machine.deadline_us
+        if lag_us:
+            due_us += lag_us
         around = self.around
         if due_us == machine.timeout_us and due_us - now_us == around.timeout_us:
             around.expect(due_us, self)
