@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from core.federation.coordinator import Coordinator
 
 LOOK_US: Final = 1_000_000
-STRANGERS_US: Final = 120_000_000  # who can't hold an index, but a backup, is waited for so long
+STRANGERS_US: Final = 15_000_000  # who holds no index, but maybe a newer backup, is waited for
+MISSED_US: Final = 120_000_000  # ... and so long while a job's backup was not found
 
 
 class Adopting:
@@ -186,12 +187,15 @@ class Adopting:
 
             body = {"Source": adoption.source}
             self._asking.ask((adoption.source, dc), dc, "Adopt.Collect", body, done)
+        if not all(dc in answers for dc in adoption.members):
+            return
+        found = [dc for dc in (*adoption.members, *strangers) if dc in answers]
+        settled = settlement(adoption, [answers[dc] for dc in found])
         since_us = self._asked_us.setdefault(adoption.source, self._host.now.mono_us)
-        is_late = self._host.now.mono_us - since_us >= STRANGERS_US
-        awaited = (*adoption.members, *(() if is_late else strangers))
-        if all(dc in answers for dc in awaited):
-            known = [*adoption.members, *(dc for dc in strangers if dc in answers)]
-            self._settle(adoption, settlement(adoption, [answers[dc] for dc in known]))
+        patience_us = MISSED_US if settled.lost else STRANGERS_US
+        is_late = self._host.now.mono_us - since_us >= patience_us
+        if is_late or all(dc in answers for dc in strangers):
+            self._settle(adoption, settled)
 
     def _strangers(self, adoption: Adoption) -> list[str]:
         """Return the datacenters that hold nothing of these jobs, but may have their backups.
