@@ -169,6 +169,7 @@ class Agent:
             on_message=self.host.on_message,
             on_call=self.host.on_call,
             until_taken=self.host.until_taken,
+            is_long=self.measures.stalls.is_long,
             log=self.log,
             client_tls=outgoing,
             server_tls=incoming,

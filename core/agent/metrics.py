@@ -59,6 +59,10 @@ class HostMeasures:
     def loop_stall_us(self) -> int:
         return self.stalls.recent_us
 
+    @property
+    def loop_stall_own_us(self) -> int:
+        return self.stalls.recent_own_us
+
     def count_request(self, route: str, status: int, seconds: float) -> None:
         key = f"{route}/{status}"
         self.http_requests[key] = self.http_requests.get(key, 0) + 1
@@ -94,6 +98,9 @@ HOST_FAMILIES: Final[tuple[Family, ...]] = (
     ("serai_event_loop_stall_seconds", "gauge",
      "The longest that the event loop lately kept its sockets waiting (15 to 30 s).",
      "loop_stall_us", ""),
+    ("serai_event_loop_stall_own_seconds", "gauge",
+     "How much of that it worked itself; else it had no processor, or another thread ran.",
+     "loop_stall_own_us", ""),
     ("serai_rpc_bytes", "counter", "Bytes of RPC, by direction.", "rpc_bytes", "direction"),
     ("serai_rpc_connections_refused", "counter", "RPC connections ended, by reason.",
      "rpc_refused", "reason"),

@@ -115,6 +115,7 @@ class RpcEndpoint:
         bodies: Bodies | None = None,
         on_call: OnCall | None = None,
         until_taken: Callable[[], Awaitable[None]] | None = None,
+        is_long: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare both sides.
 
@@ -126,7 +127,10 @@ class RpcEndpoint:
                 is asked, in a thread of its own, which costs more.
             until_taken: Returns when calls that were brought are taken: a connection that
                 brings some is read on only then, so who asks too much waits at his own end.
+            is_long: Whether this turn of the event loop should end: then messages that were
+                read wait for the next one.
         """
+        self._is_long = is_long
         self.identity = identity
         self.counters = RpcCounters()
         self._bodies = bodies
@@ -318,6 +322,8 @@ class RpcEndpoint:
                             ):
                                 nursery.start_soon(self._answer, outgoing, frame, peer)
                         elif frame.kind is FrameKind.SEND:
+                            if self._is_long():
+                                await trio.lowlevel.checkpoint()
                             self._on_message(frame.name, frame.body, peer)
                         else:
                             raise FrameError(f"unexpected {frame.kind.name} frame from the caller")

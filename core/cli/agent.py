@@ -1,5 +1,6 @@
 """`serai agent`: configuration from files, with flags on top, then `core.agent.main.run`."""
 
+import os
 from typing import Any
 
 from core.cli.errors import CliError
@@ -71,6 +72,8 @@ def agent(
     **given: Any,
 ) -> int:
     """Run an agent until it is stopped. Flags win over the files, later files over earlier."""
+    # Columns that grow have pages of 4 KiB: to find and clear one of 2 MiB holds up the loop.
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     from core.agent.config import load_config
     from core.jobspec.diagnostics import SourceError
 

@@ -14,9 +14,9 @@ from core.server.restoring import Restoring
 from core.state.state import State
 from raft.core import Entry
 
-# What is applied before the host has its turn: 20 ms or so where entries are what they are most.
-APPLIED_ENTRIES: Final = 128
-APPLIED_BYTES: Final = 128 << 10
+# What is applied before the host has its turn: 5 ms or so where entries are what they are most.
+APPLIED_ENTRIES: Final = 32
+APPLIED_BYTES: Final = 96 << 10
 
 
 class Backlog:
