@@ -17,7 +17,7 @@ import msgspec
 
 from core.federation.copies import find_copy, has_deployment
 from core.federation.host import CALL_TIMEOUT_US
-from core.federation.multiregion import OnFailure, Region, Rollout, Status, Want
+from core.federation.multiregion import OnFailure, Region, Rollout, Status, Want, generation_beyond
 from core.federation.rollout_log import BeginRollout, find_rollout
 from core.federation.where import Answered, Refused, There, Where
 from core.jobspec.regions import (
@@ -57,6 +57,7 @@ class Submitting:
     def __init__(self, coordinator: "Coordinator") -> None:
         self._coordinator = coordinator
         self._host = coordinator.host
+        self._last = 0  # generation given here
 
     # --- where it belongs -----------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Submitting:
         copies = [regional(job, name) for name in region_names(job)]
         rollout = Rollout(
             namespace=job.namespace or "default", job_id=job.id or "",
-            generation=max(host.clock.read(), newest + 1), coordinator=host.datacenter_id,
+            generation=self._generation(newest), coordinator=host.datacenter_id,
             call_id=query.call_id, body=body,
             regions=tuple(Region(name=name) for name in region_names(job)),
             max_parallel=parallel, on_failure=OnFailure(on_failure),
@@ -173,6 +174,12 @@ class Submitting:
             has_barrier=job.type != "system",
         )  # fmt: skip
         self._propose(rollout, then)
+
+    def _generation(self, newest: int) -> int:
+        """Return a generation that nobody else has, beyond `newest` and those given here."""
+        time_us = max(self._host.clock.read(), newest, self._last)
+        self._last = generation_beyond(time_us, self._host.datacenter_id)
+        return self._last
 
     def _propose(self, rollout: Rollout, then: Then) -> None:
         def done(_: Any, error: str) -> None:
@@ -258,7 +265,7 @@ class Submitting:
             newest = max((int(body["Generation"]) for body in found), default=0)
             rollout = Rollout(
                 namespace=record.namespace, job_id=record.id,
-                generation=max(host.clock.read(), newest + 1), coordinator=host.datacenter_id,
+                generation=self._generation(newest), coordinator=host.datacenter_id,
                 call_id=query.call_id, regions=regions, is_stop=True,
                 is_purge="purge" in query.params and purge in ("", "1", "t", "true"),
             )  # fmt: skip

@@ -71,6 +71,7 @@ class RolloutWatch:
         self._world = world
         self._seen = world.situations
         self._submissions: dict[tuple[str, int], Submission] = {}  # (job, generation)
+        self._refused: dict[tuple[str, int], dict[str, None]] = {}  # the same -> regions
         self._by_id: dict[str, tuple[str, int, str]] = {}  # deployment -> job, generation, region
         self._unblocked: set[str] = set()  # deployments that an unblock came for
 
@@ -115,11 +116,20 @@ class RolloutWatch:
     def _note_refusal(self, command: TakeRegionReport) -> None:
         """A region that refused its copy for good has failed, and no log but this one shows it."""
         said = command.report
-        submission = self._submissions.get((command.job_id, said.generation))
-        is_refusal = said.status is Status.FAILED and not said.deployment_id
-        if submission is not None and is_refusal and said.region in submission.regions:
-            refused = Part(status=DeploymentStatus.FAILED, failed_by_itself=True)
-            submission.parts.setdefault(said.region, refused)
+        if said.status is not Status.FAILED or said.deployment_id:
+            return
+        key = command.job_id, said.generation
+        self._refused.setdefault(key, {})[said.region] = None
+        if key in self._submissions:
+            self._take_refusals(key)
+
+    def _take_refusals(self, key: tuple[str, int]) -> None:
+        """Count who refused its copy, which may have been before anybody took his."""
+        submission = self._submissions[key]
+        for region in self._refused.get(key, ()):
+            if region in submission.regions:
+                refused = Part(status=DeploymentStatus.FAILED, failed_by_itself=True)
+                submission.parts.setdefault(region, refused)
 
     def _on_copy(self, datacenter: "Datacenter", command: RegisterCopy) -> None:
         job, deployment = command.register.job, command.register.deployment
@@ -128,6 +138,7 @@ class RolloutWatch:
         found = self._submissions.setdefault(
             key, Submission(region_names(job), parallel, on_failure)
         )
+        self._take_refusals(key)
         for (name, generation), older in self._submissions.items():
             part = older.parts.get(datacenter.region)
             if name == key[0] and generation < key[1] and part is not None:

@@ -225,3 +225,12 @@ def test_a_system_job_s_regions_wait_for_their_turn_but_not_for_those_that_faile
         assert statuses == [Status.BLOCKED, Status.FAILED, Status.FAILED, Status.FAILED]
     else:
         assert statuses == [Status.SUCCESSFUL, Status.FAILED, Status.SUCCESSFUL, Status.SUCCESSFUL]
+
+
+def test_two_coordinators_never_number_two_submissions_alike() -> None:
+    """Both may have heard the same time in the same call."""
+    time_us = 1_800_000_000_000_000
+    one, two = (multiregion.generation_beyond(time_us, dc) for dc in ("aa", "bb"))
+    assert one != two and min(one, two) > time_us
+    assert multiregion.generation_beyond(one, "aa") > one
+    assert multiregion.generation_beyond(one, "bb") > one
