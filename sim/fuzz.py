@@ -81,8 +81,8 @@ def _try(what: tuple[Scenario, int]) -> Trial:
     return Trial(seed=seed, faults=faults, summary=summary, repeated=repeated)
 
 
-def draw_faults(scenario: Scenario, seed: int) -> list[FaultPlan]:
-    """Return the faults of a seed, by time.
+def draw_faults(scenario: Scenario, seed: int, longest_us: int = LONGEST_US) -> list[FaultPlan]:
+    """Return the faults of a seed, by time; each lasts `longest_us` at most.
 
     Raises:
         ValueError: The scenario is too short to break anything in it.
@@ -94,7 +94,7 @@ def draw_faults(scenario: Scenario, seed: int) -> list[FaultPlan]:
             f" its settle time by more than {(CALM_US + SHORTEST_US) / 1e6:g}s"
         )
     rng = random.Random(f"{seed}/fuzz")
-    faults = [_draw(scenario, rng, end_us) for _ in range(rng.randint(1, FAULTS_MAX))]
+    faults = [_draw(scenario, rng, end_us, longest_us) for _ in range(rng.randint(1, FAULTS_MAX))]
     return sorted(faults, key=lambda fault: fault.at_us)
 
 
@@ -110,9 +110,9 @@ def describe(fault: FaultPlan) -> str:
     return f"{fault.at_us / 1e6:8.3f}s {lasts}  {fault.kind:9}  {what}"
 
 
-def _draw(scenario: Scenario, rng: random.Random, end_us: int) -> FaultPlan:
+def _draw(scenario: Scenario, rng: random.Random, end_us: int, longest_us: int) -> FaultPlan:
     at_us = rng.randrange(CALM_US, end_us - SHORTEST_US)
-    for_us = min(end_us - at_us, rng.randrange(SHORTEST_US, LONGEST_US))
+    for_us = min(end_us - at_us, rng.randrange(SHORTEST_US, longest_us))
     kind = rng.choice(KINDS)
     source = target = ""
     extra_us, fraction = 0, 0.0

@@ -69,3 +69,6 @@ def test_files_map_to_the_programs_that_cover_them() -> None:
     assert mutants.covering(["core/server/waiting.py"]) == ["sim.raft"]
     federation = ["sim.federation", "sim.federation explore"]
     assert mutants.covering(["core/federation/claims.py"]) == federation
+    assert mutants.covering(["core/server/bootstrap.py"]) == ["sim.whole"]
+    with pytest.raises(mutants.MutantError, match=r"no seed program covers README\.md"):
+        mutants.covering(["README.md"])
