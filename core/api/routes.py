@@ -110,7 +110,16 @@ ROUTES: Final = (
     Route(DELETE, "service/{name}/{id}", "Service.Delete"),
     Route(READ, "service/{name}", "Service.Get"),
     Route(READ, "namespaces", "Namespace.List"),
+    Route(WRITE, "namespace", "Namespace.Upsert"),
     Route(READ, "namespace/{name}", "Namespace.Get"),
+    Route(WRITE, "namespace/{name}", "Namespace.Upsert"),
+    Route(READ, "quotas", "Quota.List"),
+    Route(WRITE, "quota", "Quota.Upsert"),
+    Route(READ, "quota-usages", "Quota.Usages"),
+    Route(READ, "quota/usage/{name}", "Quota.Usage"),
+    Route(READ, "quota/{name}", "Quota.Get"),
+    Route(WRITE, "quota/{name}", "Quota.Upsert"),
+    Route(DELETE, "quota/{name}", "Quota.Delete"),
     Route(WRITE, "acl/bootstrap", "ACL.Bootstrap"),
     Route(READ, "acl/tokens", "ACL.Token.List"),
     Route(READ, "acl/token/self", "ACL.Token.Self"),
@@ -153,9 +162,7 @@ ROUTES: Final = (
 )
 
 # Nomad's enterprise routes: its tools ask, and expect this very answer.
-ENTERPRISE: Final = re.compile(
-    r"(sentinel/polic(y|ies)|quotas?|quota-usages|recommendations?)(/.*)?$|operator/license$"
-)
+ENTERPRISE: Final = re.compile(r"(sentinel/polic(y|ies)|recommendations?)(/.*)?$|operator/license$")
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -17,15 +17,17 @@ from core.model.evaluation import EvalStatus, Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import Plan
 from core.scheduler.capture import (
+    capture_allowances,
     capture_config,
     capture_job,
     capture_nodes,
     capture_running,
     nameless_view,
 )
+from core.scheduler.decisions import desired_updates
 from core.scheduler.demand import ask_of_group
 from core.scheduler.feasibility import Candidates, Feasibility
-from core.scheduler.planner import Planned, desired_updates
+from core.scheduler.planner import Planned
 from core.scheduler.preempt import Running
 from core.scheduler.problem import Problem, Work
 from core.scheduler.reconcile import wanted_indices
@@ -223,6 +225,7 @@ def _solve(
         seed=seed,
         datacenter_id=state.allocs.datacenter_id or "0" * 12,
         running=running,
+        allowances=capture_allowances(state),
     )
     return problem.solve_in_detail()[0]
 

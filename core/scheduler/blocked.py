@@ -2,7 +2,8 @@
 
 A blocked evaluation remembers which computed classes it looked at. Room that appears on a
 class that can never hold it is no news; room on a class that can, or on one it never saw,
-is. An evaluation whose constraints *escaped* the classes wakes on any change.
+is. An evaluation whose constraints *escaped* the classes wakes on any change. One that a quota
+left too little wakes when quotas have room or change.
 
 Room may appear between planning and blocking. `_freed_at` keeps the newest state index per
 class, and an evaluation planned on an older state (`snapshot_index`) is handed back at once.
@@ -24,6 +25,7 @@ class BlockedEvaluations:
         self._by_job: dict[_Job, Evaluation] = {}
         self._freed_at: dict[str, int] = {}  # class -> state index of its newest room
         self._newest_index = 0  # of any room at all
+        self._quota_index = 0  # of room in any quota
         self._duplicates: list[Evaluation] = []
 
     def __len__(self) -> int:
@@ -67,6 +69,11 @@ class BlockedEvaluations:
             self._freed_at[known] = index
         return self._release(lambda one: True)
 
+    def unblock_quotas(self, index: int) -> list[Evaluation]:
+        """Quotas have more room at state `index`, or changed. Returns as `unblock`."""
+        self._quota_index = max(self._quota_index, index)
+        return self._release(lambda one: bool(one.quota_limit_reached))
+
     def untrack(self, namespace: str, job_id: str) -> Evaluation | None:
         """The job changed or stopped: return its blocked evaluation, to be cancelled."""
         return self._by_job.pop((namespace, job_id), None)
@@ -96,6 +103,8 @@ class BlockedEvaluations:
 
     def _was_room_missed(self, evaluation: Evaluation) -> bool:
         seen = evaluation.snapshot_index
+        if evaluation.quota_limit_reached and self._quota_index > seen:
+            return True
         if evaluation.escaped_computed_class:
             return self._newest_index > seen
         return any(
@@ -109,4 +118,6 @@ class BlockedEvaluations:
 
 
 def _may_hold(evaluation: Evaluation, node_class: str) -> bool:
-    return (evaluation.class_eligibility or {}).get(node_class, True)
+    known = evaluation.class_eligibility or {}
+    is_rationed = bool(evaluation.quota_limit_reached) and not known  # no node was too small
+    return known.get(node_class, not is_rationed)

@@ -16,11 +16,13 @@ from core.model.allocation import ClientStatus, Desired
 from core.model.evaluation import EvalStatus, EvalTrigger
 from core.model.node import Node, NodeStatus
 from core.model.units import Units, unit_names
+from core.scheduler.allowance import Allowance
 from core.scheduler.preempt import PRIORITY_GAP, JobOf, Running
 from core.scheduler.view import AllocRows, Ints, JobView, Mask, NodesView, SchedulerConfig
 from core.state.alloc_columns import FLAG_CANARY
 from core.state.allocs import HELD
 from core.state.jobs import JobRecord
+from core.state.quotas import left_of
 
 if TYPE_CHECKING:
     from core.state.state import State
@@ -69,6 +71,12 @@ def _usage(state: "State") -> dict[str, Any]:
 def capture_config(state: "State") -> SchedulerConfig:
     """Return the scheduler's settings."""
     return SchedulerConfig.of(state.scheduler_config)
+
+
+def capture_allowances(state: "State") -> dict[str, Allowance]:
+    """Return what their quotas leave to the namespaces that have one."""
+    known = {name: left_of(state, name) for name in state.spent}
+    return {name: Allowance(one[0].quota, one[1]) for name, one in known.items() if one}
 
 
 def capture_job(state: "State", record: JobRecord) -> JobView:

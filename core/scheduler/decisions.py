@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from core.model.allocation import RescheduleTracker
+from core.model.allocation import Desired, RescheduleTracker
 from core.model.job import TaskGroup
 from core.model.plan import AllocStop
 from core.scheduler.view import Ints
@@ -52,3 +52,25 @@ class GroupChanges:
     canaries: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # indices of new ones
     preemptions: int = 0  # allocations of other jobs that give way; the planner counts them
     is_complete: bool = False  # nothing left to do, now or later
+
+
+def desired_updates(changes: list[GroupChanges]) -> dict[str, dict[str, int]]:
+    """Return Nomad's `DesiredTGUpdates`: by group, how many allocations meet which fate."""
+    return {one.name: _desired_updates(one) for one in changes}
+
+
+def _desired_updates(one: GroupChanges) -> dict[str, int]:
+    reasons = [replacement.reason for replacement in one.replacements]
+    destructive, migrate = reasons.count("update"), reasons.count("migrate")
+    return {
+        "Ignore": int(one.kept.size) - len(one.in_place),
+        "Place": int(one.fresh.size) + len(reasons) - destructive - migrate,
+        "Migrate": migrate,
+        "Stop": sum(stop.desired != Desired.RUN for _, stop in one.stops) + reasons.count("lost"),
+        "InPlaceUpdate": len(one.in_place),
+        "DestructiveUpdate": destructive,
+        "Canary": int(one.canaries.size) + sum(r.is_canary for r in one.replacements),
+        "Preemptions": one.preemptions,
+        "RescheduleNow": reasons.count("reschedule"),
+        "RescheduleLater": len(one.later),
+    }

@@ -4,6 +4,7 @@ The room of a victim is free for this plan only: what it holds is lent back when
 is done, until its client reports the end. Its job is evaluated anew.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from core.model.plan import AllocStop
 from core.scheduler.place import Placed, Placer, Wish, nothing
 from core.scheduler.portion import Filled, Portion
 from core.scheduler.preempt import Choice, JobOf, Preemption
-from core.scheduler.room import Ask
+from core.scheduler.room import Ask, Room
 from core.scheduler.view import Ints, JobView, Mask
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Displacing:
         room, ask = self._planner.room, wish.ask
         if not wish.units:
             choice = preemption.choose(room, ask, open_nodes, priority)
-            if choice is not None and holds(*choice):
+            # What is on a node that lacks nothing but dynamic ports may be less important.
+            is_cheapest = not _lack_ports_alone(room, ask, open_nodes).any()
+            if choice is not None and is_cheapest and holds(*choice):
                 return choice
             if not ask.dynamic_ports:
                 return None
@@ -149,3 +152,12 @@ class Displacing:
         room.free_units(node, units)
         if ports:
             room.free_ports(node, ports)
+
+
+def _lack_ports_alone(room: Room, ask: Ask, nodes: Mask) -> Mask:
+    """Return which of `nodes` have the amounts that are asked for, and too few dynamic ports."""
+    if not ask.dynamic_ports:
+        return np.zeros_like(nodes)
+    amounts = replace(ask, static_ports=(), dynamic_ports=0)
+    short: Mask = (room.fits(amounts, nodes, 1) > 0) & (room.fits(ask, nodes, 1) == 0)
+    return short

@@ -33,6 +33,7 @@ class Outcome:
     candidates: list[Candidates]  # of the groups in `failed`
     blocked: list[Evaluation]  # of the job, from before
     deployment_id: str = ""
+    quota: str = ""  # that left too little
     annotations: dict[str, Any] | None = None
 
 
@@ -75,6 +76,7 @@ def follow_ups(
     if evaluation.triggered_by == EvalTrigger.QUEUED_ALLOCS:
         done.status, done.status_description = EvalStatus.BLOCKED, REBLOCKED
         done.class_eligibility, done.escaped_computed_class = eligibility, has_escaped
+        done.quota_limit_reached = outcome.quota
         return [done, *outdated]
     blocked = Evaluation(
         id=new_id(),
@@ -89,6 +91,7 @@ def follow_ups(
         previous_eval=evaluation.id,
         class_eligibility=eligibility,
         escaped_computed_class=has_escaped,
+        quota_limit_reached=outcome.quota,
         snapshot_index=snapshot_index,
         queued_allocations=outcome.queued or None,
         failed_tg_allocs=outcome.failed,

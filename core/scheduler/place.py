@@ -188,6 +188,14 @@ class Placer:
                 fits[node] = self._units.holds(wish, node)  # one at a time is all that is asked
         return fits
 
+    def fits_on(self, wish: Wish, fits: Ints, node: int) -> bool:
+        """Whether one of many nodes takes one more, by `fits` of before."""
+        return bool(fits[node])
+
+    def exhausted(self, wish: Wish) -> list[str]:
+        """Return what of a quota lacks for one instance more: nothing, for there is none."""
+        return []
+
     def holds(self, wish: Wish, node: int) -> bool:
         """Whether one node has room for one instance more, whoever it must not stand beside."""
         if wish.units:

@@ -19,7 +19,8 @@ from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
 from core.model.plan import AllocStop, InPlaceUpdate, PlacementBatch, Plan
 from core.model.units import core_mhz
-from core.scheduler.decisions import GroupChanges, Replacement
+from core.scheduler.allowance import Allowance, RationedPlacer
+from core.scheduler.decisions import GroupChanges, Replacement, desired_updates
 from core.scheduler.demand import ask_of_group, port_asks, resources_of_group
 from core.scheduler.displacing import Displacing
 from core.scheduler.feasibility import Candidates, Feasibility
@@ -65,6 +66,7 @@ class Planner:
         sampling: random.Random | None = None,
         preemption: Preemption | None = None,
         newcomers: Newcomers | None = None,
+        allowances: dict[str, Allowance] | None = None,
     ) -> None:
         """`sampling` draws the nodes that Nomad's algorithm looks at; None looks at all.
 
@@ -72,6 +74,7 @@ class Planner:
         """
         self._newcomers = Newcomers() if newcomers is None else newcomers
         self.sampling, self.preemption = sampling, preemption
+        self.allowances = allowances or {}
         self.room, self.feasibility, self.config = room, feasibility, config
         self.now_us, self.snapshot_index, self.new_id = now_us, snapshot_index, new_id
 
@@ -82,7 +85,7 @@ class Planner:
             view: The job that has the name now, or a stopped view when nobody has it.
             leftovers: Purged jobs of the same name that still run something.
         """
-        if self.sampling is None and not leftovers:
+        if self.sampling is None and not leftovers and view.namespace not in self.allowances:
             plain = self._newcomers.plan(self, evaluation, view)
             if plain is not None:
                 plan, changes = plain
@@ -117,6 +120,10 @@ class _JobWork:
         self._planner, self._evaluation, self._view = planner, evaluation, view
         self._room = planner.room
         self._placer = Placer(planner.room, planner.sampling)
+        self._allowance = planner.allowances.get(view.namespace)
+        if self._allowance is not None:
+            self._placer = RationedPlacer(planner.room, planner.sampling, self._allowance)
+        self._is_rationed = False
         self.changes: list[GroupChanges] = []
         self.rollout = Rollout()
         self.failed: dict[str, AllocMetric] = {}
@@ -172,6 +179,7 @@ class _JobWork:
         cpu, memory, disk = rows.asks[row].tolist()
         ask, at, ports = Ask(cpu, memory, disk), np.array([node]), rows.ports.get(row)
         units = rows.units.get(row, frozenset())
+        self._ration(row, 1 if is_back else -1)
         if is_back:
             self._room.take(ask, at)
             self._room.take_units(node, units)
@@ -183,6 +191,11 @@ class _JobWork:
         self._room.free_units(node, units)
         if ports:
             self._room.free_ports(node, ports)
+
+    def _ration(self, row: int, count: int) -> None:
+        # What a row holds of its namespace's quota, taken or given back.
+        if self._allowance is not None:
+            self._allowance.take(Ask(*self._view.rows.asks[row].tolist()), count)
 
     def _unlend(self, row: int) -> None:
         self._lent.remove(row)
@@ -268,7 +281,11 @@ class _JobWork:
             self.failed[group.name] = failed_metric(
                 self._room, pool, candidates, wish, filled.missing
             )
-            self._candidates.append(candidates)
+            if lacking := self._placer.exhausted(wish):
+                self.failed[group.name].quota_exhausted = lacking
+                self._is_rationed = True
+            else:
+                self._candidates.append(candidates)
         self.placed[group.name] += len(filled.index)
         if not filled.index:
             return filled
@@ -391,9 +408,13 @@ class _JobWork:
         for replacement in one.replacements:
             self._lend(replacement.row)
         fits = self._placer.fits(wish, 1)
+        for replacement in one.replacements:
+            self._ration(replacement.row, 1)  # nobody takes what one holds that may stay
         for index in sorted([*one.fresh.tolist(), *previous]):
             instead = previous.get(index)
-            if not fits[index]:
+            if instead is not None:
+                self._ration(instead.row, -1)
+            if not self._placer.fits_on(wish, fits, index):
                 filled.missing += 1
                 if instead is not None:
                     self._unlend(instead.row)
@@ -426,6 +447,7 @@ class _JobWork:
             candidates=self._candidates,
             blocked=self._view.blocked,
             deployment_id=self.rollout.deployment_id,
+            quota=self._allowance.quota if self._allowance and self._is_rationed else "",
             annotations=(
                 {"DesiredTGUpdates": desired_updates(self.changes)}
                 if self._evaluation.annotate_plan
@@ -460,25 +482,3 @@ class _JobWork:
 
 def _frees(stop: AllocStop) -> bool:
     return stop.client_status == ClientStatus.LOST or stop.desired != Desired.RUN
-
-
-def desired_updates(changes: list[GroupChanges]) -> dict[str, dict[str, int]]:
-    """Return Nomad's `DesiredTGUpdates`: by group, how many allocations meet which fate."""
-    return {one.name: _desired_updates(one) for one in changes}
-
-
-def _desired_updates(one: GroupChanges) -> dict[str, int]:
-    reasons = [replacement.reason for replacement in one.replacements]
-    destructive, migrate = reasons.count("update"), reasons.count("migrate")
-    return {
-        "Ignore": int(one.kept.size) - len(one.in_place),
-        "Place": int(one.fresh.size) + len(reasons) - destructive - migrate,
-        "Migrate": migrate,
-        "Stop": sum(stop.desired != Desired.RUN for _, stop in one.stops) + reasons.count("lost"),
-        "InPlaceUpdate": len(one.in_place),
-        "DestructiveUpdate": destructive,
-        "Canary": int(one.canaries.size) + sum(r.is_canary for r in one.replacements),
-        "Preemptions": one.preemptions,
-        "RescheduleNow": reasons.count("reschedule"),
-        "RescheduleLater": len(one.later),
-    }

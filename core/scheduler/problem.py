@@ -9,14 +9,16 @@ Ids and the choice of dynamic ports come from a generator of the problem's own, 
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from core.model.evaluation import Evaluation
 from core.model.ids import new_id
 from core.model.plan import Plan
+from core.scheduler.allowance import Allowance
 from core.scheduler.capture import (
+    capture_allowances,
     capture_config,
     capture_job,
     capture_nodes,
@@ -68,6 +70,7 @@ class Problem:
     seed: int
     datacenter_id: str
     running: Running | None = None  # what may be displaced
+    allowances: dict[str, Allowance] = field(default_factory=dict)  # by namespace with a quota
     picture: Picture | None = None  # lends what is known of the nodes from the batch before
 
     def solve(self) -> Solution:
@@ -95,6 +98,7 @@ class Problem:
             new_id=partial(new_id, rng, self.datacenter_id),
             sampling=rng if self.config.algorithm == NOMAD else None,
             preemption=None if self.running is None else Preemption(self.running),
+            allowances={name: one.copy() for name, one in self.allowances.items()},
             newcomers=picture.newcomers,
         )
         return [planner.plan(one.evaluation, one.job, one.leftovers) for one in self.work]
@@ -134,6 +138,7 @@ def prepare(
         snapshot_index=state.index,
         seed=rng.getrandbits(64),
         datacenter_id=state.allocs.datacenter_id,
+        allowances=capture_allowances(state),
         picture=picture,
     )
 

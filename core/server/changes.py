@@ -25,7 +25,17 @@ _TABLES_OF = {
     "multiregion": ("multiregion",),
     **{
         name: (name,)
-        for name in ("jobs", "allocs", "evals", "nodes", "services", "acl_token", "node_pools")
+        for name in (
+            "jobs",
+            "allocs",
+            "evals",
+            "nodes",
+            "services",
+            "acl_token",
+            "node_pools",
+            "quotas",
+            "namespaces",
+        )
     },
 }
 

@@ -85,6 +85,8 @@ class Planning:
                 self._on_allocs(change.rows)
             elif change.table == "jobs":
                 self._on_job(change.namespace, change.key)
+            elif change.table in ("quotas", "namespaces"):
+                self._room_in_quotas()
         if deleted and len(self.blocked):
             self.blocked.forget(frozenset(deleted))
         self._is_pass_due = True
@@ -124,6 +126,12 @@ class Planning:
         if len(ended):
             classes = np.unique(state.nodes.class_id[np.unique(columns.node[ended])])
             self._room_on(dict.fromkeys(classes[classes >= 0].tolist()))
+            if state.spent:
+                self._room_in_quotas()
+
+    def _room_in_quotas(self) -> None:
+        index = self._server.consensus.applied_index
+        self._enqueue_woken(self.blocked.unblock_quotas(index))
 
     def _room_on(self, class_ids: dict[int, None]) -> None:
         state = self._server.state

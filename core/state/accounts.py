@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from core.model.units import unit_names
 from core.state.allocs import HELD
+from core.state.quotas import spend
 
 if TYPE_CHECKING:
     from core.state.context import Context
@@ -41,6 +42,8 @@ def hold(state: "State", rows: Ints, asks: Ints) -> None:
     nodes.touch(at)
     for column, name in enumerate(("cpu_used", "memory_used", "disk_used")):
         np.add.at(getattr(nodes, name), at, asks[:, column])
+    if state.spent:
+        spend(state, rows, asks)
 
 
 def move(

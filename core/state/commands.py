@@ -256,6 +256,18 @@ class DeleteNodePool(Command):
     name: str
 
 
+class UpsertQuota(Command):
+    quota: dict[str, Any]  # Nomad's QuotaSpec
+
+
+class DeleteQuota(Command):
+    name: str
+
+
+class UpsertNamespace(Command):
+    namespace: dict[str, Any]  # Nomad's Namespace
+
+
 class RecordScaling(Command):
     """A scaling event of a group: what happened, or what an autoscaler wants to be noted."""
 

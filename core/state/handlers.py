@@ -36,6 +36,7 @@ from core.state.operating import (
 )
 from core.state.placing import apply_plans
 from core.state.pools import delete_node_pool, upsert_node_pool
+from core.state.quotas import delete_quota, upsert_namespace, upsert_quota
 from core.state.reports import set_desired_transition, update_allocations
 from core.state.result import CommandResult
 from core.state.rollouts import delete_evaluations, upsert_deployments, upsert_evaluations
@@ -127,3 +128,6 @@ def register_all() -> None:
     register_handler(commands.DeleteNodePool, delete_node_pool)
     register_handler(commands.RecordScaling, record_scaling)
     register_handler(commands.CollectGarbage, collect_garbage)
+    register_handler(commands.UpsertQuota, upsert_quota)
+    register_handler(commands.DeleteQuota, delete_quota)
+    register_handler(commands.UpsertNamespace, upsert_namespace)

@@ -89,6 +89,8 @@ class PlainRun:
     def _is_plain(self, record: JobRecord, plan: Plan) -> bool:
         if plan.stops or plan.in_place or not plan.placements or record.is_stopped:
             return False
+        if record.namespace in self._state.spent:
+            return False  # a quota is counted row by row
         groups: list[str] = []
         for batch in plan.placements:
             if batch.port_asks or batch.units or batch.canary or batch.previous or batch.trackers:

@@ -6,7 +6,8 @@ order of the plan:
 * its job runs and has that version, its node is ready, its index is of the job's share here;
 * no live allocation has its (job, group, index), unless this plan stops that one, or
   one of the two is a canary; and its generation was never given out;
-* its host ports are free, so are its cores and devices, and cpu, memory and disk.
+* its host ports are free, so are its cores and devices, and cpu, memory and disk;
+* its namespace's quota, if it has one, has as much left.
 
 **What is free.** An allocation holds its resources until its client says it is done or
 the servers give it up as lost. Within one plan, what the plan itself stops counts as
@@ -22,7 +23,7 @@ an update can't shrink a job on a full cluster. Withholding takes room from othe
 hence the check is repeated until nothing more is withheld.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -38,6 +39,7 @@ from core.state.allocs import FLAG_CANARY, HELD
 from core.state.few_rows import check_few
 from core.state.group_index import GroupIndex
 from core.state.jobs import JobRecord
+from core.state.quotas import left_of
 from core.state.resources import Ask, ask_of
 from core.state.result import DroppedRows
 
@@ -48,9 +50,10 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
 
-REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk", "units")
+REASONS: Final = ("", "job", "node", "index", "ports", "cpu", "memory", "disk", "units", "quota")
 _JOB, _NODE, _INDEX, _PORTS, _CPU = 1, 2, 3, 4, 5
 _UNITS: Final = 8
+_QUOTA: Final = 9
 _ONCE: Final = ("batch", "sysbatch")
 _EVERY_NODE: Final = ("system", "sysbatch")  # their indices are node ordinals
 
@@ -123,7 +126,7 @@ def check_plan(state: "State", record: JobRecord | None, plan: Plan) -> CheckedP
     """
     batches = [decode_batch(batch) for batch in plan.placements]
     few = check_few(state, record, batches, plan)
-    if few is not None:
+    if few is not None and (record is None or record.namespace not in state.spent):
         return CheckedPlan(batches, few, [], [], [])
     found = ((state.allocs.row_of(stop.alloc_id), stop) for stop in plan.stops)
     stops = [(row, stop) for row, stop in found if row is not None and not _is_done(state, row)]
@@ -224,6 +227,8 @@ class _Check:
         self._freed_rows: frozenset[int] = frozenset()
         self._units_held: dict[int, set[str]] = {}  # by node, those claimed included
         self._accepted: dict[str, tuple[Ints, Ints]] = {}  # group -> (indices not canary, keys)
+        known = None if record is None else left_of(state, record.namespace)
+        self._allowed = None if known is None else known[1]  # of its quota: cpu, memory
         self._release(stops)
 
     def _free_now(self) -> Ints:
@@ -258,6 +263,7 @@ class _Check:
         self._freed_rows = frozenset(rows.tolist())
         at = np.searchsorted(self._nodes, columns.node[rows])
         np.add.at(self._free, at, allocs.asks(rows))
+        self._count_freed(rows)
         for row in rows[columns.port_asks[rows] >= 0].tolist():
             node = int(columns.node[row])
             # A port that one who stops since an earlier plan holds as well stays taken.
@@ -290,9 +296,33 @@ class _Check:
             self._check_ports(rows, codes)
         if batch.units:
             self._check_units(rows, codes)
+        if self._allowed is not None:
+            self._check_quota(rows, codes, self._allowed)
         self._check_resources(rows, codes)
         self._accept(rows, codes)
         return codes
+
+    def _count_freed(self, rows: Ints) -> None:
+        # Victims of another namespace leave this one's quota as it is.
+        if self._allowed is None or self._record is None:
+            return
+        for row, ask in zip(rows.tolist(), self._state.allocs.asks(rows).tolist(), strict=True):
+            if self._state.allocs.job_record(row).namespace == self._record.namespace:
+                self._grant(self._allowed, [-part for part in ask])
+
+    @staticmethod
+    def _grant(allowed: list[int | None], ask: Sequence[int]) -> bool:
+        """Take `ask` off what a quota leaves; False, and nothing taken, when it is too much."""
+        pairs = list(zip(allowed, ask[:2], strict=True))
+        if any(left is not None and part > 0 and part > left for left, part in pairs):
+            return False
+        allowed[:] = [None if left is None else left - part for left, part in pairs]
+        return True
+
+    def _check_quota(self, rows: BatchRows, codes: Codes, allowed: list[int | None]) -> None:
+        for at in np.flatnonzero(codes == 0).tolist():
+            if not self._grant(allowed, rows.ask):
+                codes[at] = _QUOTA
 
     def _check_units(self, rows: BatchRows, codes: Codes) -> None:
         for at in np.flatnonzero(codes == 0).tolist():
@@ -438,6 +468,8 @@ class _Check:
                 more = np.array(ask_of(update.resources), dtype=np.int64) - old
                 at = int(np.searchsorted(self._nodes, allocs.columns.node[row]))
                 is_ok = not bool(((more > 0) & (more > self._free[at])).any())
+                if is_ok and self._allowed is not None:
+                    is_ok = self._grant(self._allowed, more.tolist())
                 if is_ok:
                     self._free[at] -= more
             answer.append(is_ok)

@@ -34,6 +34,7 @@ from core.state.job_commands import settle_jobs
 from core.state.jobs import JobTable
 from core.state.nodes import NodeTable
 from core.state.operating import REMOVED, REPLACED, RESTORE, Decoded
+from core.state.quotas import recount
 from core.state.result import Applied, Change, CommandResult
 from core.state.rollouts import DeploymentTable, EvalTable
 from core.state.services import ServiceTable
@@ -92,6 +93,9 @@ class State:
         self.tokens = TokenTable()
         self.calls = CallTable()
         self.pools: Table[str, dict[str, Any]] = Table("node_pools", str, dict[str, Any])
+        self.quotas: Table[str, dict[str, Any]] = Table("quotas", str, dict[str, Any])
+        self.namespaces: Table[str, dict[str, Any]] = Table("namespaces", str, dict[str, Any])
+        self.spent: dict[str, list[int]] = {}  # see core.state.quotas; derived
         self.scaling_events: Table[str, dict[str, Any]] = Table(
             "scaling_events", str, dict[str, Any]
         )
@@ -218,6 +222,7 @@ class State:
         state.nodes.restored()
         state.jobs.restored()
         state.allocs.restored()
+        recount(state)
         return state
 
     def _take_meta(self, meta: Meta) -> None:
@@ -295,6 +300,8 @@ class State:
             self.tokens,
             self.calls,
             self.pools,
+            self.quotas,
+            self.namespaces,
             self.scaling_events,
             self.operator,
             self.staged,

@@ -17,6 +17,7 @@ from sim.scheduler import reference
 from sim.scheduler.known import Known
 from sim.scheduler.leader import DATACENTER, S
 from sim.scheduler.ledger import Ledger, failed_at_us
+from sim.scheduler.rationing import Ration
 from sim.seeds import Violation
 
 _SYSTEM = ("system", "sysbatch")
@@ -28,8 +29,11 @@ _SLACK_US = 6 * S
 class Rest:
     """One look at a datacenter at rest."""
 
-    def __init__(self, state: State, ledger: Ledger, now_us: int, rng: random.Random) -> None:
+    def __init__(
+        self, state: State, ledger: Ledger, ration: Ration, now_us: int, rng: random.Random
+    ) -> None:
         self._state, self._ledger, self._now_us, self._rng = state, ledger, now_us, rng
+        self._ration = ration
         self._nodes = {node.id: node for node in state.nodes}
         self._open: dict[tuple[str, str], list[Evaluation]] = {}
         for one in state.evals.open():
@@ -42,6 +46,7 @@ class Rest:
             Violation: Something is not as it must be.
         """
         self._check_books()
+        self._ration.check(self._state)
         self._check_evaluations()
         self._check_drains()
         for record in [*self._state.jobs]:
@@ -249,6 +254,11 @@ class Rest:
 
     def _has_room(self, job: Job, group: TaskGroup, node: Node) -> bool:
         if not reference.is_ready(node) or reference.why_not(job, group, node):
+            return False
+        if self._ration.is_vague(group):
+            return False
+        everywhere = (k.alloc for k in self._ledger.known.values() if k.holds)
+        if self._ration.lacks(group, node, everywhere):
             return False
         held = [k.alloc for k in self._ledger.by_node[node.id].values() if k.holds]
         return not reference.lacks(node, held, group)

@@ -43,6 +43,7 @@ from sim.scheduler.launches import NAME as PERIODIC_NAME
 from sim.scheduler.launches import Launches
 from sim.scheduler.leader import Leader, S, Timing
 from sim.scheduler.ledger import Ledger
+from sim.scheduler.rationing import Ration
 from sim.scheduler.rest import Rest
 from sim.scheduler.verify import Verifier
 from sim.seeds import Violation
@@ -78,7 +79,9 @@ class Story:
         ages = random_ages(own) if own.random() < 0.3 else None
         self.collecting = Collecting(self.ledger, self.situations)
         algorithm = rng.choice(("binpack", "binpack", "spread", "nomad"))
-        self.verifier = Verifier(self.ledger, self.situations, algorithm)
+        own = random.Random(f"scheduler/{seed}/rationing")
+        self.ration = Ration(own, self.ledger, self.situations)
+        self.verifier = Verifier(self.ledger, self.situations, self.ration, algorithm)
         timing = Timing()
         self._is_slow = has_faults and rng.random() < 0.4
         if self._is_slow:
@@ -118,6 +121,12 @@ class Story:
                         is_woken = one.triggered_by == EvalTrigger.QUEUED_ALLOCS
                         is_woken &= one.status == EvalStatus.COMPLETE
                         self.situations["blocked evaluation woken and done"] += is_woken
+                        self.situations["woken by its quota"] += is_woken and bool(
+                            one.quota_limit_reached
+                        )
+                        self.situations["waits for its quota"] += (
+                            one.status == EvalStatus.BLOCKED and bool(one.quota_limit_reached)
+                        )
                     for batch in plan.placements:
                         self.situations["canary placed"] += batch.canary
             elif isinstance(command, UpsertDeployments):
@@ -142,6 +151,7 @@ class Story:
             client = self.clients.get(node_id)
             if client is not None:
                 client.pull_soon()
+        self.ration.on_entry(commands, applied.index)
         self._note_system(applied)
 
     def _note_system(self, applied: Applied) -> None:
@@ -180,6 +190,8 @@ class Story:
             self._do(RegisterJob(job=self.launches.job))
         if self.dispatches is not None:
             self._do(RegisterJob(job=self.dispatches.job))
+        if self.ration.is_drawn:
+            self._do(*self.ration.commands())
         self._wait()
         deeds = [*_DEEDS, *(_FAULTS if self.has_faults else ())]
         weights = [weight for _, weight in deeds]
@@ -188,6 +200,8 @@ class Story:
             deed(self)
             if self.dispatches is not None:
                 self.dispatches.call(self.leader)
+            if self.ration.may_change():
+                self._do(*self.ration.commands())
             self._wait()
         self._end()
 
@@ -220,7 +234,7 @@ class Story:
 
     def _rest(self) -> Rest:
         leader = self.leader
-        return Rest(leader.state, self.ledger, leader.wall_us, self.rng)
+        return Rest(leader.state, self.ledger, self.ration, leader.wall_us, self.rng)
 
     def _end(self) -> None:
         """Mend everything; then what can run must run."""

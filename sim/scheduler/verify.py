@@ -24,6 +24,7 @@ from core.state.state import State
 from sim.scheduler import named, reference
 from sim.scheduler.known import Known
 from sim.scheduler.ledger import PRIORITY_GAP, Ledger
+from sim.scheduler.rationing import Ration
 from sim.seeds import Violation
 
 _UPDATED = "alloc is being updated due to job update"
@@ -55,6 +56,7 @@ class Verifier:
 
     ledger: Ledger
     situations: Counter[str]
+    ration: Ration
     algorithm: str = "binpack"
     _nodes: dict[str, Node] = field(default_factory=dict)
     _ready: list[Node] = field(default_factory=list)
@@ -225,7 +227,10 @@ class _PlanCheck:
 
     def _price(self, job: Job, group: TaskGroup, node: Node) -> int:
         # The least priority of which all have to go from `node` for one instance to have room.
-        if reference.why_not(job, group, node):
+        ration = self._verifier.ration
+        if reference.why_not(job, group, node) or ration.is_vague(group):
+            return _NOBODY
+        if ration.lacks(group, node, self._everywhere()):
             return _NOBODY
         others = [*self._staying(), *self._leaving.values()]
         if job.type not in _SYSTEM and not reference.is_apart(
@@ -295,9 +300,16 @@ class _PlanCheck:
         held = [a for a in self._verifier.holders(node.id) if a.id not in self._freed]
         return held + [alloc for alloc in self._new if alloc.node_id == node.id]
 
+    def _everywhere(self) -> list[Allocation]:
+        nodes = self._verifier.ledger.by_node
+        held = [a for node_id in [*nodes] for a in self._verifier.holders(node_id)]
+        return [one for one in held if one.id not in self._freed] + self._new
+
     def _why_not(self, job: Job, group: TaskGroup, node: Node) -> str:
         if reason := reference.why_not(job, group, node):
             return reason
+        if self._verifier.ration.lacks(group, node, self._everywhere()):
+            return "quota"
         if reason := reference.lacks(node, self._holders(node), group):
             return reason
         others = [*self._staying(), *self._leaving.values()]
@@ -418,6 +430,8 @@ class _PlanCheck:
     def _with_room(self, job: Job, group: TaskGroup) -> str:
         """Return the name of a node that would take one instance more, "" when none would."""
         ready = self._verifier._ready
+        if self._verifier.ration.is_vague(group):
+            return ""
         return next((node.name for node in ready if not self._why_not(job, group, node)), "")
 
     def _made(self, row: _Row) -> Allocation:

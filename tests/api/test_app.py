@@ -126,7 +126,7 @@ async def test_a_route_becomes_a_query(
         ("GET", "/v2/jobs", 404, "the API lives under /v1/"),
         ("GET", "/v1/jobs%0A", 404, "there is no route"),
         ("DELETE", "/v1/jobs", 405, "Invalid method"),
-        ("GET", "/v1/quotas", 501, "Nomad Enterprise only endpoint"),
+        ("GET", "/v1/recommendations", 501, "Nomad Enterprise only endpoint"),
         ("GET", "/v1/jobs?index=-1", 400, "Invalid index"),
         ("GET", "/v1/jobs?index=x", 400, "Invalid index"),
         ("GET", "/v1/jobs?wait=5", 400, "Invalid wait time"),

@@ -187,3 +187,15 @@ def test_devices_cores_and_dynamic_ports_are_given_up_too(world: Any, kit: Any) 
         assert len(_evicted(world, low)) == 1
         world.end_stopped()
         world.check_nodes()
+
+
+def test_on_a_node_that_lacks_ports_alone_somebody_cheaper_may_go(world: Any, kit: Any) -> None:
+    world.node(cpu=1000)
+    world.run(world.register(kit.job("dear", priority=50, cpu=900)))
+    world.node(cpu=1000, ports=(20000, 20000))
+    world.run(world.register(kit.job("cheap", priority=20, cpu=200, ports=["a"])))
+    _allow(world, "service")
+    solution = world.run(world.register(kit.job("high", priority=90, cpu=500, ports=["b"])))
+    stopped = [stop.alloc_id for plan in solution.plans for stop in plan.stops]
+    (cheap,) = world.rows(kit.job("cheap"), is_live=False)
+    assert stopped == [world.state.allocs.id_of(cheap)]

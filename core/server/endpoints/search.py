@@ -6,10 +6,11 @@ from typing import Any
 from core.model.query import Answer
 from core.server.endpoints.shared import on_namespace
 from core.server.request import Endpoint, Kind, QueryError, Request
+from core.state.pools import pool_names
 
 # Contexts that Nomad knows and that hold nothing here yet.
 _EMPTY = (
-    "plugins", "scaling_policy", "variables", "volumes", "host_volumes", "quotas",
+    "plugins", "scaling_policy", "variables", "volumes", "host_volumes",
     "recommendations",
 )  # fmt: skip
 
@@ -36,8 +37,11 @@ def _nodes(request: Request, prefix: str) -> list[str]:
 
 
 def _pools(request: Request, prefix: str) -> list[str]:
-    names = {"all", "default", *(node.node_pool for node in request.state.nodes)}
-    return sorted(name for name in names if name.startswith(prefix))
+    return sorted(name for name in pool_names(request.state) if name.startswith(prefix))
+
+
+def _quotas(request: Request, prefix: str) -> list[str]:
+    return sorted(name for name in request.state.quotas if name.startswith(prefix))
 
 
 def _namespaces(request: Request, prefix: str) -> list[str]:
@@ -52,6 +56,7 @@ _CONTEXTS: dict[str, Callable[[Request, str], list[str]]] = {
     "nodes": _nodes,
     "node_pools": _pools,
     "namespaces": _namespaces,
+    "quotas": _quotas,
 }
 
 

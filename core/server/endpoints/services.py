@@ -10,19 +10,6 @@ from core.server.ranking import rendezvous_order
 from core.server.request import Endpoint, Kind, Proposal, QueryError, Request
 from core.state.commands import PutServices
 
-_DEFAULT_NAMESPACE = {
-    "Name": "default",
-    "Description": "Default shared namespace",
-    "Quota": "",
-    "Capabilities": None,
-    "NodePoolConfiguration": None,
-    "VaultConfiguration": None,
-    "ConsulConfiguration": None,
-    "Meta": None,
-    "CreateIndex": 1,
-    "ModifyIndex": 1,
-}
-
 
 def service_list(request: Request) -> Answer:
     accepts = filter_of(request)
@@ -86,22 +73,6 @@ def service_delete(request: Request) -> Proposal:
     return Proposal([PutServices(removed=[service_id])], only_index)
 
 
-def namespace_list(request: Request) -> Answer:
-    return listed(
-        request, [_DEFAULT_NAMESPACE], key=_name, show=lambda namespace: namespace, index=1
-    )
-
-
-def _name(namespace: dict[str, Any]) -> str:
-    return str(namespace["Name"])
-
-
-def namespace_get(request: Request) -> Answer:
-    if request.required("name") != "default":
-        raise QueryError(404, "Namespace not found")
-    return Answer(body=_DEFAULT_NAMESPACE, index=1)
-
-
 def _watch(request: Request) -> tuple[str, ...]:
     return ("services",)
 
@@ -110,6 +81,4 @@ ENDPOINTS = {
     "Service.List": Endpoint(Kind.READ, service_list, watches=_watch),
     "Service.Get": Endpoint(Kind.READ, service_get, watches=_watch),
     "Service.Delete": Endpoint(Kind.WRITE, service_delete),
-    "Namespace.List": Endpoint(Kind.READ, namespace_list),
-    "Namespace.Get": Endpoint(Kind.READ, namespace_get),
 }
