@@ -60,8 +60,12 @@ class HostMeasures:
         return self.stalls.recent_us
 
     @property
-    def loop_stall_own_us(self) -> int:
-        return self.stalls.recent_own_us
+    def loop_turn_seconds(self) -> float:
+        return self.stalls.turns_ns / 1e9
+
+    @property
+    def loop_own_seconds(self) -> float:
+        return time.thread_time()  # whoever asks is on the loop
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         key = f"{route}/{status}"
@@ -98,9 +102,11 @@ HOST_FAMILIES: Final[tuple[Family, ...]] = (
     ("serai_event_loop_stall_seconds", "gauge",
      "The longest that the event loop lately kept its sockets waiting (15 to 30 s).",
      "loop_stall_us", ""),
-    ("serai_event_loop_stall_own_seconds", "gauge",
-     "How much of that it worked itself; else it had no processor, or another thread ran.",
-     "loop_stall_own_us", ""),
+    ("serai_event_loop_turn_seconds", "counter", "Time that the event loop's turns took.",
+     "loop_turn_seconds", ""),
+    ("serai_event_loop_own_seconds", "counter",
+     "Processor time of its thread: of its turns it had no processor, or another thread ran, in "
+     "the rest.", "loop_own_seconds", ""),
     ("serai_rpc_bytes", "counter", "Bytes of RPC, by direction.", "rpc_bytes", "direction"),
     ("serai_rpc_connections_refused", "counter", "RPC connections ended, by reason.",
      "rpc_refused", "reason"),

@@ -2,7 +2,7 @@
 
 A turn runs every task that can run, each to where it next waits; whoever calls meanwhile is
 not heard. A timer that wakes late tells about as much, but only how late it was itself, and
-a short one costs an idle agent more than a few clock readings a turn.
+a short one costs an idle agent more than two clock readings a turn.
 
 Who has more to do than fits asks `is_long` between two pieces of his work, and leaves the rest
 to the next turn: then a turn is about as long as its longest piece.
@@ -23,34 +23,25 @@ class Stalls(trio.abc.Instrument):
     def __init__(self) -> None:
         self._began_ns = time.monotonic_ns()
         self._window_ends_ns = self._began_ns + WINDOW_NS
-        self._worked_ns = time.thread_time_ns()
-        self._longest = self._longest_before = (0, 0)  # nanoseconds, and of them worked
+        self._longest_ns = self._longest_before_ns = 0
+        self.turns_ns = 0  # all turns so far
 
     @property
     def recent_us(self) -> int:
-        return max(self._longest, self._longest_before)[0] // 1_000
-
-    @property
-    def recent_own_us(self) -> int:
-        """How much of it the loop worked; the rest it stood without processor or interpreter."""
-        return max(self._longest, self._longest_before)[1] // 1_000
+        return max(self._longest_ns, self._longest_before_ns) // 1_000
 
     def is_long(self) -> bool:
-        """Whether this turn has worked long enough by now.
-
-        Time without a processor does not count: smaller pieces would not bring it back.
-        """
-        return time.thread_time_ns() - self._worked_ns > TURN_NS
+        """Whether this turn has taken long enough by now."""
+        return time.monotonic_ns() - self._began_ns > TURN_NS
 
     def after_io_wait(self, timeout: float) -> None:
         self._began_ns = time.monotonic_ns()
-        self._worked_ns = time.thread_time_ns()
 
     def before_io_wait(self, timeout: float) -> None:
         now_ns = time.monotonic_ns()
         if now_ns > self._window_ends_ns:
-            self._longest_before, self._longest = self._longest, (0, 0)
+            self._longest_before_ns, self._longest_ns = self._longest_ns, 0
             self._window_ends_ns = now_ns + WINDOW_NS
         took_ns = now_ns - self._began_ns
-        if took_ns > self._longest[0]:
-            self._longest = took_ns, time.thread_time_ns() - self._worked_ns
+        self.turns_ns += took_ns
+        self._longest_ns = max(self._longest_ns, took_ns)
