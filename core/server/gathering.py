@@ -168,8 +168,9 @@ class _Gathered:
         if self._seen == vector and self._server.now.mono_us < self._give_up_us:
             self._wait(vector)
             return
-        wall_us = self._server.now.wall_us
-        answer.index = self._indices.index_of(self._scope, vector, wall_us)
+        answer.index = self._indices.index_of(
+            self._scope, vector, self._server.now.wall_us, self._query.min_index
+        )
         self._respond(answer)
 
     def _wait(self, vector: Vector) -> None:

@@ -35,6 +35,7 @@ class VirtualIndices:
     def __init__(self, tag: int) -> None:
         self._tag = tag & ((1 << TAG_BITS) - 1)
         self._last_ms = 0
+        self._last = 0  # index given
         self._kept: dict[int, tuple[str, Vector]] = {}  # oldest first
         self._newest: dict[str, int] = {}  # scope -> index
 
@@ -43,17 +44,19 @@ class VirtualIndices:
         found = self._kept.get(index)
         return found[1] if found is not None and found[0] == scope else None
 
-    def index_of(self, scope: str, vector: Vector, wall_us: int) -> int:
+    def index_of(self, scope: str, vector: Vector, wall_us: int, known: int = 0) -> int:
         """Return the index of a vector; the same one as long as the list did not change.
 
         Args:
             scope: Which list: its method and whatever chooses its rows.
+            known: The index that the caller has. One of this server's is never followed by a
+                smaller one, also when it was of a list over other datacenters than now.
         """
         newest = self._newest.get(scope, 0)
-        if newest and self._kept[newest][1] == vector:
+        if newest and self._kept[newest][1] == vector and not newest < known <= self._last:
             return newest
         self._last_ms = max(self._last_ms + 1, wall_us // 1000 - EPOCH_MS, FIRST >> TAG_BITS)
-        index = self._last_ms << TAG_BITS | self._tag
+        index = self._last = self._last_ms << TAG_BITS | self._tag
         self._kept[index] = scope, vector
         self._newest[scope] = index
         if len(self._kept) > KEPT:

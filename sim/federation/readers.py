@@ -4,9 +4,8 @@ Each one sits at a server of a region and asks for all allocations of that regio
 once and then with the index of the last answer, as a blocking query; some take what is stale.
 The list has a virtual index (core.server.virtual_index). What it may not do:
 
-    missed      an answer holds what the one before held under another index, or something else
-                under the same one; five quiet minutes after the last fault a reader has not
-                heard of a change
+    missed      two lists under one index of one server, to whomever it gave them; or five quiet
+                minutes after the last fault a reader has not heard of a change
     went back   an index is below the one before it, or an allocation older than it was
 """
 
@@ -36,13 +35,17 @@ WAIT_US: Final = 3_600 * S  # beyond the end of the world: only a change answers
 MISSING: Final = "X-Serai-Missing-Datacenters"
 
 Rows = dict[str, tuple[int, str, str]]  # allocation id -> (modify index, desired, client)
+Given = dict[tuple[str, int, int], Rows]  # (server's address, its life, index) -> list
 
 
 class Reader:
     """One who waits for changes of a list, at one server."""
 
-    def __init__(self, world: "World", host: "ServerHost", rng: random.Random) -> None:
-        self._world, self._host, self._rng = world, host, rng
+    def __init__(
+        self, world: "World", host: "ServerHost", rng: random.Random, given: Given
+    ) -> None:
+        """Args: given: What servers gave to all readers so far."""
+        self._world, self._host, self._rng, self._given = world, host, rng, given
         self._is_stale = rng.random() < STALE_PART
         self._number = 0  # of the question that counts
         self._life = host.life
@@ -102,13 +105,13 @@ class Reader:
         watch, title = self._world.watch, f"{self.datacenter.title} {self._host.address}"
         before, self.rows = self.rows, rows
         known, self.index = self.index, index
+        if self._given.setdefault((self._host.address, self._life, index), rows) != rows:
+            watch.fail("list change missed", f"{title}: two lists under index {index}")
         if self._is_new:
             self._is_new = False
             return
         if index < known:
             watch.fail("list went back", f"{title}: index {index} after {known}")
-        if index == known and rows != before:
-            watch.fail("list change missed", f"{title}: two lists under index {index}")
         self._world.situations["reader woken by a change"] += index > known and rows != before
         if self._is_stale:
             return  # a follower may be behind the one who answered before
@@ -154,12 +157,14 @@ class Readers:
     def __init__(self, world: "World") -> None:
         rng = random.Random(f"federation/{world.seed}/readers")
         self.readers: list[Reader] = []
+        given: Given = {}
         if rng.random() < PART:
             for _ in range(2):
                 datacenter = rng.choice([*world.datacenters.values()])
                 host = rng.choice(datacenter.servers)
                 world.read[datacenter.region] = None
-                self.readers.append(Reader(world, host, random.Random(rng.getrandbits(64))))
+                chance = random.Random(rng.getrandbits(64))
+                self.readers.append(Reader(world, host, chance, given))
 
     def check_end(self) -> None:
         """Look at each once.

@@ -60,6 +60,17 @@ def test_an_index_is_kept_while_nothing_changes_and_never_goes_back() -> None:
     assert indices.vector_of("nodes", first) is None
 
 
+def test_a_caller_never_sees_an_index_go_back_when_the_datacenters_are_others_now() -> None:
+    indices = VirtualIndices(tag=1)
+    now = indices.index_of("jobs of b", (("b", 5),), wall_us=0)
+    before = indices.index_of("jobs of a and b", (("a", 10), ("b", 5)), wall_us=0)
+    assert indices.index_of("jobs of b", (("b", 5),), 0, known=now) == now
+    assert indices.index_of("jobs of b", (("b", 5),), 0, known=before) > before > now
+    foreign = before + (1 << 40)  # not one of this server's: it says nothing
+    newest = indices.index_of("jobs of b", (("b", 5),), 0)
+    assert indices.index_of("jobs of b", (("b", 5),), 0, known=foreign) == newest
+
+
 def test_a_server_knows_its_last_indices_only() -> None:
     indices = VirtualIndices(tag=1)
     given_out = [indices.index_of("jobs", (("a", n),), wall_us=0) for n in range(KEPT + 3)]
