@@ -33,7 +33,7 @@ class Walk(Local):
     met in the next one, so a failure is first probed within two rounds.
     """
 
-    __slots__ = ("_end", "_keys", "_length", "_position", "_stride")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -103,15 +103,12 @@ class Prober(Walk):
 
     __slots__ = (
         "_doubted",
-        "_is_late",
         "_membership",
         "_nacks",
         "_nacks_due",
-        "_open",
         "_relayed",
         "_relays",
         "_stream_exchange",
-        "_target_name",
     )
 
     def __init__(

@@ -135,7 +135,13 @@ class Surroundings:
                 member.carry_out()  # arms it
 
 
-class Member(Station):
+class Touched(Station):
+    """What each packet and each tick of a member touches, side by side, as gossip.local has it."""
+
+    __slots__ = ("_lag_us", "armed_us", "around", "is_plain", "machine", "wheel")
+
+
+class Member(Touched):
     """One life of one member: a machine, and what its host keeps for it.
 
     Invariant: the wheel holds a tick of it at `armed_us`, unless that is FOREVER_US, or
@@ -145,18 +151,12 @@ class Member(Station):
     __slots__ = (
         "_backlog",
         "_exchanges",
-        "_lag_us",
         "_missed",
-        "armed_us",
-        "around",
         "host",
-        "is_plain",
         "is_running",
-        "machine",
         "member_name",
         "pool",
         "settings",
-        "wheel",
     )
 
     def __init__(

@@ -1,8 +1,9 @@
 """The event wheel: what happens when, in a total order.
 
-Near events lie in short slots, unsorted, and a slot is sorted by (time, sequence) when it is
-opened: appending costs a fraction of a heap's push, and most events are near. Far ones wait
-in a heap and move to the wheel when their turn approaches. An event that falls into the slot
+Near events lie in short slots, in the order in which they were asked for, and a slot is sorted by
+time when it is opened: appending costs a fraction of a heap's push, and most events are near. Far
+ones wait in a heap and move to the wheel when their turn approaches, before all that were asked
+for later. An event that falls into the slot
 being worked off is inserted at its place.
 
 How long a slot is changes the cost alone, never the order. Best is one that holds a few
@@ -13,6 +14,7 @@ open one.
 import heapq
 from bisect import insort
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final
 
 SLOT_US: Final = 128
@@ -21,15 +23,16 @@ NEVER: Final = 1 << 62  # number of a slot that never comes
 NEAR: Final = 8  # so many slots are looked at first
 BLOCK: Final = 64  # then so many at a time
 
-# (time, sequence, function, argument): sequence is unique, so nothing else is compared.
-_Item = tuple[int, int, Callable[[Any], None], Any]
+_Item = tuple[int, Callable[[Any], None], Any]  # time, function, argument
+_TIME: Final = itemgetter(0)
 
 
 class Wheel:
     """Virtual time. `now_us` only moves forward, by working off events.
 
     Invariants: slot `n & _mask` holds events of slot `n` only, for the one such `n` that lies no
-    more than `_mask` beyond the open one; `_far_slot` is the slot of the oldest far event.
+    more than `_mask` beyond the open one; a far event was asked for before all that lie in its
+    slot; `_far_slot` is the slot of the oldest far event.
     """
 
     __slots__ = (
@@ -45,7 +48,8 @@ class Wheel:
         self._mask = (HORIZON_US >> self._shift) - 1
         assert 1 << self._shift == slot_us, slot_us
         self._slots: list[list[_Item] | None] = [None] * (self._mask + 1)
-        self._far: list[_Item] = []
+        # time, sequence, event: a sequence is unique, so that no function is compared
+        self._far: list[tuple[int, int, _Item]] = []
         self._far_slot = NEVER
         self._open: list[_Item] = []  # what is left of the current slot, sorted
         self._open_slot = 0  # number of the slot that is open, counted from time zero
@@ -66,14 +70,14 @@ class Wheel:
             slots, place = self._slots, number & mask
             slot = slots[place]
             if slot is None:
-                slots[place] = [(time_us, sequence, function, argument)]
+                slots[place] = [(time_us, function, argument)]
             else:
-                slot.append((time_us, sequence, function, argument))
+                slot.append((time_us, function, argument))
         elif number > self._open_slot:
-            heapq.heappush(self._far, (time_us, sequence, function, argument))
+            heapq.heappush(self._far, (time_us, sequence, (time_us, function, argument)))
             self._far_slot = min(self._far_slot, number)
         else:
-            insort(self._open, (max(time_us, self.now_us), sequence, function, argument))
+            insort(self._open, (max(time_us, self.now_us), function, argument), key=_TIME)
             self._opened += 1
 
     def after(self, delay_us: int, function: Callable[[Any], None], argument: Any = None) -> None:
@@ -84,13 +88,13 @@ class Wheel:
         callers so frequent that the difference counts.
         """
         time_us = self.now_us + delay_us
-        self._sequence = sequence = self._sequence + 1
+        self._sequence += 1
         slots, place = self._slots, time_us >> self._shift & self._mask
         slot = slots[place]
         if slot is None:
-            slots[place] = [(time_us, sequence, function, argument)]
+            slots[place] = [(time_us, function, argument)]
         else:
-            slot.append((time_us, sequence, function, argument))
+            slot.append((time_us, function, argument))
 
     def run_until(self, end_us: int) -> None:
         """Work off all events up to and including `end_us`, then stand at `end_us`."""
@@ -109,7 +113,7 @@ class Wheel:
             events = iter(self._open)
             try:
                 if self._open_slot <= whole:
-                    for time_us, _, function, argument in events:
+                    for time_us, function, argument in events:
                         self.now_us = time_us
                         function(argument)
                 else:
@@ -119,7 +123,7 @@ class Wheel:
                             self.now_us = end_us
                             return
                         self.now_us = item[0]
-                        item[2](item[3])
+                        item[1](item[2])
             except BaseException:
                 self._open = [*events]
                 raise
@@ -151,7 +155,8 @@ class Wheel:
         self._open_slot = number
         self._opened += len(slot)
         self._slots[number & self._mask] = None
-        slot.sort()
+        if len(slot) > 1:
+            slot.sort(key=_TIME)
         self._open = slot
 
     def _advance_far(self, end_us: int) -> bool:
@@ -184,12 +189,10 @@ class Wheel:
 
     def _pull_far(self) -> None:
         far, mask, shift = self._far, self._mask, self._shift
+        pulled: dict[int, list[_Item]] = {}
         while far and far[0][0] >> shift <= self._open_slot + mask:
-            item = heapq.heappop(far)
-            place = item[0] >> shift & mask
-            slot = self._slots[place]
-            if slot is None:
-                self._slots[place] = [item]
-            else:
-                slot.append(item)
+            time_us, _, item = heapq.heappop(far)
+            pulled.setdefault(time_us >> shift & mask, []).append(item)
+        for place, items in pulled.items():
+            self._slots[place] = items + (self._slots[place] or [])
         self._far_slot = far[0][0] >> shift if far else NEVER
