@@ -92,9 +92,25 @@ class Judgement(msgspec.Struct, frozen=True):
         return self.verdict in _BARRED
 
 
+_SAID: Final = ("task_groups", "constraints", "datacenters", "node_pool")  # all that is asked by
+_KEPT: Final = 1_024
+_known: dict[int, tuple[Job, list[GroupAsk]]] = {}  # by identity of the groups, which it holds
+
+
 def asks_of(job: Job) -> list[GroupAsk]:
-    """Return what each group of a canonical job asks."""
-    return [_ask_of(job, group) for group in job.task_groups or []]
+    """Return what each group of a canonical job asks.
+
+    Jobs of one form share their parts (core.jobspec.forms), and records are values: what was
+    found for the very same ones is true still.
+    """
+    known = _known.get(id(job.task_groups))
+    if known is not None and all(getattr(known[0], name) is getattr(job, name) for name in _SAID):
+        return known[1]
+    asks = [_ask_of(job, group) for group in job.task_groups or []]
+    if len(_known) >= _KEPT:
+        del _known[next(iter(_known))]
+    _known[id(job.task_groups)] = job, asks
+    return asks
 
 
 def _ask_of(job: Job, group: TaskGroup) -> GroupAsk:

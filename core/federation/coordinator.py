@@ -133,14 +133,13 @@ class Coordinator:
         if query.method in CHANGES and is_own_off(host.state):
             then(Refused(Answer(status=409, error=gone_text(host.state))))
             return
-        known = host.datacenters()
-        for name in ROUTED_IDS:
+        for name in ROUTED_IDS if query.params else ():
             owner = datacenter_of(str(query.params.get(name, "")))
-            if owner and owner != host.datacenter_id and owner in known:
+            if owner and owner != host.datacenter_id and owner in host.datacenters():
                 then(There(owner))
                 return
         if query.method in GATHERED:
-            then(who_lists(query, host.state, host.region, known))
+            then(who_lists(query, host.state, host.region, host.datacenters()))
         elif query.method in ("Job.Register", "Job.Plan"):
             self._locate_job_file(query, then)
         elif query.method == "Job.Rollout" and (there := self.submitting.coordinator_of(query)):
@@ -149,7 +148,8 @@ class Coordinator:
             self._locate_job(query, str(query.params["job_id"]), then)
         elif query.method in AT_AUTHORITY:
             authority = self.authority()
-            is_elsewhere = authority not in ("", host.datacenter_id) and authority in known
+            is_known = authority in host.datacenters()
+            is_elsewhere = is_known and authority not in ("", host.datacenter_id)
             then(There(authority) if is_elsewhere and not query.hops else Here())
         else:
             then(Here())

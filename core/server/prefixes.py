@@ -40,10 +40,13 @@ class Prefixes:
         """
         name = next((one for one in ROUTED_IDS if query.params.get(one)), "")
         typed = str(query.params.get(name, ""))
+        if not _SHORTEST <= len(typed) < _FULL or query.is_part:
+            then(query)
+            return
         datacenters = self._server.membership.datacenters()
         region = query.region or self._server.config.region
         ids = [one.id for one in datacenters.values() if region in ("*", one.region)]
-        if not _SHORTEST <= len(typed) < _FULL or query.is_part or len(ids) < 2:
+        if len(ids) < 2:
             then(query)
             return
         asked = msgspec.structs.replace(

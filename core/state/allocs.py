@@ -77,7 +77,7 @@ class AllocTable:
         self.columns = AllocColumns()
         self.count = 0  # rows that hold an allocation
         self.resources: Interned[AllocatedResources] = Interned("resources", AllocatedResources)
-        self.metrics: Interned[AllocMetric] = Interned("metrics", AllocMetric)
+        self.metrics: Interned[AllocMetric] = Interned("metrics", AllocMetric, is_read_seldom=True)
         self.evals: Interned[str] = Interned("alloc_evals", str)
         self.deployments: Interned[str] = Interned("alloc_deployments", str)
         self.port_asks: Interned[list[PortAsk]] = Interned("port_asks", list[PortAsk])

@@ -27,8 +27,15 @@ class Interned(Generic[R]):
     between `ordinal` and the end of the same command.
     """
 
-    def __init__(self, name: str, value_type: Any) -> None:
+    def __init__(self, name: str, value_type: Any, *, is_read_seldom: bool = False) -> None:
+        """Hold none.
+
+        Args:
+            is_read_seldom: A value is decoded when somebody asks, and not kept beside its
+                encoding, of which it would take several times the memory.
+        """
         self.name = name
+        self._keeps_values = not is_read_seldom
         self._values: list[R | None] = []
         self._encoded: list[bytes | None] = []
         self._references: list[int] = []
@@ -46,13 +53,11 @@ class Interned(Generic[R]):
         if known is None:
             if self._free:
                 known = heapq.heappop(self._free)
-                self._values[known] = value
+                self._values[known] = value if self._keeps_values else None
                 self._encoded[known] = encoded
             else:
                 known = len(self._values)
-                self._values.append(value)
-                self._encoded.append(encoded)
-                self._references.append(0)
+                self._append(value, encoded)
             self._ordinals[encoded] = known
         self._references[known] += references
         return known
@@ -64,7 +69,11 @@ class Interned(Generic[R]):
     def get(self, ordinal: int) -> R:
         """Return the value of a referenced ordinal."""
         value = self._values[ordinal]
-        assert value is not None, f"{self.name}: ordinal {ordinal} is free"
+        if value is None:
+            encoded = self._encoded[ordinal]
+            assert encoded is not None, f"{self.name}: ordinal {ordinal} is free"
+            read: R = self._decoder.decode(encoded)
+            return read
         return value
 
     def references(self, ordinal: int) -> int:
@@ -98,11 +107,11 @@ class Interned(Generic[R]):
             while len(self._values) < ordinal:
                 self._free.append(len(self._values))
                 self._append(None, None)
-            self._append(self._decoder.decode(encoded), encoded)
+            self._append(self._decoder.decode(encoded) if self._keeps_values else None, encoded)
             self._ordinals[encoded] = ordinal
 
     def _append(self, value: R | None, encoded: bytes | None) -> None:
-        self._values.append(value)
+        self._values.append(value if self._keeps_values else None)
         self._encoded.append(encoded)
         self._references.append(0)
 
