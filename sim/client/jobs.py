@@ -191,7 +191,7 @@ def _offer(rng: random.Random, group: TaskGroup, number: int) -> None:
             service.task_name = mains[0].name
         group.services = [service]
     else:
-        task = rng.choice(group.tasks or [])
+        task = rng.choice([task for task in group.tasks or () if task.name != "clean"])
         task.services = [_service(rng, f"web{number}", 0)]
     if rng.random() < 0.2:
         mains[-1].services = [_service(rng, f"extra{number}", 2)]

@@ -216,8 +216,7 @@ class AllocLife:
             elif task.phase is Phase.PAUSED:
                 delay_ns = policy_of(task.task, self.group).delay_ns or 0
                 task.pause.hi_us = max(task.pause.hi_us, us + delay_ns // US * 5 // 4)
-        if self.ending:
-            self.settle(us)
+        self.pass_time(us)
 
     def cut_off(self, silent_since_us: int, us: int) -> None:
         """Nobody has answered since then."""
@@ -331,20 +330,26 @@ class AllocLife:
         if not self.ending and self.preparing == "done":
             for task in tasks:
                 if task.phase is Phase.WAITING and task.turn_us is None and self._has_turn(task):
-                    task.turn_us = us
+                    # What runs beside the main tasks may wait for those that serve them, too.
+                    if task.stage != "poststart" or self._are_set_up():
+                        task.turn_us = us
         return False
 
     def _has_turn(self, task: TaskLife) -> bool:
-        setups = [one for one in self.tasks.values() if one.stage == "prestart"]
         if task.stage == "prestart":
             return True
         if task.stage == "main":
-            return all(
-                one.phase is (Phase.ALIVE if one.is_sidecar else Phase.DEAD) for one in setups
-            )
+            return self._are_set_up()
         if task.stage == "poststart":
             return all(one.phase in (Phase.ALIVE, Phase.DEAD) for one in self.mains)
         return False  # poststop: only in the end
+
+    def _are_set_up(self) -> bool:
+        return all(
+            task.phase is (Phase.ALIVE if task.is_sidecar else Phase.DEAD)
+            for task in self.tasks.values()
+            if task.stage == "prestart"
+        )
 
     def _look_for_an_end(self, us: int) -> None:
         living = []

@@ -48,7 +48,7 @@ class Watch:
         self._index = 0  # last one seen, in this life of the agent
         self._methods: dict[int, Call] = {}
         self._ports: dict[str, int] = {}  # of probes under way, by check
-        self._seen: dict[str, int] = {}  # alloc id -> index of what was given
+        self._list: dict[str, int] = {}  # the servers' last one: index by allocation
         self._due: tuple[int, str, str, str, str] = (NEVER_US, "", "", "", "")
         self._touched: dict[str, None] = {}
         self._agent_lives = False
@@ -59,7 +59,7 @@ class Watch:
     def agent_begins(self, us: int) -> None:
         self._agent_lives, self._answered_us, self._index = True, us, 0
         self._methods.clear()
-        self._seen.clear()
+        self._list = {}
         self.trouble_us = us
         for alloc_id, life in self.lives.items():
             life.agent_begins(us)
@@ -70,6 +70,8 @@ class Watch:
     def agent_ends(self, us: int, unsure: set[str]) -> None:
         self._agent_lives = False
         self._is_shutting_down = False
+        for offers in self.offers.values():
+            offers.agent_ends(us)
         for alloc_id in sorted(unsure):
             if alloc_id in self.lives:
                 self.lives[alloc_id].is_loose = True
@@ -80,8 +82,18 @@ class Watch:
                 self.lives[alloc_id].is_loose = True
 
     def servers_restored(self, us: int) -> None:
-        self.final.clear()
+        kept = self.outlast_a_restore()
+        self.final = {one: end for one, end in self.final.items() if one in kept}
         self.trouble_us = us
+
+    def outlast_a_restore(self) -> list[str]:
+        """Return whose end is old enough to be in the state that is restored.
+
+        What a client has destroyed it can't tell again, and it may destroy what it was told
+        the servers know.
+        """
+        ended = self.final if self.kept < len(self.lives) else self.destroyed
+        return [*ended, *sorted(self.unstarted)]
 
     # --- time --------------------------------------------------------------------------------
 
@@ -95,7 +107,7 @@ class Watch:
             if life.ending or life.group.max_run_duration_ns:
                 life.pass_time(us)
                 self._touched[alloc_id] = None
-            elif life.cut_off_us:
+            if life.cut_off_us:
                 life.cut_off(self._answered_us, us)
                 self._touched[alloc_id] = None
 
@@ -200,6 +212,7 @@ class Watch:
             self.situations["older list refused"] += 1
             return
         self._index = body["index"]
+        self._list = body["allocs"] or self._list
         if body["allocs"] is None:
             return
         for alloc_id in self.lives:
@@ -208,10 +221,8 @@ class Watch:
                 self._stop(alloc_id, us, "the servers forgot it")
 
     def _given(self, alloc: Allocation, us: int) -> None:
-        seen = self._seen.get(alloc.id, 0)
-        if alloc.alloc_modify_index < seen:
+        if alloc.alloc_modify_index < self._list.get(alloc.id, 0):
             return  # of a leader that was behind
-        self._seen[alloc.id] = alloc.alloc_modify_index
         life = self.lives.get(alloc.id)
         if life is None:
             if self._is_shutting_down or alloc.client_status in ("complete", "failed", "lost"):
@@ -370,6 +381,7 @@ class Watch:
 
     def _judge_taken_out(self, life: AllocLife, task: str, us: int) -> None:
         """With a shutdown delay callers look elsewhere before the signal comes."""
+        self.offers[life.alloc.id].settle(us)
         for name, offer in self.offers[life.alloc.id].wanted.items():
             told = us - offer.changed_us > SETTLED_US and us - self.trouble_us > TROUBLE_US
             if task in offer.needs and told and self._registered(life, name) is not None:
