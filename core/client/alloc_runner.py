@@ -29,6 +29,7 @@ from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode_alloc
 from core.client.services import NO_SERVICES, AllocServices, NoServices
 from core.client.task_order import (
     are_dead,
+    are_done,
     first_to_end,
     has_run,
     is_past_prestart,
@@ -72,6 +73,7 @@ class AllocRunner:
         "_config",
         "_health",
         "_is_advancing",
+        "_is_held",
         "_jobs",
         "_node",
         "_owner",
@@ -109,6 +111,7 @@ class AllocRunner:
         self._run_limit: Timer | None = None
         self._stop_delay: Timer | None = None
         self._is_advancing = False
+        self._is_held = False  # nothing of it has begun: it waits for the one it replaces
 
     # --- what others may ask -----------------------------------------------------------
 
@@ -163,12 +166,15 @@ class AllocRunner:
         """Take up again what the previous life of the agent left."""
         for task in self.tasks.values():
             task.resume()
+        self._services.resume(is_ending=self.saved.is_stopping)
         if self.is_finished:
             return
         self._watch_health()
         self._limit_run()
         if not self.saved.is_prepared:
             self._prepare()
+            if self._is_held and self.saved.is_stopping:
+                self._end_unbegun()
         elif self.saved.is_stopping:
             self._end_next()
         else:
@@ -204,6 +210,9 @@ class AllocRunner:
             for reason in reasons:
                 if not task.is_dead:
                     task.note(reason)
+        if self._is_held:
+            self._end_unbegun()
+            return
         is_hurried = now or bool(self.alloc.desired_transition.no_shutdown_delay)
         delay_us = (self.group.shutdown_delay_ns or 0) // 1000
         if delay_us and self.has_processes and not is_hurried:
@@ -239,7 +248,7 @@ class AllocRunner:
         self._services.on_check_done(event)
 
     def on_task_changed(self, task: TaskRunner) -> None:
-        self._services.refresh()
+        self._services.refresh(is_ending=self.saved.is_stopping)
         self._advance()
         self._observe_health()
         self._owner.on_alloc_changed(self.alloc.id)
@@ -289,7 +298,7 @@ class AllocRunner:
             if mains and all(t.has_process or t.is_dead for t in mains):
                 if self._start_all(Stage.POSTSTART):
                     return True
-        if all(task.is_dead for task in mains):
+        if are_done(self.tasks.values()):
             return self._end_step()
         return False
 
@@ -316,6 +325,13 @@ class AllocRunner:
 
     def _end_next(self) -> None:
         self._advance()
+        self._owner.on_alloc_changed(self.alloc.id)
+
+    def _end_unbegun(self) -> None:
+        """End an allocation that still waits for another: there is nothing to wait for now."""
+        for task in self.tasks.values():
+            task.stop()
+        self._close()
         self._owner.on_alloc_changed(self.alloc.id)
 
     def _end_step(self) -> bool:
@@ -404,7 +420,8 @@ class AllocRunner:
     # --- parts ---------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        if self._owner.is_held(self.alloc):
+        self._is_held = self._owner.is_held(self.alloc)
+        if self._is_held:
             return
         for task in self.tasks.values():
             task.note(task_events.setup(self._box.now.wall_us))
@@ -441,7 +458,8 @@ class AllocRunner:
                 runner.task = task
                 runner.limits = self._limits(task)
         self._services = self._make_services()
-        self._services.refresh()
+        self._services.refresh(is_ending=self.saved.is_stopping)
+        self._observe_health()  # its checks have no verdict yet
 
     def _task_runner(self, task: Task, saved: SavedTask | None) -> TaskRunner:
         return TaskRunner(

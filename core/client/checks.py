@@ -60,6 +60,7 @@ class CheckRunner:
         self.changed_us = 0  # wall clock
         self._passes = 0
         self._failures = 0
+        self._late_failures = 0  # in a row, of those that came after the grace
         self._armed_us = 0  # monotonic; check_restart counts from grace after this
         self._timer: Timer | None = None
         self._is_running = False
@@ -67,7 +68,7 @@ class CheckRunner:
     def begin(self) -> None:
         """Start probing. The first probe comes soon: a rollout waits for it."""
         self._armed_us = self._box.now.mono_us
-        self._passes = self._failures = 0
+        self._passes = self._failures = self._late_failures = 0
         soon_us = min(self._interval_us, MIN_INTERVAL_US)
         self._timer = self._box.after(self._box.rng.randrange(1, soon_us), self._run)
 
@@ -96,7 +97,7 @@ class CheckRunner:
         self.changed_us = self._box.now.wall_us
         if event.is_passing:
             self._passes += 1
-            self._failures = 0
+            self._failures = self._late_failures = 0
             if self._passes >= max(self.check.success_before_passing, 1):
                 self._set_status(PASSING)
         else:
@@ -105,7 +106,7 @@ class CheckRunner:
             if self._failures >= max(self.check.failures_before_critical, 1):
                 self._set_status(CRITICAL)
             if self._is_beyond_restart_limit(self.check.check_restart):
-                self._failures = 0
+                self._late_failures = 0
                 self._owner.on_check_failing(self)
 
     def shown(self) -> dict[str, Any]:
@@ -128,10 +129,13 @@ class CheckRunner:
         return max(self.check.interval_ns // 1000 or DEFAULT_INTERVAL_US, MIN_INTERVAL_US)
 
     def _is_beyond_restart_limit(self, policy: CheckRestart | None) -> bool:
-        if policy is None or policy.limit <= 0 or self._failures < policy.limit:
+        if policy is None or policy.limit <= 0:
             return False
         grace_ns = 10**9 if policy.grace_ns is None else policy.grace_ns
-        return self._box.now.mono_us >= self._armed_us + grace_ns // 1000
+        if self._box.now.mono_us < self._armed_us + grace_ns // 1000:
+            return False  # it may still be starting: that failure is none
+        self._late_failures += 1
+        return self._late_failures >= policy.limit
 
     def _set_status(self, status: str) -> None:
         if status != self.status:

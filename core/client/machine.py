@@ -105,6 +105,7 @@ class ClientMachine:
         self._node: dict[str, str] = {}
         self._known: dict[str, int] = {}  # modify index of what was fetched, by id
         self._wanted: dict[str, int] = {}  # to fetch
+        self._asked: dict[str, int] = {}  # being fetched
         self._is_fetching = False
         self._fetch_failures = 0
         self._unstarted: dict[str, None] = {}  # stopped before they came here
@@ -199,7 +200,9 @@ class ClientMachine:
                 self._wanted[alloc_id] = modify_index
         for alloc_id in [a for a in self._known if a not in allocs]:
             del self._known[alloc_id]
-            self._wanted.pop(alloc_id, None)
+        for awaited in (self._wanted, self._asked):
+            for alloc_id in [a for a in awaited if a not in allocs]:
+                del awaited[alloc_id]
         for alloc_id in [a for a in self.runners if a not in allocs]:
             self._removed[alloc_id] = None
             self.runners[alloc_id].stop()
@@ -210,33 +213,40 @@ class ClientMachine:
         if self._is_fetching or not self._wanted or not self.contact.is_registered:
             return
         ids = list(self._wanted)[:MAX_FETCH]
-        asked = {alloc_id: self._wanted.pop(alloc_id) for alloc_id in ids}
+        self._asked = {alloc_id: self._wanted.pop(alloc_id) for alloc_id in ids}
         self._is_fetching = True
-        self.contact.ask(
-            "Node.FetchAllocations", {"ids": ids}, lambda event: self._on_fetched(event, asked)
-        )
+        self.contact.ask("Node.FetchAllocations", {"ids": ids}, self._on_fetched)
 
-    def _on_fetched(self, event: CallDone, asked: dict[str, int]) -> None:
+    def _on_fetched(self, event: CallDone) -> None:
         self._is_fetching = False
+        asked, self._asked = self._asked, {}
         answer, problem = (None, event.error) if event.error else read(event.body, FetchAnswer)
         if answer is None:
             self._box.log("warning", "allocations could not be fetched", error=problem)
-            self._wanted = asked | self._wanted
-            self._box.after(self.contact.pause_us(self._fetch_failures), self._fetch)
-            self._fetch_failures += 1
+            self._fetch_again(asked)
             return
-        self._fetch_failures = 0
+        current: list[Allocation] = []
         for alloc in answer.allocs:  # by the id that the allocation itself holds
-            self._known[alloc.id] = asked.pop(alloc.id, 0)
-        self._known |= asked
+            if not 0 < alloc.alloc_modify_index < asked.get(alloc.id, 0):
+                self._known[alloc.id] = asked.pop(alloc.id, 0)
+                current.append(alloc)
         jobs = {(job.namespace, job.id, job.version): job for job in answer.jobs}
-        for alloc in answer.allocs:
+        for alloc in current:
             if alloc.job is None:
                 alloc.job = jobs.get((alloc.namespace, alloc.job_id, alloc.job_version))
         # Stops first: what begins may have to wait for what ends.
-        for alloc in sorted(answer.allocs, key=lambda one: one.desired_status == "run"):
+        for alloc in sorted(current, key=lambda one: one.desired_status == "run"):
             self._take_in(alloc)
-        self._fetch()
+        if asked:  # this server is not as far as the list that named them
+            self._fetch_again(asked)
+        else:
+            self._fetch_failures = 0
+            self._fetch()
+
+    def _fetch_again(self, asked: dict[str, int]) -> None:
+        self._wanted = asked | self._wanted
+        self._box.after(self.contact.pause_us(self._fetch_failures), self._fetch)
+        self._fetch_failures += 1
 
     def _take_in(self, alloc: Allocation) -> None:
         runner = self.runners.get(alloc.id)
@@ -354,13 +364,15 @@ class ClientMachine:
         for waiting in self._held.pop(alloc_id, ()):
             if waiting in self.runners:
                 self.runners[waiting].release()
-        if alloc_id in self._removed:
+        if alloc_id in self._removed and self._ended[alloc_id]:
             self._destroy(alloc_id)
 
     def _on_end_acknowledged(self, alloc_id: str) -> None:
         self._unstarted.pop(alloc_id, None)
         if alloc_id in self._ended:
             self._ended[alloc_id] = True
+            if alloc_id in self._removed:  # that its services are gone is known, too
+                self._destroy(alloc_id)
         surplus = len(self._ended) - self.config.max_terminal_allocs
         for ended in [a for a, is_known in self._ended.items() if is_known][: max(surplus, 0)]:
             self._destroy(ended)

@@ -111,3 +111,14 @@ def decide(
         return Verdict(True, is_failure, interval_end_us - now_us, DELAYED)
     jitter_us = int(rng.random() * JITTER * limits.delay_us)
     return Verdict(True, is_failure, limits.delay_us + jitter_us, WITHIN_POLICY)
+
+
+def resumed_delay_us(limits: RestartLimits, history: RestartHistory, now_us: int) -> int:
+    """Return how long a task still waits for its restart, after the agent's own.
+
+    When it fell is not kept, so `delay` counts anew; but who has used up the attempts of the
+    interval waits for its end.
+    """
+    if history.count <= limits.attempts:
+        return limits.delay_us
+    return max(history.interval_start_us + limits.interval_us - now_us, 0)

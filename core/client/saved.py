@@ -46,6 +46,7 @@ class SavedTask(msgspec.Struct, kw_only=True):
     may_run: bool = False  # a run was asked for and its end is not known
     is_stopping: bool = False  # it shall not be started again
     is_restarting: bool = False  # it is being stopped only to be started again
+    counts_restart: bool = False  # that restart goes by the restart policy
     handle: TaskHandle = NO_HANDLE
     history: RestartHistory = msgspec.field(default_factory=RestartHistory)
 

@@ -14,7 +14,7 @@ from core.client.effects import CheckDone
 from core.client.environment import TaskScope, ports_of
 from core.client.interpolation import interpolate
 from core.client.outbox import Outbox
-from core.client.task_runner import TaskRunner
+from core.client.task_runner import Phase, Stage, TaskRunner
 from core.model.allocation import Allocation
 from core.model.job import Service, ServiceCheck, TaskGroup
 from core.model.service import ServiceRegistration
@@ -70,22 +70,37 @@ class AllocServices:
         for offer in offers:
             self._entries.append(self._entry(offer))
 
-    def refresh(self) -> None:
-        """Register what may be called now, and take out what may not."""
+    def resume(self, *, is_ending: bool) -> None:
+        """Begin as the previous life of the agent left them: perhaps registered."""
+        for entry in self._entries:
+            entry.is_left_over = True
+        self.refresh(is_ending=is_ending)
+
+    def refresh(self, *, is_ending: bool) -> None:
+        """Register what may be called now, and take out what may not.
+
+        Of an allocation that ends nothing is offered anew, but for what cleans up after it.
+        """
         for entry in self._entries:
             wanted = bool(entry.tasks) and all(task.is_running for task in entry.tasks)
+            if is_ending and not entry.is_up:
+                wanted = wanted and all(task.stage is Stage.POSTSTOP for task in entry.tasks)
             if wanted and not entry.is_up:
                 entry.is_up = True
+                entry.is_left_over = False
                 self._owner.on_service_up(entry.registration())
                 for check in entry.checks:
                     check.begin()
             elif entry.is_up and not wanted:
                 self._take_out(entry)
+            elif entry.is_left_over and not entry.may_come_back:
+                self._take_out(entry)
 
     def take_out(self, task: TaskRunner | None) -> None:
         """Take out a task's services, or all when `task` is None."""
         for entry in self._entries:
-            if entry.is_up and (task is None or task in entry.tasks):
+            is_known = entry.is_up or entry.is_left_over
+            if is_known and (task is None or task in entry.tasks):
                 self._take_out(entry)
 
     def on_check_done(self, event: CheckDone) -> None:
@@ -128,7 +143,7 @@ class AllocServices:
         }
 
     def _take_out(self, entry: "_Entry") -> None:
-        entry.is_up = False
+        entry.is_up = entry.is_left_over = False
         for check in entry.checks:
             check.end()
         self._owner.on_service_down(entry.id)
@@ -204,7 +219,9 @@ class NoServices:
 
     are_healthy = True
 
-    def refresh(self) -> None: ...
+    def resume(self, *, is_ending: bool) -> None: ...
+
+    def refresh(self, *, is_ending: bool) -> None: ...
 
     def take_out(self, task: TaskRunner | None) -> None: ...
 
@@ -223,7 +240,7 @@ NO_SERVICES: Final = NoServices()
 class _Entry:
     """One service of this allocation and its checks."""
 
-    __slots__ = ("_registration", "checks", "is_up", "service", "tasks")
+    __slots__ = ("_registration", "checks", "is_left_over", "is_up", "service", "tasks")
 
     def __init__(
         self,
@@ -236,11 +253,17 @@ class _Entry:
         self.tasks = tasks
         self.checks = checks
         self.is_up = False
+        self.is_left_over = False  # the servers may know it from the agent's previous life
         self._registration = registration
 
     @property
     def id(self) -> str:
         return self._registration.id
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether it is not known yet if its tasks still live."""
+        return any(task.phase is Phase.REATTACHING for task in self.tasks)
 
     def registration(self) -> ServiceRegistration:
         """Return the registration with the status of its checks now; a fresh copy."""

@@ -31,6 +31,16 @@ def is_past_prestart(tasks: Iterable[TaskRunner]) -> bool:
     )
 
 
+def are_done(tasks: Iterable[TaskRunner]) -> bool:
+    """Whether nothing is left to do but for sidecars: the main tasks are dead, and what ran
+    beside them to its own end has reached it."""
+    return all(
+        task.is_dead
+        for task in tasks
+        if task.stage is Stage.MAIN or not (is_sidecar(task.task) or task.stage is Stage.POSTSTOP)
+    )
+
+
 def first_to_end(tasks: Iterable[TaskRunner]) -> list[TaskRunner]:
     """Return who ends next when a group ends: leaders, then main tasks, then sidecars.
 

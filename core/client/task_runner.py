@@ -39,7 +39,7 @@ from core.client.effects import (
 from core.client.environment import TaskScope
 from core.client.interpolation import interpolate, interpolate_all
 from core.client.outbox import Outbox, Timer
-from core.client.restarts import Outcome, RestartLimits, decide
+from core.client.restarts import Outcome, RestartLimits, decide, resumed_delay_us
 from core.client.saved import SavedTask, encode, task_key
 from core.model.allocation import TaskEvent, TaskState, TaskStateName
 from core.model.job import Task
@@ -93,7 +93,6 @@ class TaskRunner:
     __slots__ = (
         "_alloc_id",
         "_box",
-        "_counts_restart",
         "_max_kill_timeout_us",
         "_owner",
         "_timer",
@@ -125,7 +124,6 @@ class TaskRunner:
         self.limits = limits
         self.phase = Phase.WAITING
         self.saved = saved or SavedTask(state=TaskState())
-        self._counts_restart = False  # the pending restart goes by the restart policy
         self._timer: Timer | None = None
         self.started_mono_us = 0
 
@@ -172,7 +170,9 @@ class TaskRunner:
         elif self.saved.is_stopping:
             self._die(is_failed=self.state.failed)
         elif self.saved.attempt:
-            self._back_off(0 if self.saved.is_restarting else self.limits.delay_us)
+            wall_us = self._box.now.wall_us
+            delay_us = resumed_delay_us(self.limits, self.saved.history, wall_us)
+            self._back_off(0 if self.saved.is_restarting else delay_us)
 
     def stop(self, *reasons: TaskEvent) -> None:
         """End the task for good; harmless when that is already under way."""
@@ -211,7 +211,7 @@ class TaskRunner:
         if not self.is_running:
             return False
         self.saved.is_restarting = True
-        self._counts_restart = counts
+        self.saved.counts_restart = counts
         self.note(task_events.restart_signaled(self._box.now.wall_us, reason))
         self._save()
         self._take_leave(0)
@@ -284,7 +284,7 @@ class TaskRunner:
             self._die(is_failed=False)
         elif self.saved.is_restarting:
             self.saved.is_restarting = False
-            if self._counts_restart:
+            if self.saved.counts_restart:
                 self._go_on_after(Outcome.FAILED)
             else:
                 self._restart_after(0, "User requested restart")

@@ -148,6 +148,9 @@ class Offers:
 
     def agent_begins(self, us: int) -> None:
         self.rebuild(us)
+
+    def agent_ends(self, us: int) -> None:
+        """Nobody watches its health any more."""
         if self.health is not None and self.health.spells:
             from_us, end_us = self.health.spells[-1]
             self.health.spells[-1] = (from_us, us if end_us is None else end_us)

@@ -62,10 +62,11 @@ class Servers:
         self._wake()
 
     def restore(self) -> None:
-        """An operator restores a state from before the reports."""
+        """An operator restores a state from before the reports of what is still on the node."""
         self.index += 1
         self.restored = self.index
-        self.reports.clear()
+        kept = self._world.watch.outlast_a_restore()
+        self.reports = {one: report for one, report in self.reports.items() if one in kept}
         self.services.clear()
         self._world.watch.servers_restored(self._world.now_us)
         self._wake()
