@@ -113,10 +113,10 @@ def huge_jobs(jobs: int, count: int) -> Iterator[dict[str, Any]]:
         yield _job(f"huge-{number}", count, 50, 30, 10, **_demands(number), **spread)
 
 
-def tiny_jobs(jobs: int, seed: int = 3) -> Iterator[dict[str, Any]]:
-    """Yield jobs of 1 to 5 instances, every second one a service."""
+def tiny_jobs(jobs: int, seed: int = 3, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield jobs of 1 to 5 instances, every second one a service; `first` is in its name."""
     rng = random.Random(seed)
-    for number in range(jobs):
+    for number in range(first, first + jobs):
         cpu, memory = rng.choice((50, 100, 200, 400)), rng.choice((64, 128, 256, 512))
         kind = {"Type": "service"} if number % 2 else {}
         count = rng.randint(1, 5)

@@ -1,9 +1,9 @@
 """What the planner does alone, without agents: parts of bench.scheduler.
 
 The shipped state is filled through its own commands and the shipped planner solves on it,
-as core.server.planning has it: `prepare`, `solve`, apply. Only the log and the network are
-left out. From so many nodes on as an agent does it, the compiled kernel is loaded, before
-anything is timed.
+as core.server.planning has it: `prepare`, `solve`, apply, with one picture of the nodes. Only
+the log and the network are left out. From so many nodes on as an agent does it, the compiled
+kernel is loaded, before anything is timed.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.ids import new_id
 from core.model.job import Job
 from core.model.node import NodeStatus
-from core.scheduler import kernel, prepare
+from core.scheduler import Picture, kernel, prepare
 from core.state.commands import (
     ApplyPlans,
     Bootstrap,
@@ -45,6 +45,7 @@ class Cluster:
         self.state = State()
         self._index = itertools.count(1)
         self._rng = random.Random(5)
+        self._picture = Picture()
         self._apply(
             Bootstrap(
                 datacenter_id=DATACENTER_ID, region="bench", datacenter="dc1", is_authority=True
@@ -82,7 +83,9 @@ class Cluster:
         waiting = iter(jobs)
         while batch := [self.register(job) for job in itertools.islice(waiting, BATCH)]:
             began = time.process_time()
-            problem = prepare(self.state, batch, now_us=WALL_US, rng=self._rng)
+            problem = prepare(
+                self.state, batch, now_us=WALL_US, rng=self._rng, picture=self._picture
+            )
             solution = problem.solve()
             took_s += time.process_time() - began
             self._apply(ApplyPlans(plans=solution.plans))

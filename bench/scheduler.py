@@ -15,7 +15,8 @@ is the scheduler, its log and its state.
                 stopped and started (`restore_s`: until it holds all again)
     tiny        100,000 jobs of 1 to 5, in an open loop: `tiny_p99_ms` is from the moment a
                 job was due until its plan is committed (every 50th is watched by a blocking
-                query), `tiny_register_p99_ms` until its registration is (all of them)
+                query), `tiny_register_p99_ms` until its registration is (all of them). Then
+                a tenth as many at half the rate that was reached: `tiny_half_p99_ms`, ...
     kube_like   5,000 nodes and 300,000 jobs of one instance
     scale       the planner alone: one placement's cost by number of nodes
     packing     the planner alone: nodes used and instances placed, against Nomad's algorithm
@@ -275,10 +276,29 @@ async def restart_follower(site: Site) -> tuple[float, float]:
 
 
 async def tiny(site: Site, sizes: dict[str, Any]) -> dict[str, Any]:
-    given = list(fleet.tiny_jobs(sizes["tiny_jobs"]))
-    rate = sizes["tiny_rate"]
+    """Offer more than is taken, then some at half the rate at which it was taken."""
+    jobs, later = sizes["tiny_jobs"], max(1, sizes["tiny_jobs"] // 10)
+    before = site.processor_s()
+    figures, rate = await offer(site, list(fleet.tiny_jobs(jobs)), sizes["tiny_rate"], 0)
+    figures |= spent("tiny", before, site)
+    note(figures)
+    placed = sum(map(fleet.instances, fleet.tiny_jobs(jobs)))
+    more = list(fleet.tiny_jobs(later, seed=4, first=jobs))
+    steady, _ = await offer(site, more, max(1.0, rate / 2), placed)
+    figures |= {key.replace("tiny", "tiny_half"): value for key, value in steady.items()}
+    return figures
+
+
+async def offer(
+    site: Site, given: list[dict[str, Any]], rate: float, placed: int
+) -> tuple[dict[str, Any], float]:
+    """Submit jobs by a timetable and follow them; return figures, and jobs taken a second.
+
+    Args:
+        placed: Instances of all jobs before these.
+    """
     planned_ms: list[float] = []
-    before, began = site.processor_s(), trio.current_time()
+    began = trio.current_time()
 
     def call(number: int, job: dict[str, Any]) -> Call:
         due = began + number / rate
@@ -287,18 +307,19 @@ async def tiny(site: Site, sizes: dict[str, Any]) -> dict[str, Any]:
 
     calls = (call(number, job) for number, job in enumerate(given))
     done = await drive(site.callers, calls, window=WINDOW, rate=rate)
-    await site.wait_placed(sum(map(fleet.instances, given)))
+    await site.wait_placed(placed + sum(map(fleet.instances, given)))
     took_s = trio.current_time() - began
     watched = len(range(0, len(given), WATCHED))
     while len(planned_ms) < watched:
         await trio.sleep(0.01)
-    return {
+    figures = {
         "tiny_jobs_per_s": round(len(given) / took_s, 1),
         "tiny_p50_ms": round(percentile(planned_ms, 0.5), 1),
         "tiny_p99_ms": round(percentile(planned_ms, 0.99), 1),
         "tiny_register_p50_ms": round(percentile(done.latencies_ms, 0.5), 1),
         "tiny_register_p99_ms": round(percentile(done.latencies_ms, 0.99), 1),
-    } | spent("tiny", before, site)
+    }
+    return figures, len(given) / took_s
 
 
 def watch(site: Site, due: float, planned_ms: list[float], answer: Any) -> None:

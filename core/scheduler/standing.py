@@ -20,7 +20,7 @@ from core.scheduler.view import Floats, Ints, Mask
 if TYPE_CHECKING:
     from core.scheduler.room import Ask, Room
 
-_KEPT_BYTES: Final = 16 << 20  # of all kept columns together; at least a few are kept
+_KEPT_BYTES: Final = 48 << 20  # of all kept columns together; at least a few are kept
 _KEPT_LEAST: Final = 8
 _CHANGES_KEPT: Final = 1 << 16
 _ONE_BY_ONE: Final = 6  # so many nodes cost less one by one than as arrays
