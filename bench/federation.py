@@ -12,9 +12,10 @@ one datacenter that has all the nodes: it knows everything and is never refused.
     heal_to_converged_s_p99      after the cut of a region, until all parts are settled
     digest_ms_*, digest_bytes    making a digest of 10,000 nodes, few and many allocations
 
-The figures without an age are those at 30 s, all are over all seeds (`--seeds`, each three to four
-minutes of a processor). Times are virtual but for `digest_ms_*`, which is
-processor time. The last line is one JSON object; a reduced run says so and exits 3.
+The figures without an age are those at 30 s, all are over all seeds (`--seeds`, each about two
+minutes of a processor; `--ages 30` plays that age alone, in half the time). Times are virtual but
+for `digest_ms_*`, which is processor time. The last line is one JSON object; a reduced run says so
+and exits 3.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -222,7 +224,11 @@ class Seeds:
 
     seconds: int
     oracles: list[Outcome] = field(default_factory=list)
-    found: dict[int, list[Outcome]] = field(default_factory=lambda: {age: [] for age in AGES_S})
+    ages_s: Sequence[int] = AGES_S
+    found: dict[int, list[Outcome]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.found = {age_s: [] for age_s in self.ages_s}
 
     def told(self, age_s: int) -> dict[str, Any]:
         """Return the figures of one age, over all seeds that were run."""
@@ -258,7 +264,7 @@ class Seeds:
         }
 
     def healed_s(self) -> list[float]:
-        return sorted(took for one in self.found[AGES_S[-1]] for took in one.healed_s)
+        return sorted(took for one in self.found[self.ages_s[-1]] for took in one.healed_s)
 
 
 def run_seed(seeds: Seeds, size: Size, plan: dict[str, int]) -> None:
@@ -268,15 +274,17 @@ def run_seed(seeds: Seeds, size: Size, plan: dict[str, int]) -> None:
     seeds.oracles.append(oracle)
     print(f"seed {plan['seed']}: oracle placed {oracle.placed} of {oracle.jobs}, "
           f"load {statistics.mean(oracle.load):.3f}", flush=True)  # fmt: skip
-    for age_s in AGES_S:
+    for age_s in seeds.ages_s:
         trial = Trial(size, age_s=age_s, **plan)
         found = trial.run()
         seeds.found[age_s].append(found)
         print(f"  {age_s:3} s  bounces {found.bounces / found.jobs:.4f} a job, placed "
               f"{found.placed / oracle.placed:.4f}, undone moves {found.undone}, "
               f"{found.cpu_s:.0f} CPU-s", flush=True)  # fmt: skip
-        if age_s == AGES_S[-1]:
+        if age_s == seeds.ages_s[-1]:
             trial.heal()
+            healed = ", ".join(f"{one:.1f}" for one in found.healed_s)
+            print(f"  healed after {healed} s", flush=True)
 
 
 def main() -> int:
@@ -284,24 +292,30 @@ def main() -> int:
     parser.add_argument("--reduced", action="store_true", help="a short run that proves nothing")
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--seeds", type=int, default=3, help="how many; one if reduced")
+    parser.add_argument(
+        "--ages", type=int, nargs="+", choices=AGES_S, default=AGES_S,
+        help="of the digests, in seconds; fewer than all is a reduced run",
+    )  # fmt: skip
     parser.add_argument("--servers", type=int, default=1, help="of each datacenter: 1, 3 or 5")
     arguments = parser.parse_args()
     sizes = REDUCED if arguments.reduced else FULL
     size: Size = sizes["size"]._replace(servers=arguments.servers)
     plan = {"life_s": sizes["life_s"], "seconds": sizes["seconds"]}
     count = 1 if arguments.reduced else max(1, arguments.seeds)
-    seeds = Seeds(plan["seconds"])
+    ages_s = sorted({*arguments.ages})
+    is_reduced = arguments.reduced or len(ages_s) < len(AGES_S)
+    seeds = Seeds(plan["seconds"], ages_s=ages_s)
     for seed in range(arguments.seed, arguments.seed + count):
         run_seed(seeds, size, {**plan, "seed": seed})
     figures: dict[str, Any] = {}
-    for age_s in AGES_S:
+    for age_s in ages_s:
         told = seeds.told(age_s)
         print(f"{age_s:3} s    " + "  ".join(f"{name} {value}" for name, value in told.items()))
         figures |= {f"{name}_{age_s}s": value for name, value in told.items()}
     for name in (
         "bounces_per_job", "placed_ratio", "forward_p99_ms", "oscillation_moves_per_hour",
     ):  # fmt: skip
-        figures[name] = figures[f"{name}_{AGES_S[-1]}s"]
+        figures[name] = figures[f"{name}_{ages_s[-1]}s"]
     healed_s = seeds.healed_s()
     print(f"healed   {', '.join(f'{one:.1f}' for one in healed_s)} s")
     figures["heal_to_converged_s_p99"] = round(percentile(healed_s, 0.99), 1)
@@ -310,12 +324,13 @@ def main() -> int:
         last_line(
             figures,
             sizes={**size._asdict(), **plan, "seed": arguments.seed, "seeds": count, "load": LOAD,
+                   "ages_s": ages_s,
                    "oracle_placed": sum(one.placed for one in seeds.oracles)},
-            samples=sum(one.jobs for one in seeds.oracles) * len(AGES_S),
-            is_reduced=arguments.reduced,
+            samples=sum(one.jobs for one in seeds.oracles) * len(ages_s),
+            is_reduced=is_reduced,
         )
     )  # fmt: skip
-    return 3 if arguments.reduced else 0
+    return 3 if is_reduced else 0
 
 
 if __name__ == "__main__":
