@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 
 # A small change of a large state is not worth writing all of it: the log grows to this part
-# of the last snapshot first.
-_LOG_PART: Final = 16
+# of the last snapshot first. So of what is written, snapshots are four times the log at most,
+# however large the state becomes.
+_LOG_PART: Final = 4
 # By how much later than the limit a snapshot may be due: replicas apply the same entries, and
 # the fastest majority answers sooner while only one of them is writing.
 _STAGGER_PART: Final = 4
@@ -116,10 +117,9 @@ class Snapshots:
         self._bytes_due = int(limits.snapshot_bytes * later)
 
     def _is_due(self, applied_index: int) -> bool:
-        if self._bytes >= self._bytes_due:
-            return True
         grown = applied_index - self._index
-        return grown >= self._entries_due and self._bytes * _LOG_PART >= self._size
+        is_long = grown >= self._entries_due or self._bytes >= self._bytes_due
+        return is_long and self._bytes * _LOG_PART >= self._size
 
     def grew(self, size: int) -> None:
         self._bytes += size
