@@ -53,6 +53,7 @@ NAMES: Final = (
     "datacenter drained",
     "authority given away",
     "datacenter lost for good",
+    "authority lost for good",
 )
 PACES_US: Final = ((500_000, 6 * S), (1 * S, 12 * S), (3 * S, 25 * S))
 DELAYS_US: Final = ((1_000, 30_000), (1_000, 80_000), (20_000, 400_000))
@@ -65,6 +66,7 @@ LONG_PATIENCE_US: Final = 20 * S  # for a job that several run
 RESTING_PART: Final = 0.7
 LONG_PART: Final = 0.5  # of the seeds
 LOST_PART: Final = 0.4
+AUTHORITY_PART: Final = 0.25  # of the losses
 LOSS_PATIENCE_US: Final = 25 * S  # for one that has something to lose
 LOSS_SEEN_US: Final = 45 * S  # until an operator has declared it off
 TRANSFER_PART: Final = 0.3  # of the seeds
@@ -116,6 +118,7 @@ class Faults:
         if loss.random() < LOST_PART:
             begin_us = loss.randint(10 * S, 40 * S)
             self.least_us = max(self.least_us, begin_us + LOSS_PATIENCE_US + LOSS_SEEN_US)
+            self._loses_authority = loss.random() < AUTHORITY_PART
             world.after(begin_us, self._lose, loss, begin_us + LOSS_PATIENCE_US)
         operator = random.Random(f"federation/{world.seed}/authority")
         if operator.random() < TRANSFER_PART:
@@ -327,14 +330,20 @@ class Faults:
         Preferably one that is the home of jobs, best of such as others run a part of.
         """
         world = self.world
-        found = [one for one in world.datacenters.values() if may_be_lost(world, one)]
         if not self._is_active:
+            return
+        is_authority = self._loses_authority
+        found = [one for one in world.datacenters.values()
+                 if may_be_lost(world, one, is_authority=is_authority)]  # fmt: skip
+        if not found and is_authority:
+            world.after(2 * S, self._lose, rng, until_us)
             return
         most = max((_loss(one) for one in found), default=0)
         if most < 2 and world.now_us < until_us:
             world.after(2 * S, self._lose, rng, until_us)
         elif found:
-            world.faults["datacenter lost for good"] += 1
+            world.faults["datacenter lost for good"] += not is_authority
+            world.faults["authority lost for good"] += is_authority
             Operator(world, rng.choice([one for one in found if _loss(one) == most]), rng)
 
     def _transfer(self, rng: random.Random) -> None:

@@ -1,5 +1,6 @@
 """The operator of a datacenter that is lost for good: declares it off, and has its jobs adopted.
 
+If it was its region's authority, he first has another one succeed it, and that declares it off.
 He tries until it is so, at whoever answers. Its machines are gone: what ran there has ended. At
 times the datacenter comes back later all the same, with everything that its servers had.
 """
@@ -27,6 +28,9 @@ class Operator:
     def __init__(self, world: "World", lost: "Datacenter", rng: random.Random) -> None:
         self._world, self._lost, self._rng = world, lost, rng
         self._adopter = ""
+        self._successor: Datacenter | None = None
+        if lost.state.is_authority:
+            self._successor = self._anyone()
         lost.clients.die()
         lost.crash(rng.randint(*AWAY_US))
         world.after(rng.randint(26 * S, 40 * S), self._work)
@@ -37,7 +41,12 @@ class Operator:
         if lost.id not in world.watch.off:
             if lost.is_up:
                 return  # back, before anybody gave it up
-            self._ask(self._anyone(), "Datacenter.Off")
+            if self._successor is not None:
+                self._ask(self._successor, "Authority.Adopt")
+            else:
+                self._ask(self._anyone(), "Datacenter.Off")
+        elif self._successor is not None and not self._successor.state.is_authority:
+            self._ask(self._successor, "Authority.Adopt")  # it may have been lost on its way
         elif not self._is_adopted():
             one = world.datacenters.get(self._adopter) or self._anyone()
             if is_off(one.state, lost.id):
@@ -73,14 +82,21 @@ class Operator:
         self._rng.choice(hosts).on_query(query, answered)
 
 
-def may_be_lost(world: "World", one: "Datacenter") -> bool:
-    """Whether a datacenter is no authority, nor about to be one, and others of its region stay."""
+def may_be_lost(world: "World", one: "Datacenter", *, is_authority: bool) -> bool:
+    """Whether a datacenter may be lost: others of its region stay, and nothing is under way there.
+
+    Args:
+        is_authority: Whether it shall be the region's authority, the only one; else it is none.
+    """
     inside = [*world.region(one.region)]
+    holders = [other for other in inside if other.state.is_authority]
     return (
         len(inside) > 1
         and one.is_up
-        and not one.state.is_authority
+        and (holders == [one] if is_authority else one not in holders)
         and not world.watch.off
+        and not any(authority_of(other.state).to for other in inside if other.state.is_authority)
         and all(authority_of(other.state).to != one.id for other in inside)
+        and all(one.id in roster_of(other.state).members for other in inside if is_authority)
         and any(one.id in roster_of(other.state).members for other in inside)
     )

@@ -22,6 +22,7 @@ from core.federation.roster import is_off
 from core.federation.roster_log import DeclareOff
 from core.federation.share_log import ParkShare, PutShare, SyncShares, synced_index, watermarks_of
 from core.federation.shares import Share
+from core.federation.succession import EndSuccession
 from core.federation.transfer import GiveAuthority, TakeAuthority
 from core.state.commands import RegisterJob
 from core.state.result import Applied
@@ -69,6 +70,7 @@ NAMES: Final = (
     "surge copy",
     "surge copy during a second cut",
     "surge copy released",
+    "authority succeeded",
     "datacenter declared off",
     "lost with a backup of all its jobs",
     "job adopted",
@@ -125,6 +127,8 @@ class Situations:
                     seen["datacenter declared off"] += not result.is_error
                 case ActivateHome():
                     self._on_adopted(datacenter, command, result.is_error)
+                case EndSuccession():
+                    seen["authority succeeded"] += not command.superseded_by
                 case ParkShare() | ParkOwnPart():
                     word = "parked" if command.is_parked else "started again"
                     seen[f"part {word}"] += not result.is_error

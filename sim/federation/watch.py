@@ -27,6 +27,7 @@ from core.federation.claims import authority_of, open_claims
 from core.federation.handing import departures_of
 from core.federation.roster_log import DeclareOff
 from core.federation.share_log import watermarks_of
+from core.federation.succession import BeginSuccession
 from core.state.commands import DeregisterJob, RecordCall, RegisterJob
 from core.state.jobs import JobRecord
 from core.state.result import Applied
@@ -79,6 +80,7 @@ class Watch:
         self._newest_share: dict[tuple[str, str], tuple[int, int]] = {}  # (datacenter, uid)
         self.on_decision: Callable[[Datacenter, list[Any], Applied], None] = _ignored
         self.off: dict[str, None] = {}  # datacenters that were declared off: their id is void
+        self._forgotten_us = -1  # when an authority was lost
         self.situations = Situations(world)
         self.rollouts = RolloutWatch(world)
         world.watch = self
@@ -168,6 +170,11 @@ class Watch:
         for command, result in zip(commands, applied.results, strict=True):
             if isinstance(command, DeclareOff) and not result.is_error:
                 self._give_up(command.datacenter_id)
+            elif isinstance(command, BeginSuccession) and command.lost and not result.is_error:
+                if command.lost not in self.off:
+                    # The answers that it kept to calls about names given up are lost with it.
+                    self._forgotten_us = self.world.now_us
+                self._give_up(command.lost)
 
     def _give_up(self, lost: str) -> None:
         """A datacenter is off: what it may run and runs counts no more, by an operator's word.
@@ -231,7 +238,9 @@ class Watch:
             )
 
     def _givers(self, region: str) -> int:
-        return sum(_gives_names(one.state) for one in self.world.region(region))
+        return sum(
+            _gives_names(one.state) for one in self.world.region(region) if one.id not in self.off
+        )
 
     def _check_rollout(self, datacenter: "Datacenter", record: JobRecord) -> None:
         """A datacenter has just heard of a version: whoever did before runs nothing older."""
@@ -278,7 +287,7 @@ class Watch:
                 self.world.situations["write while a region had two authorities"] += 1
                 continue  # whoever yields does not hand over what he answered
             before = self.effects.get(call.call_id)
-            if before is not None and name not in self.excused:
+            if before is not None and name not in self.excused and not self._is_forgotten(before):
                 text = f"{type(command).__name__} of {job_id} in {datacenter.title}, "
                 self.fail("token twice", f"{text}before in {before.at}: token {call.call_id}")
             self.effects[call.call_id] = Effect(datacenter.title, name, self.world.now_us)
@@ -286,9 +295,15 @@ class Watch:
     def on_unknown(self, token: str, sent_us: int) -> None:
         """A user was told that there is no such job, by a request sent at `sent_us`."""
         effect = self.effects.get(token)
-        if effect is not None and effect.time_us < sent_us and effect.name not in self.excused:
+        if effect is None or effect.name in self.excused or self._is_forgotten(effect):
+            return
+        if effect.time_us < sent_us:
             text = f"a repetition hears that there is no {effect.name[1]}, done in {effect.at}"
             self.fail("token forgotten", f"{text}: token {token}")
+
+    def _is_forgotten(self, effect: Effect) -> bool:
+        """Whether the answer to a write may have been lost with an authority."""
+        return effect.time_us <= self._forgotten_us
 
     def _check_nodes(self, datacenter: "Datacenter") -> None:
         """No node shall run more than it has room for, by the allocations alone.
