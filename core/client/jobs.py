@@ -5,6 +5,8 @@ so two hundred allocations of one job share one record. It is saved before the f
 allocation that names it, and goes after the last.
 """
 
+from sys import intern
+
 from core.client.effects import SaveState
 from core.client.outbox import Outbox
 from core.client.saved import SavedAlloc, encode, job_key
@@ -32,7 +34,7 @@ class KeptJobs:
                 self._uses[key] = 0
                 self._box.emit(SaveState(key, encode(job)))
             saved.alloc.job = self._jobs[key]
-        saved.job_key = key
+        saved.job_key = intern(key)  # one text for all that hold it
         if key != before:
             if key:
                 self._uses[key] += 1

@@ -1,10 +1,12 @@
 """Task events in Nomad's words: what `alloc status` shows of a task's life.
 
-Each function makes one event at a moment. Types and messages are those that Nomad's users
-and tools know; the message is kept in `DisplayMessage`, the parts in `Details` and in the
-older fields of their own.
+Each function makes one event at a moment, which nobody changes afterwards: allocations that
+arrive and start together share theirs. Types and messages are those that Nomad's users and tools
+know; the message is kept in `DisplayMessage`, the parts in `Details` and in the older fields of
+their own.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from core.model.allocation import TaskEvent
@@ -12,6 +14,7 @@ from core.model.allocation import TaskEvent
 MAX_EVENTS = 10  # per task; the oldest go first
 _NO_DETAILS: Final[dict[str, str]] = {}  # of all events that have none; nobody changes it
 _SETUP: Final = {"message": "Building Task Directory"}  # as well
+_SHARED: Final = 16  # moments; all that happens at one follows at once
 
 Us = int
 
@@ -34,10 +37,12 @@ def duration_text(us: int) -> str:
     return f"{minutes}m{text}" if minutes else text
 
 
+@lru_cache(_SHARED)
 def received(wall_us: Us) -> TaskEvent:
     return _event("Received", wall_us, "Task received by client")
 
 
+@lru_cache(_SHARED)
 def setup(wall_us: Us) -> TaskEvent:
     event = _event("Task Setup", wall_us, _SETUP["message"])
     event.details, event.message = _SETUP, _SETUP["message"]
@@ -51,6 +56,7 @@ def setup_failure(wall_us: Us, reason: str) -> TaskEvent:
     return event
 
 
+@lru_cache(_SHARED)
 def started(wall_us: Us) -> TaskEvent:
     return _event("Started", wall_us, "Task started by client")
 

@@ -4,10 +4,13 @@ Machines know no clock and no calendar module, so the calendar is computed here:
 since 1970 to a date of the proleptic Gregorian calendar, by eras of 400 years.
 """
 
+from functools import lru_cache
+
 _DAYS_PER_ERA = 146_097
 _DAYS_TO_1970 = 719_468  # from 0000-03-01, where an era begins
 
 
+@lru_cache(16)  # many things happen at one moment, and share its text
 def rfc3339(wall_us: int) -> str:
     """Return `2026-11-23T09:08:51.25Z` for microseconds since 1970 UTC."""
     seconds, us = divmod(wall_us, 1_000_000)

@@ -8,7 +8,7 @@ import msgspec
 
 from core.model.allocation import AllocDeploymentStatus
 from core.model.instant import ZERO_TIME, ns_of_rfc3339, rfc3339_of_ns
-from core.state.alloc_columns import FLAG_CANARY
+from core.state.alloc_columns import FLAG_CANARY, AllocExtras
 from core.state.rollouts import ACTIVE_DEPLOYMENTS
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def take_health(state: "State", reports: Sequence[HealthReport], context: "Conte
     """Keep what is new in the reports, and move the counters of the deployments it is of."""
     allocs = state.allocs
     ordinals = allocs.columns.deployment
+    shared: dict[tuple[bool, str, bool], AllocExtras] = {}
     tallies: dict[tuple[int, int], _Tally] = {}
     for report in reports:
         row = report.row
@@ -73,7 +74,11 @@ def take_health(state: "State", reports: Sequence[HealthReport], context: "Conte
             canary=bool(allocs.columns.flags[row] & FLAG_CANARY),
             modify_index=context.index,
         )
-        allocs.change_extras(row, deployment_status=said)
+        if extras is None:  # most: those of one node become healthy together, and share it
+            key = (said.healthy, said.timestamp, said.canary)
+            allocs.extras.put(row, shared.setdefault(key, AllocExtras(deployment_status=said)))
+        else:
+            allocs.change_extras(row, deployment_status=said)
         if ordinal >= 0:
             key = (ordinal, int(allocs.columns.group_row[row]))
             tally = tallies.get(key)
