@@ -164,13 +164,15 @@ class AllocRunner:
 
     def resume(self) -> None:
         """Take up again what the previous life of the agent left."""
+        if self.saved.is_prepared:
+            self._limit_run()  # before its tasks: what is over the limit starts none again
         for task in self.tasks.values():
             task.resume()
         self._services.resume(is_ending=self.saved.is_stopping)
         if self.is_finished:
+            self._end_timers()
             return
         self._watch_health()
-        self._limit_run()
         if not self.saved.is_prepared:
             self._prepare()
             if self._is_held and self.saved.is_stopping:
@@ -187,6 +189,7 @@ class AllocRunner:
             alloc.job = previous.job
         self.saved.alloc = alloc
         if alloc.desired_status in ("stop", "evict"):
+            self._save()  # it may be ending already, and has to be known as stopped
             self.stop()
             return
         if alloc.deployment_id != previous.deployment_id:
@@ -195,7 +198,7 @@ class AllocRunner:
         if _version_of(alloc) != _version_of(previous):
             self._update_in_place()
         self._save()
-        if alloc.deployment_id != previous.deployment_id:
+        if alloc.deployment_id != previous.deployment_id and not self.is_finished:
             self._watch_health()
             self._observe_health()
 
@@ -236,6 +239,7 @@ class AllocRunner:
             self._close()
             return
         self.saved.is_prepared = True
+        self.saved.begun_us = self._box.now.wall_us
         self._save()
         self._watch_health()
         self._limit_run()
@@ -360,10 +364,13 @@ class AllocRunner:
     def _at(self, stage: Stage) -> list[TaskRunner]:
         return [task for task in self.tasks.values() if task.stage is stage]
 
-    def _close(self) -> None:
+    def _end_timers(self) -> None:
         for timer in (self._run_limit, self._stop_delay):
             if timer is not None:
                 timer.cancel()
+
+    def _close(self) -> None:
+        self._end_timers()
         self._services.take_out(None)
         if self._health is not None:
             self._observe_health()  # perhaps the last word: then it is gone
@@ -441,7 +448,8 @@ class AllocRunner:
     def _limit_run(self) -> None:
         limit_us = (self.group.max_run_duration_ns or 0) // 1000
         if limit_us > 0:
-            spent_us = max(self._box.now.wall_us - self.saved.received_us, 0)
+            begun_us = self.saved.begun_us or self.saved.received_us
+            spent_us = max(self._box.now.wall_us - begun_us, 0)
             self._run_limit = self._box.after(max(limit_us - spent_us, 0), self._run_too_long)
 
     def _run_too_long(self) -> None:

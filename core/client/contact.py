@@ -53,7 +53,6 @@ class ServerContact:
         self._owner = owner
         self.node = node
         self.is_registered = False
-        self._restored: int | None = None  # index of the restore that was last heard of
         self.index = 0
         self._servers: list[Address] = list(config.servers)
         self._learn(node.servers if node else ())
@@ -210,9 +209,11 @@ class ServerContact:
             self.index = answer.index
             if answer.allocs is not None:
                 self._owner.on_allocations(answer.index, answer.allocs)
-        if answer.restored != self._restored:
+        node = self.node
+        if node is not None and answer.restored != node.restored:
             # An operator restored an older state: it lacks what we reported since.
-            is_first, self._restored = self._restored is None, answer.restored
+            is_first, node.restored = node.restored is None, answer.restored
+            self._box.emit(SaveState(NODE_KEY, encode(node)))
             if not is_first:
                 self._owner.on_registered()
         spent_us = self._box.now.mono_us - self._asked_us

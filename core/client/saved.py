@@ -26,6 +26,7 @@ class SavedNode(msgspec.Struct, kw_only=True):
     secret_id: str
     datacenter_id: str
     servers: list[str] = []
+    restored: int | None = None  # index of the servers' restore that was last heard of
 
 
 class SavedAlloc(msgspec.Struct, kw_only=True):
@@ -33,6 +34,7 @@ class SavedAlloc(msgspec.Struct, kw_only=True):
 
     alloc: Allocation
     received_us: int  # wall clock
+    begun_us: int = 0  # wall clock; when its folder was ready; before that it may wait for another
     job_key: str = ""
     deployed_us: int = 0  # wall clock; when its present deployment reached us
     is_prepared: bool = False

@@ -90,7 +90,7 @@ class TaskLife:
 class AllocLife:
     def __init__(self, alloc: Allocation, us: int, max_kill_us: int) -> None:
         self.alloc = alloc
-        self.given_us = us
+        self.begun_us = us
         self.max_kill_us = max_kill_us
         self.job = alloc.job or Job()
         self.group: TaskGroup = (self.job.task_groups or [])[0]
@@ -139,10 +139,10 @@ class AllocLife:
 
     def stop(self, us: int, reason: str, *, is_hurried: bool = False) -> None:
         """The allocation as a whole is to end."""
-        if self.is_stopped or self.is_dead:
+        if self.is_dead:
             return
-        self.is_stopped = True
         if not self.ending:
+            self.is_stopped = True
             has_runs = any(
                 task.phase in (Phase.ASKED, Phase.ALIVE, Phase.LOST) for task in self.tasks.values()
             )
@@ -157,7 +157,7 @@ class AllocLife:
             for task in self.tasks.values():
                 task.die(failed=True)
             return
-        self.preparing = "done"
+        self.preparing, self.begun_us = "done", us
         self.settle(us)
 
     def started(self, name: str, us: int) -> None:
@@ -243,7 +243,7 @@ class AllocLife:
 
     def pass_time(self, us: int) -> None:
         limit_us = (self.group.max_run_duration_ns or 0) // US
-        is_over = limit_us and us >= self.given_us + limit_us and self.preparing == "done"
+        is_over = limit_us and us >= self.begun_us + limit_us and self.preparing == "done"
         if is_over and not self.is_dead:
             self.stop(us, "max_run_duration")
         if self.ending and us >= self.ending_us:
@@ -326,7 +326,7 @@ class AllocLife:
         if not self.ending:
             self._look_for_an_end(us)
         if self.ending and us >= self.ending_us:
-            return self._end_next(us)
+            return self.preparing != "asked" and self._end_next(us)
         if not self.ending and self.preparing == "done":
             for task in tasks:
                 if task.phase is Phase.WAITING and task.turn_us is None and self._has_turn(task):

@@ -127,7 +127,9 @@ class Servers:
         world.tell(world.rng.choice((1_000, 10_000)), CallDone(call.call_id, "", plain))
 
     def _fail(self, call: Call, error: str, delay_us: int) -> None:
-        self._world.tell(delay_us, CallDone(call.call_id, error))
+        world = self._world
+        world.watch.call_fails(world.now_us + delay_us)
+        world.tell(delay_us, CallDone(call.call_id, error))
 
     def _poll(self, call: Call, min_index: int, wait_us: int) -> None:
         world = self._world

@@ -46,7 +46,8 @@ class Watch:
         self.kept = 0
         self._answered_us = 0
         self._index = 0  # last one seen, in this life of the agent
-        self._methods: dict[int, Call] = {}
+        self._calls: dict[int, Call] = {}
+        self._asked: dict[int, dict[str, int]] = {}  # what was listed when it was asked for
         self._ports: dict[str, int] = {}  # of probes under way, by check
         self._list: dict[str, int] = {}  # the servers' last one: index by allocation
         self._due: tuple[int, str, str, str, str] = (NEVER_US, "", "", "", "")
@@ -58,7 +59,8 @@ class Watch:
 
     def agent_begins(self, us: int) -> None:
         self._agent_lives, self._answered_us, self._index = True, us, 0
-        self._methods.clear()
+        self._calls.clear()
+        self._asked.clear()
         self._list = {}
         self.trouble_us = us
         for alloc_id, life in self.lives.items():
@@ -74,6 +76,7 @@ class Watch:
             offers.agent_ends(us)
         for alloc_id in sorted(unsure):
             if alloc_id in self.lives:
+                self.destroyed.pop(alloc_id, None)  # its records may be there again
                 self.lives[alloc_id].is_loose = True
                 self.situations["agent forgot what it had not saved"] += 1
         # Who waited for one of these may know it no more.
@@ -84,7 +87,11 @@ class Watch:
     def servers_restored(self, us: int) -> None:
         kept = self.outlast_a_restore()
         self.final = {one: end for one, end in self.final.items() if one in kept}
-        self.trouble_us = us
+        self.call_fails(us)
+
+    def call_fails(self, us: int) -> None:
+        """A call of the agent fails, and it hears of that at `us`."""
+        self.trouble_us = max(self.trouble_us, us)
 
     def outlast_a_restore(self) -> list[str]:
         """Return whose end is old enough to be in the state that is restored.
@@ -188,9 +195,8 @@ class Watch:
             self.situations["attempts used up"] += task.tally.count > before > 0
 
     def _answered(self, event: CallDone, us: int) -> None:
-        call = self._methods.pop(event.call_id, None)
+        call = self._calls.pop(event.call_id, None)
         if event.error:
-            self.trouble_us = us
             return
         if call is None:
             return
@@ -204,7 +210,9 @@ class Watch:
             jobs = {one["ID"]: one for one in event.body["jobs"]}
             for alloc in sorted(allocs, key=lambda one: one.desired_status == "run"):
                 alloc.job = msgspec.convert(jobs[alloc.job_id], Job)
-                self._given(alloc, us)
+                # Of a leader that was behind the list is an older state: not acted on.
+                if alloc.alloc_modify_index >= self._asked[event.call_id].get(alloc.id, 0):
+                    self._given(alloc, us)
 
     def _listed(self, body: dict[str, Any], us: int) -> None:
         if body["index"] < self._index:
@@ -221,8 +229,6 @@ class Watch:
                 self._stop(alloc_id, us, "the servers forgot it")
 
     def _given(self, alloc: Allocation, us: int) -> None:
-        if alloc.alloc_modify_index < self._list.get(alloc.id, 0):
-            return  # of a leader that was behind
         life = self.lives.get(alloc.id)
         if life is None:
             if self._is_shutting_down or alloc.client_status in ("complete", "failed", "lost"):
@@ -318,7 +324,9 @@ class Watch:
     def effect(self, effect: Any, us: int) -> None:
         kind = effect.__class__
         if kind is Call:
-            self._methods[effect.call_id] = effect
+            self._calls[effect.call_id] = effect
+            if effect.method == "Node.FetchAllocations":
+                self._asked[effect.call_id] = self._list
             return
         handler = _EFFECTS.get(kind)
         if handler is not None:

@@ -186,7 +186,7 @@ class World:
         def arrive(_: Any) -> None:
             if self.life == life and self.machine is not None:
                 self.deliver(event)
-                if self.rng.random() < self.repeats:
+                if event.__class__ is not fx.CheckDone and self.rng.random() < self.repeats:
                     self.after(self.rng.choice((0, 50_000, 2 * S)), again)
 
         def again(_: Any) -> None:

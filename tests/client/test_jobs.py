@@ -98,5 +98,5 @@ def test_a_server_sends_a_job_once_and_the_client_joins_them(
     world.run(1)
     allocs = [msgspec.structs.replace(make_alloc(job, n), job=None) for n in (1, 2)]
     answer = {"allocs": allocs, "jobs": [job]}
-    machine._on_fetched(CallDone(0, "", answer), {})
+    machine._on_fetched(CallDone(0, "", answer))
     assert [runner.alloc.job is job for runner in machine.runners.values()] == [True, True]

@@ -62,6 +62,8 @@ def test_a_failing_check_restarts_its_task_by_the_restart_policy(
     job = make_job(a_task(services=[service]), restart_policy=FAST)
     alloc_id = world.place(make_alloc(job))
     world.run(14)
+    assert "Restart Signaled" not in world.events(alloc_id)  # the first was within its grace
+    world.run(4)
     assert "Restart Signaled" in world.events(alloc_id)
     assert 'healthcheck: check "alive" unhealthy' in world.messages(alloc_id)
     world.run(120)
