@@ -6,8 +6,9 @@ a third packet the rows that the other lacks. A quiet pool of 10,000 so pays 2 K
 round instead of a megabyte.
 
 Rounds grow rarer with the pool, except for a member that just learned something by one:
-where one rumour was lost, more were. Who has just joined makes two in quick succession,
-for others may have joined at the same moment and be in nobody's table yet.
+where one rumour was lost, more were. Who has just joined makes two in quick succession, for others
+may have joined at the same moment: the first with the member that it joined by, who has met them
+all by then, then some with random ones as long as the pool grows by a quarter from one to the next.
 
 A member that believes itself alone tries the addresses it ever knew, for ever: those who
 failed, those it joined by, those of its last life, and the last 64 it has reaped.
@@ -36,7 +37,6 @@ from gossip.messages import (
     make_update,
 )
 from gossip.table import SUMMARY_BYTES, differing_buckets
-from gossip.timers import FOREVER_US
 
 REMEMBERED_MAX = 64
 ALONE_TRIES = 3
@@ -47,7 +47,8 @@ class Exchanger:
     __slots__ = (
         "_digests",
         "_due_us",
-        "_eager_us",
+        "_first",
+        "_is_among_many",
         "_joined",
         "_local",
         "_membership",
@@ -70,10 +71,12 @@ class Exchanger:
         self._open: dict[int, str] = {}  # exchange id -> address
         self._due_us = 0
         self._round_id = -1  # exchange of the latest regular round
-        # the longest wait until the round after the next: short after joining, then doubled
-        self._eager_us = FOREVER_US
-        # how many it found when it joined, itself included; 0 from the first round after that
+        # whom to ask first after joining: who knows all that joined by it meanwhile
+        self._first = ""
+        # how many it found when it joined, itself included, or in its last quick round since; 0
+        # from the first regular round on
         self._joined = 0
+        self._is_among_many = False  # who joined when it did
         self._reconnect_due_us = 0
         # address -> name, "" while nobody there has answered; the oldest first
         self._remembered: dict[str, str] = {}
@@ -91,7 +94,7 @@ class Exchanger:
 
     def spread_round(self, now_us: int) -> None:
         """Arm the regular round at random, for members that began together."""
-        self._joined, self._eager_us = 0, FOREVER_US
+        self._joined, self._first = 0, ""
         self._arm_round(now_us, int(self._local.rng.random() * self._interval_us()))
 
     # -- starting exchanges ---------------------------------------------------------
@@ -107,16 +110,24 @@ class Exchanger:
         if due_us != self._due_us:
             return
         local = self._local
-        self._arm_round(now_us, self._wait_us())
-        if self._joined:
-            if local.table.active * 4 <= self._joined * 5:
+        if self._first:
+            # others may have joined by the same member in the moment after us
+            self._arm_round(now_us, self._shaken_us(local.settings.exchange_interval_us // 16))
+            self._round_id = self._ask(self._first, now_us)
+            self._first = ""
+            return
+        joined, self._joined = self._joined, 0
+        if joined and local.table.active * 4 > joined * 5:
+            # many joined with us: who missed us has rounds of its own just now
+            self._joined, self._is_among_many = local.table.active, True
+            self._arm_round(now_us, self._shaken_us(local.settings.exchange_interval_us // 8))
+        else:
+            self._arm_round(now_us, self._interval_us())
+            if joined and not self._is_among_many:
                 # In one pool of thirty, somebody missed each copy of the rumour that we are there
                 # (n * e^-limit), and would take us for dead, or for nobody, until its next round.
                 self._membership.refutation.insist(now_us)
-                self._eager_us = FOREVER_US
-                self._arm_round(now_us, self._interval_us())
-            # else many joined with us, and those who missed us have rounds of their own just now
-            self._joined = 0
+                return
         for peer in local.table.sample(local.rng, 1, skip=(local.me,), status_max=ALIVE):
             self._round_id = self._ask(local.table.identity(peer).address, now_us)
 
@@ -166,14 +177,6 @@ class Exchanger:
         interval_us = self._local.settings.exchange_interval_us
         active = self._local.table.active
         return interval_us * (1 + max(0, math.ceil(math.log2(max(1, active)) - 5)))
-
-    def _wait_us(self) -> int:
-        """Return how long to wait for the next round."""
-        eager_us = self._eager_us
-        if eager_us > self._local.settings.exchange_interval_us // 8:
-            return self._interval_us()
-        self._eager_us = 2 * eager_us
-        return self._shaken_us(eager_us)
 
     def _shaken_us(self, wait_us: int) -> int:
         """Return from 0.5 to 1 of a wait: those who joined together must not ask together."""
@@ -267,13 +270,14 @@ class Exchanger:
             return
         if address in self._remembered and packet.sender:
             self._remembered[address] = packet.sender
-        self._absorb(packet, now_us)
+        self._absorb(packet, now_us, address)
         if packet.kind == SYNC_DIFFERENCE and packet.buckets:
             rows = self._rows_theirs_lack(packet)
             if rows:
                 self._send(address, Packet(SYNC_ROWS, sender=self._local.name, updates=rows))
 
-    def _absorb(self, packet: Packet, now_us: int) -> None:
+    def _absorb(self, packet: Packet, now_us: int, address: str = "") -> None:
+        """Learn from a request, or from the answer of who is at `address`."""
         table = self._local.table
         before, was_alone = table.summary(), table.active <= 1
         self._membership.absorb_rows(packet.updates, packet.sender, now_us)
@@ -281,9 +285,9 @@ class Exchanger:
         if table.summary() == before:
             return
         if was_alone:
-            self._joined = table.active
-            self._eager_us = self._local.settings.exchange_interval_us // 16
-            soon_us = self._wait_us()
+            self._joined, self._first, self._is_among_many = table.active, address, False
+            share = 64 if address else 16
+            soon_us = self._shaken_us(self._local.settings.exchange_interval_us // share)
         else:
             soon_us = self._shaken_us(self._local.settings.exchange_interval_us)
         if now_us + soon_us < self._due_us:
