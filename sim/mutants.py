@@ -78,6 +78,10 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
             "core/server/nodes",
             "core/server/launching",
             "core/server/children",
+            "core/server/collection",
+            "core/server/endpoints/dispatching",
+            "core/model/regexp",
+            "core/model/versions",
             "core/jobspec/cron",
             "core/client/health",
         )

@@ -21,6 +21,7 @@ from core.model.job import (
     UpdateStrategy,
 )
 from core.model.regexp import BadExpression, Expression
+from core.model.versions import unreadable_term
 
 _SECOND: Final = 1_000_000_000
 _WITHOUT_VALUE: Final = frozenset({"distinct_hosts", "is_set", "is_not_set"})
@@ -81,6 +82,9 @@ def _match(operand: str, left: str, right: str) -> Iterable[str]:
             yield f"Distinct Property must have an allowed count of 1 or greater; got {right}"
     elif operand not in _WITHOUT_VALUE and not right:
         yield f'Operator "{operand}" requires an RTarget'
+    if operand in ("version", "semver") and right and not right.startswith("${"):
+        if term := unreadable_term(right, is_strict=operand == "semver"):
+            yield f'{operand.capitalize()} constraint is invalid: "{term}" can\'t be read'
     if operand == "regexp":
         try:
             Expression(right)  # as the scheduler will

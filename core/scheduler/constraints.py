@@ -11,8 +11,8 @@ from typing import Final
 from core.model.job import Affinity, Constraint
 from core.model.node import Node
 from core.model.regexp import is_match
+from core.model.versions import is_version_allowed
 from core.scheduler.quantity import quantity_of
-from core.scheduler.versions import is_version_allowed
 
 DISTINCT: Final = ("distinct_hosts", "distinct_property")
 _ESCAPES: Final = ("${node.unique.", "${attr.unique.", "${meta.unique.")

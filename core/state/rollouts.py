@@ -293,6 +293,14 @@ def delete_evaluations(
 def upsert_deployments(
     state: "State", command: UpsertDeployments, context: "Context"
 ) -> CommandResult:
+    """Create or change deployments; one that ended meanwhile stays as it ended."""
+    for deployment in command.deployments:
+        old = state.deployments.get(deployment.id)
+        is_over = old is not None and old.status not in ACTIVE_DEPLOYMENTS
+        if is_over and old is not None and deployment.status != old.status:
+            return CommandResult(
+                error=f"deployment {deployment.id} has ended meanwhile: {old.status}", status=409
+            )
     for deployment in command.deployments:
         put_deployment(state, deployment, context)
     for evaluation in command.evaluations:

@@ -86,6 +86,10 @@ class Collecting:
             and record.uid not in uids
             and (record.namespace, record.id) not in busy
         }
+        names = {(one.namespace, one.id) for one in state.jobs if one.uid in jobs}
+        deployments |= {  # they go with their job
+            one.id for one in state.deployments.values() if (one.namespace, one.job_id) in names
+        }
         nodes = {
             node.id
             for node in state.nodes
@@ -104,14 +108,20 @@ class Collecting:
             Violation: It must not be, or more must be.
         """
         now = _ids(state)
-        either = self._either
+        either = self._either  # what only they refer to is as doubtful
+        allocs = [self._ledger.known[key].alloc for key in sorted(either)]
+        doubts = {
+            "allocation": either,
+            "evaluation": {alloc.eval_id for alloc in allocs},
+            "deployment": {alloc.deployment_id for alloc in allocs},
+            "job": {self._ledger.known[key].job_uid for key in either},
+            "node": {alloc.node_id for alloc in allocs},
+        }
         for kind, due in self._due.items():
             gone = self._there[kind] - now[kind]
-            doubtful = either if kind == "allocation" else set()
             self._situations[f"{kind} collected"] += len(gone)
-            if early := sorted(gone - due - doubtful):
+            if early := sorted(gone - due - doubts[kind]):
                 raise Violation("collected too early", f"{kind} {self._name(state, early[0])}")
-            # What refers to a doubtful one, or is of its job, is as doubtful.
             if not either and (late := sorted(due - gone)):
                 raise Violation("not collected", f"{kind} {self._name(state, late[0])}")
         self._ledger.forget(self._there["allocation"] - now["allocation"])

@@ -52,6 +52,7 @@ _NS: Final = 1_000_000_000
 _RACKS: Final = ("r1", "r2", "r3")
 _VERSIONS: Final = ("1.2.3", "1.10.0", "2.0.0", "2.1.0-beta")
 _STATIC: Final = (8080, 8443, 20_001)
+_KEEPING: Final = ("keep_original", "keep_replacement")
 PRIORITIES: Final = (20, 41, 50, 59, 60, 80)
 
 
@@ -139,11 +140,7 @@ def random_group(rng: random.Random, kind: str, name: str) -> TaskGroup:
         constraints=_constraints(rng, is_job=False, kind=kind),
         tasks=[_task(rng, kind, version=0)],
         networks=_networks(rng, kind),
-        volumes=(
-            {"data": VolumeRequest(name="data", type="host", source="data", read_only=True)}
-            if rng.random() < 0.08
-            else None
-        ),
+        volumes={"data": _volume(read_only=rng.random() < 0.6)} if rng.random() < 0.12 else None,
         ephemeral_disk=EphemeralDisk(size_mb=rng.choice((10, 10, 200))),
         update=_update(rng, kind)
         if is_service or (kind == "system" and rng.random() < 0.5)
@@ -154,6 +151,10 @@ def random_group(rng: random.Random, kind: str, name: str) -> TaskGroup:
         reschedule_policy=None if is_system else _reschedule(rng),
         disconnect=_disconnect(rng) if is_service and rng.random() < 0.5 else None,
     )
+
+
+def _volume(*, read_only: bool) -> VolumeRequest:
+    return VolumeRequest(name="data", type="host", source="data", read_only=read_only)
 
 
 def _task(rng: random.Random, kind: str, version: int) -> Task:
@@ -246,7 +247,8 @@ def _constraints(rng: random.Random, *, is_job: bool, kind: str) -> list[Constra
         Constraint("${attr.features}", "c,x", "set_contains_any"),
         Constraint("${attr.vendor}", "", "is_set"),
         Constraint("${attr.vendor}", "", "is_not_set"),
-        Constraint("${attr.unique.hostname}", "host[0-4]$", "regexp"),
+        Constraint("${attr.vendor}", "umbrella", "!="),
+        Constraint("${attr.unique.hostname}", "ost[0-4]", "regexp"),
         Constraint("${node.class}", "small", "is"),
         Constraint("${meta.rack}", "r2", "<="),
     ]
@@ -319,7 +321,7 @@ def _disconnect(rng: random.Random) -> DisconnectStrategy:
     return DisconnectStrategy(
         lost_after_ns=rng.choice((30, 120)) * _NS,
         replace=rng.random() < 0.6,
-        reconcile="best_score",
+        reconcile=rng.choice(("best_score", "longest_running", *_KEEPING)),
     )
 
 
@@ -359,3 +361,19 @@ def changed_job(rng: random.Random, job: Job, version: int) -> tuple[Job, str]:
         groups[at].tasks = [_task(rng, kind, version)]
     changes: dict[str, Any] = {"task_groups": groups, "stop": False}
     return canonicalize(msgspec.structs.replace(job, **changes), region="r"), what
+
+
+def asks_by_name(job: Job) -> bool:
+    """Whether a job asks for static ports, cores or devices."""
+    groups = job.task_groups or []
+    asked = [task.resources for group in groups for task in group.tasks or [] if task.resources]
+    has_ports = any(one.reserved_ports for group in groups for one in group.networks or [])
+    return has_ports or any(one.cores or one.devices for one in asked)
+
+
+def with_resources(node: Node, cpu_shares: int, devices: list[NodeDevice] | None) -> Node:
+    """Return a node with another processor and other devices."""
+    resources = node.node_resources
+    cpu = msgspec.structs.replace(resources.cpu, cpu_shares=cpu_shares)
+    resources = msgspec.structs.replace(resources, cpu=cpu, devices=devices)
+    return msgspec.structs.replace(node, node_resources=resources)

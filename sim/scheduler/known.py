@@ -71,3 +71,13 @@ class DoneOnce:
                 raise Violation("done twice", f"{alloc.name} was done, and runs as {alloc.id}")
             if alloc.client_status == "complete" and alloc.desired_status == "run":
                 self._done.setdefault(key, alloc.id)
+
+
+def failed_at_us(alloc: Allocation) -> int:
+    """Return when a failed instance failed, as its client says."""
+    times = [
+        event.time_ns
+        for state in (alloc.task_states or {}).values()
+        for event in state.events or []
+    ]
+    return max(times, default=alloc.modify_time_ns) // 1000

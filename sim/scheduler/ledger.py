@@ -21,7 +21,7 @@ from core.state.jobs import JobRecord
 from core.state.result import Applied, PlanResult
 from core.state.state import State
 from sim.scheduler import named, reference
-from sim.scheduler.known import HOLDING, Count, DoneOnce, Known
+from sim.scheduler.known import HOLDING, Count, DoneOnce, Known, failed_at_us
 from sim.scheduler.reference import Try
 from sim.seeds import Violation
 
@@ -477,16 +477,6 @@ class Ledger:
             raise Violation("rescheduled too soon", text)
         self.situations["reschedule delayed"] += now_us > failed_us + reference.WINDOW_US
         follower.tries = [*previous.tries, Try(now_us, allowed[1])]
-
-
-def failed_at_us(alloc: Allocation) -> int:
-    """Return when a failed instance failed, as its client says."""
-    times = [
-        event.time_ns
-        for state in (alloc.task_states or {}).values()
-        for event in state.events or []
-    ]
-    return max(times, default=alloc.modify_time_ns) // 1000
 
 
 def _is_healthy(alloc: Allocation) -> bool:

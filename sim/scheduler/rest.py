@@ -14,9 +14,9 @@ from core.scheduler import prepare
 from core.state.jobs import JobRecord
 from core.state.state import State
 from sim.scheduler import reference
-from sim.scheduler.known import Known
+from sim.scheduler.known import Known, failed_at_us
 from sim.scheduler.leader import DATACENTER, S
-from sim.scheduler.ledger import Ledger, failed_at_us
+from sim.scheduler.ledger import Ledger
 from sim.scheduler.rationing import Ration
 from sim.seeds import Violation
 

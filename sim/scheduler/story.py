@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 
 from core.model.allocation import DesiredTransition
-from core.model.evaluation import DeploymentStatus, EvalStatus, EvalTrigger, Evaluation
+from core.model.evaluation import DeploymentStatus, EvalTrigger, Evaluation
 from core.model.job import Job
-from core.model.node import DrainStrategy, Eligibility, Node, NodeDevice
+from core.model.node import DrainStrategy, Eligibility, Node
 from core.scheduler.problem import Problem, Solution
 from core.server import evaluations, promotion
+from core.server.children import evaluation_of
 from core.server.deployments import failing
 from core.state.commands import (
-    ApplyPlans,
     DeregisterJob,
     RegisterJob,
     SetDesiredTransition,
@@ -33,16 +33,20 @@ from sim.scheduler.collecting import Collecting, judged, random_ages
 from sim.scheduler.dispatches import NAME as PARAMETERIZED_NAME
 from sim.scheduler.dispatches import Dispatches
 from sim.scheduler.jobs import (
+    asks_by_name,
     changed_job,
     random_devices,
     random_job,
     random_node,
     with_new_processes,
+    with_resources,
 )
 from sim.scheduler.launches import NAME as PERIODIC_NAME
 from sim.scheduler.launches import Launches
 from sim.scheduler.leader import Leader, S, Timing
 from sim.scheduler.ledger import Ledger
+from sim.scheduler.noting import comes_too_late, note
+from sim.scheduler.progress import Progress
 from sim.scheduler.rationing import Ration
 from sim.scheduler.rest import Rest
 from sim.scheduler.verify import Verifier
@@ -68,6 +72,7 @@ class Story:
         self.clients: dict[str, Client] = {}
         self.ledger = Ledger(self.situations)
         own = random.Random(f"scheduler/{seed}/launches")
+        self.progress = Progress(self.ledger)
         self.launches = Launches(own, self.ledger, self.situations) if own.random() < 0.2 else None
         own = random.Random(f"scheduler/{seed}/dispatches")
         self.dispatches = (
@@ -83,8 +88,8 @@ class Story:
         self.ration = Ration(own, self.ledger, self.situations)
         self.verifier = Verifier(self.ledger, self.situations, self.ration, algorithm)
         timing = Timing()
-        self._is_slow = has_faults and rng.random() < 0.4
-        if self._is_slow:
+        self.is_slow = has_faults and rng.random() < 0.4
+        if self.is_slow:
             timing.solve_us = (50_000, 3 * S)
         self.leader = Leader(
             random.Random(f"scheduler/{seed}/leader"), self, timing, rng.choice((1, 4, 256)), ages
@@ -114,33 +119,11 @@ class Story:
             self.collecting.before(self.leader.state, collection)
 
     def on_entry(self, commands: list[Any], applied: Applied) -> None:
-        for command in commands:
-            if isinstance(command, ApplyPlans):
-                for plan in command.plans:
-                    for one in plan.evaluations:
-                        is_woken = one.triggered_by == EvalTrigger.QUEUED_ALLOCS
-                        is_woken &= one.status == EvalStatus.COMPLETE
-                        self.situations["blocked evaluation woken and done"] += is_woken
-                        self.situations["woken by its quota"] += is_woken and bool(
-                            one.quota_limit_reached
-                        )
-                        self.situations["waits for its quota"] += (
-                            one.status == EvalStatus.BLOCKED and bool(one.quota_limit_reached)
-                        )
-                    for batch in plan.placements:
-                        self.situations["canary placed"] += batch.canary
-            elif isinstance(command, UpsertDeployments):
-                for deployment in command.deployments:
-                    groups = (deployment.task_groups or {}).values()
-                    self.situations["canaries promoted"] += any(one.promoted for one in groups)
-            elif isinstance(command, SetNodeDrain) and command.drain is None:
-                self.situations["drain ended"] += 1
-            elif isinstance(command, RegisterJob | DeregisterJob):
-                self.acknowledged += 1
+        self.acknowledged += note(self.situations, commands)
         if judged(commands) is not None:
             self.collecting.after(self.leader.state)
         for result in applied.results:
-            if result.error and not _is_late_child(commands):
+            if result.error and not comes_too_late(commands):
                 raise Violation("command refused", result.error)
         if self.launches is not None:
             self.launches.on_entry(commands, self.leader.wall_us)
@@ -152,6 +135,7 @@ class Story:
             if client is not None:
                 client.pull_soon()
         self.ration.on_entry(commands, applied.index)
+        self.progress.on_entry(self.leader.state, applied.changes, self.leader.wall_us)
         self._note_system(applied)
 
     def _note_system(self, applied: Applied) -> None:
@@ -174,7 +158,7 @@ class Story:
         client = self.clients.get(node.id) if node is not None else None
         if client is not None and client.is_heard:
             self.faults["node changed under a plan"] += 1
-            client.register(_changed(client.node, self.rng.choice((100, 500)), None))
+            client.register(with_resources(client.node, self.rng.choice((100, 500)), None))
 
     # --- the whole --------------------------------------------------------------------------
 
@@ -265,14 +249,7 @@ class Story:
         return self.rng.choice(nodes) if nodes else None
 
     def _evaluation(self, job: Job, trigger: EvalTrigger) -> Evaluation:
-        return Evaluation(
-            id=self.leader.server.new_id(),
-            priority=job.priority or 50,
-            type=job.type or "service",
-            triggered_by=trigger,
-            namespace="default",
-            job_id=job.id or "",
-        )
+        return evaluation_of(job, self.leader.server.new_id(), trigger, self.leader.wall_us)
 
     def _register(self, job: Job, trigger: EvalTrigger = EvalTrigger.JOB_REGISTER) -> None:
         self._do(RegisterJob(job=job, evaluation=self._evaluation(job, trigger)))
@@ -310,7 +287,7 @@ class Story:
 
     def change_in_haste(self) -> None:
         """Three versions while the first one still stops: whose things are free by then?"""
-        named = [one for one in self._records() if _asks_by_name(one.job)]
+        named = [one for one in self._records() if asks_by_name(one.job)]
         if not named:
             return
         name = self.rng.choice(named).id
@@ -480,7 +457,7 @@ class Story:
         devices = (
             random_devices(self.rng) if self.rng.random() < 0.3 else node.node_resources.devices
         )
-        client.register(_changed(node, cpu_shares, devices))
+        client.register(with_resources(node, cpu_shares, devices))
 
     def leader_changes(self) -> None:
         if self.leader.log.is_leader:
@@ -496,30 +473,6 @@ class Story:
         self.task_fails()
         self.leader.run_until(self.leader.mono_us + S)
         self.task_fails()
-
-
-def _is_late_child(commands: list[Any]) -> bool:
-    """Whether an entry would make a child of a job that was stopped before it was committed."""
-    return any(isinstance(one, RegisterJob) and bool(one.job.parent_id) for one in commands)
-
-
-def _asks_by_name(job: Job) -> bool:
-    groups = job.task_groups or []
-    asked = [task.resources for group in groups for task in group.tasks or [] if task.resources]
-    has_ports = any(one.reserved_ports for group in groups for one in group.networks or [])
-    return has_ports or any(one.cores or one.devices for one in asked)
-
-
-def _changed(node: Node, cpu_shares: int, devices: list[NodeDevice] | None) -> Node:
-    resources = node.node_resources
-    cpu = msgspec.structs.replace(resources.cpu, cpu_shares=cpu_shares)
-    resources = msgspec.structs.replace(resources, cpu=cpu, devices=devices)
-    return msgspec.structs.replace(node, node_resources=resources)
-
-
-def count_slow(story: Story) -> None:
-    """A slow planner is drawn with the seed; it counts once rows were dropped by it."""
-    story.faults["plan applied late"] += story._is_slow
 
 
 _DEEDS: Final[tuple[tuple[Callable[[Story], None], int], ...]] = (

@@ -17,7 +17,7 @@ from core.model.ids import AllocKey, alloc_id
 from core.model.job import Job, TaskGroup
 from core.model.node import Node, NodeStatus
 from core.model.plan import InPlaceUpdate, PlacementBatch, Plan
-from core.model.units import Units, allocated_devices
+from core.model.units import allocated_devices
 from core.scheduler.view import SchedulerConfig
 from core.state.jobs import JobRecord
 from core.state.state import State
@@ -25,29 +25,15 @@ from sim.scheduler import named, reference
 from sim.scheduler.known import Known
 from sim.scheduler.ledger import PRIORITY_GAP, Ledger
 from sim.scheduler.rationing import Ration
+from sim.scheduler.row import Row
 from sim.seeds import Violation
 
 _UPDATED = "alloc is being updated due to job update"
+_DUPLICATE = "alloc was replaced by a newer one of its index"
 _NOT_NEEDED = "alloc not needed due to job update"
 _SYSTEM = ("system", "sysbatch")
 _CLOSE = 1e-9
 _NOBODY = 1 << 30  # a price that nobody has
-
-
-@dataclass
-class _Row:
-    """One placement of a plan."""
-
-    batch: PlacementBatch
-    job: Job
-    group: TaskGroup
-    node: Node
-    ports: list[int]
-    score: float
-    previous: Known | None
-    is_rescheduled: bool
-    units: Units
-    id: str  # of the allocation that it becomes
 
 
 @dataclass
@@ -113,7 +99,7 @@ class _PlanCheck:
         self._failed = (evaluation and evaluation.failed_tg_allocs) or {}
         self._evaluation: Evaluation | None = evaluation
 
-    def _decode(self, batch: PlacementBatch) -> list[_Row]:
+    def _decode(self, batch: PlacementBatch) -> list[Row]:
         job = self._state.jobs.version(self._record.ordinal, batch.job_version)
         if job is None:
             raise Violation("plan", f"{self._record.id} has no version {batch.job_version}")
@@ -139,7 +125,7 @@ class _PlanCheck:
                 raise Violation("plan", f"{self._record.id}: there is no node {ordinal}")
             previous = batch.previous[at] if batch.previous else ""
             rows.append(
-                _Row(
+                Row(
                     batch, job, group, node, ports[at * width : (at + 1) * width], scores[at],
                     self._verifier.ledger.known.get(previous), at in batch.trackers,
                     batch.units[at] if batch.units else {}, ids[at],
@@ -160,12 +146,14 @@ class _PlanCheck:
             made = self._made(row)
             self._displace(row)
             self._check_room(row)
+            self._check_waited_for(row)
             self._check_units(row, made)
             if is_scored:
                 self._check_score(row)
             self._new.append(made)
         self._check_lost()
         self._check_promoted()
+        self._check_reconciled()
         for update in self._plan.in_place:
             self._check_in_place(update)
         if not is_system:
@@ -173,7 +161,7 @@ class _PlanCheck:
         for alloc in self._new:
             self._verifier._extra.setdefault(alloc.node_id, []).append(alloc)
 
-    def _made_way(self, row: _Row) -> list[Known]:
+    def _made_way(self, row: Row) -> list[Known]:
         """Return whose room a placement may use: its predecessor's, and of those before it.
 
         Instances with cores come in as many batches as there are kinds of processors, so it is
@@ -197,10 +185,49 @@ class _PlanCheck:
             if is_promoted and has_place and self._record.job.type not in _SYSTEM:
                 raise Violation("promoted canary stopped", known.alloc.name)
 
+    def _check_waited_for(self, row: Row) -> None:
+        """Who is cut off is replaced only where its group says so, or when it is given up."""
+        before = row.previous
+        node = None if before is None else self._verifier._nodes.get(before.alloc.node_id)
+        if before is None or not before.is_live or node is None:
+            return
+        stop, block = self._stops.get(before.alloc.id), row.group.disconnect
+        is_given_up = stop is not None and stop.client_status == ClientStatus.LOST
+        waits = block is not None and block.replace is False and (block.lost_after_ns or 0) > 0
+        if waits and node.status == NodeStatus.DISCONNECTED and not is_given_up:
+            text = f"{before.alloc.name} on {node.name}, which is cut off"
+            raise Violation("replaced though it is waited for", text)
+
+    def _check_reconciled(self) -> None:
+        """Of an instance that came back and its replacement goes the one that its group names."""
+        groups = {group.name: group for group in self._groups()}
+        for known in self._mine():
+            stop = self._stops.get(known.alloc.id)
+            group = groups.get(known.alloc.task_group)
+            if stop is None or stop.description != _DUPLICATE or group is None:
+                continue
+            word = group.disconnect.reconcile if group.disconnect is not None else ""
+            others = [
+                one
+                for one in self._mine()
+                if one.alloc.task_group == group.name
+                and one.alloc.index == known.alloc.index
+                and one.alloc.job_version == known.alloc.job_version
+                and one.alloc.id not in self._stops
+                and not (one.was_canary or known.was_canary)
+            ]
+            for one in others:
+                came_first = known.created < one.created
+                self._verifier.situations["back beside its replacement"] += 1
+                is_back = known.alloc.client_status == "running" or not came_first
+                if is_back and word == ("keep_original" if came_first else "keep_replacement"):
+                    text = f"{known.alloc.name}: {known.alloc.id} goes, its group says {word}"
+                    raise Violation("the wrong one goes", text)
+
     def _groups(self) -> list[TaskGroup]:
         return self._record.job.task_groups or []
 
-    def _displace(self, row: _Row) -> None:
+    def _displace(self, row: Row) -> None:
         """Take a winner's victims away: it needed each, and less important ones would not do."""
         known = self._verifier.ledger.known
         gone = [
@@ -318,7 +345,7 @@ class _PlanCheck:
         is_apart = reference.is_apart(job, group, node, self._verifier._nodes, others)
         return "" if is_apart else "distinct"
 
-    def _check_room(self, row: _Row) -> None:
+    def _check_room(self, row: Row) -> None:
         name = f"{self._record.id}.{row.group.name}"
         if not reference.is_ready(row.node):
             raise Violation("infeasible", f"{name} on {row.node.name}, which is not ready")
@@ -339,7 +366,7 @@ class _PlanCheck:
         if not in_range or not is_free:
             raise Violation("ports", f"{name} on {row.node.name} was given {row.ports}")
 
-    def _check_units(self, row: _Row, made: Allocation) -> None:
+    def _check_units(self, row: Row, made: Allocation) -> None:
         """It gets as many cores and devices as it asks for, that are there and nobody's."""
         mine = named.names_of(made)
         ask = named.device_asked(row.group)
@@ -354,7 +381,7 @@ class _PlanCheck:
             name = f"{self._record.id}.{row.group.name}"
             raise Violation("units", f"{name} on {row.node.name} was given {mine}, {ask} {cores}")
 
-    def _check_score(self, row: _Row) -> None:
+    def _check_score(self, row: Row) -> None:
         placed = [a.node_id for a in self._staying() if a.task_group == row.group.name]
         verifier = self._verifier
         scorer = reference.Scorer(row.job, row.group, verifier._nodes, verifier.algorithm, placed)
@@ -434,7 +461,7 @@ class _PlanCheck:
             return ""
         return next((node.name for node in ready if not self._why_not(job, group, node)), "")
 
-    def _made(self, row: _Row) -> Allocation:
+    def _made(self, row: Row) -> Allocation:
         tasks = {
             name: msgspec.structs.replace(
                 task,

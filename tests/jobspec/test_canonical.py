@@ -302,3 +302,17 @@ def test_a_job_may_not_have_expressions_without_end() -> None:
     many = [Constraint("${attr.os.name}", f"(a+)+{n}$", "regexp") for n in range(1_001)]
     (problem,) = validate(Job(constraints=many))
     assert problem.startswith("1001 regular expressions")
+
+
+@pytest.mark.parametrize(
+    ("operand", "wanted", "term"),
+    [
+        ("version", ">= banana", ">= banana"),
+        ("version", ">= 1,", '""'),
+        ("semver", "~> 1.2.3", "~>"),
+    ],
+)
+def test_a_version_that_nobody_can_read_is_refused(operand: str, wanted: str, term: str) -> None:
+    job = Job(constraints=[Constraint("${attr.os.version}", wanted, operand)])
+    (problem,) = [text for text in validate(job) if text.startswith("Constraint 1")]
+    assert "constraint is invalid" in problem and term in problem

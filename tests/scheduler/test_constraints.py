@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from core.model.job import Constraint
 from core.model.node import Node
 from core.model.regexp import BadExpression, Expression, is_match
+from core.model.versions import is_version_allowed
 from core.scheduler.constraints import does_escape, is_constraint_met, resolve_target
 from core.scheduler.feasibility import is_glob_match
-from core.scheduler.versions import is_version_allowed
 
 NODE = Node(
     id="the-id",

@@ -273,3 +273,15 @@ def test_two_predecessors_that_end_at_once_leave_their_successors_the_ports(
     used = world.state.nodes.ports_used(world.state.nodes.ordinal_of(node.id))
     assert used == 1 << 8080 | 1 << 8443
     world.check_nodes()
+
+
+def test_a_deployment_that_has_ended_is_not_taken_up_again(world: Any, kit: Any) -> None:
+    world.node()
+    job = kit.job(group_update=_update(canary=0))
+    world.run(world.register(job))
+    running = world.state.deployments.latest_of_job("default", job.id)
+    ended = msgspec.structs.replace(running, status=DeploymentStatus.CANCELLED)
+    world.do(UpsertDeployments(deployments=[ended]))
+    with pytest.raises(AssertionError, match="has ended meanwhile: cancelled"):
+        world.do(UpsertDeployments(deployments=[running]))  # resumed by who had not seen it
+    assert world.state.deployments.get(running.id).status == DeploymentStatus.CANCELLED
