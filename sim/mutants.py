@@ -86,6 +86,7 @@ COVERAGE: Final[tuple[tuple[str, str], ...]] = (
             "core/client/health",
         )
     ),
+    ("core/client/", "sim.client"),
     ("core/state/", "sim.raft"),  # its replicated state is the shipped one
     ("gossip/", "sim.gossip"),
     # The seeds are many worlds; the exploration is one small one, tried completely.

@@ -22,7 +22,7 @@ from core.client.config import ClientConfig
 from core.client.effects import CheckDone, PrepareAlloc, SaveState
 from core.client.environment import TaskScope, merged_meta
 from core.client.health import HealthRule, HealthWatch
-from core.client.jobs import KeptJobs
+from core.client.jobs import KeptJobs, group_of, payload_files, version_of
 from core.client.outbox import Outbox, Timer
 from core.client.restarts import RestartLimits
 from core.client.saved import SavedAlloc, SavedTask, alloc_key, encode_alloc
@@ -44,7 +44,7 @@ from core.model.allocation import (
     TaskEvent,
     TaskState,
 )
-from core.model.job import Job, Task, TaskGroup
+from core.model.job import Job, Task
 from core.model.service import ServiceRegistration
 from core.model.timestamp import rfc3339
 
@@ -102,7 +102,7 @@ class AllocRunner:
         self._node = node
         self._jobs = jobs
         self.saved = saved
-        self.group = _group_of(saved.alloc)
+        self.group = group_of(saved.alloc)
         self.tasks: dict[str, TaskRunner] = {}
         for task in self.group.tasks or ():
             self.tasks[task.name] = self._task_runner(task, saved_tasks.get(task.name))
@@ -195,7 +195,7 @@ class AllocRunner:
         if alloc.deployment_id != previous.deployment_id:
             self.saved.deployment_status = None
             self.saved.deployed_us = self._box.now.wall_us
-        if _version_of(alloc) != _version_of(previous):
+        if version_of(alloc) != version_of(previous):
             self._update_in_place()
         self._save()
         if alloc.deployment_id != previous.deployment_id and not self.is_finished:
@@ -214,8 +214,7 @@ class AllocRunner:
                 if not task.is_dead:
                     task.note(reason)
         if self._is_held:
-            self._end_unbegun()
-            return
+            return self._end_unbegun()
         is_hurried = now or bool(self.alloc.desired_transition.no_shutdown_delay)
         delay_us = (self.group.shutdown_delay_ns or 0) // 1000
         if delay_us and self.has_processes and not is_hurried:
@@ -380,19 +379,17 @@ class AllocRunner:
 
     def _watch_health(self) -> None:
         self._end_health()
-        job = self.alloc.job or Job()
         status = self.saved.deployment_status
-        if job.type in ENDS_WELL or (status is not None and status.healthy is not None):
-            return
-        if self.alloc.deployment_id:
-            strategy = self.group.update or job.update
-        else:
-            strategy = None
-        policy = strategy or self.group.migrate
-        rule = HealthRule.of(policy) if policy is not None else None
-        if rule is not None:
+        is_decided = status is not None and status.healthy is not None
+        if not is_decided and (rule := self._health_rule()) is not None:
             spent_us = max(self._box.now.wall_us - self.saved.deployed_us, 0)
             self._health = HealthWatch(self._box, rule, spent_us, self._on_health_decided)
+
+    def _health_rule(self) -> HealthRule | None:
+        job = self.alloc.job or Job()
+        of_rollout = (self.group.update or job.update) if self.alloc.deployment_id else None
+        policy = of_rollout or self.group.migrate
+        return None if policy is None or job.type in ENDS_WELL else HealthRule.of(policy)
 
     def _end_health(self) -> None:
         if self._health is not None:
@@ -432,18 +429,8 @@ class AllocRunner:
             return
         for task in self.tasks.values():
             task.note(task_events.setup(self._box.now.wall_us))
-        self._box.emit(PrepareAlloc(self.alloc.id, list(self.tasks), self._payload_files()))
-
-    def _payload_files(self) -> dict[str, dict[str, bytes]]:
-        """Return what a dispatched job was given, for the tasks that ask for it."""
-        payload = self.alloc.job.payload if self.alloc.job is not None else None
-        if not payload:
-            return {}
-        asked = {
-            name: (runner.task.dispatch_payload or {}).get("File")
-            for name, runner in self.tasks.items()
-        }
-        return {name: {str(path): payload} for name, path in asked.items() if path}
+        files = payload_files(self.alloc, self.group)
+        self._box.emit(PrepareAlloc(self.alloc.id, list(self.tasks), files))
 
     def _limit_run(self) -> None:
         limit_us = (self.group.max_run_duration_ns or 0) // 1000
@@ -459,7 +446,7 @@ class AllocRunner:
     def _update_in_place(self) -> None:
         """Swap what may change under a running task: services, restart and kill settings."""
         self._services.take_out(None)
-        self.group = _group_of(self.alloc)
+        self.group = group_of(self.alloc)
         for task in self.group.tasks or ():
             runner = self.tasks.get(task.name)
             if runner is not None:
@@ -511,13 +498,3 @@ class AllocRunner:
     def _save(self) -> None:
         self._jobs.hold(self.saved)
         self._box.emit(SaveState(alloc_key(self.alloc.id), encode_alloc(self.saved)))
-
-
-def _group_of(alloc: Allocation) -> TaskGroup:
-    groups = (alloc.job.task_groups if alloc.job else None) or ()
-    return next((group for group in groups if group.name == alloc.task_group), TaskGroup())
-
-
-def _version_of(alloc: Allocation) -> tuple[int, int]:
-    job = alloc.job or Job()
-    return job.version or 0, job.job_modify_index or 0

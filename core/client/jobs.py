@@ -10,7 +10,8 @@ from sys import intern
 from core.client.effects import SaveState
 from core.client.outbox import Outbox
 from core.client.saved import SavedAlloc, encode, job_key
-from core.model.job import Job
+from core.model.allocation import Allocation
+from core.model.job import Job, TaskGroup
 
 
 class KeptJobs:
@@ -62,3 +63,22 @@ class KeptJobs:
         for key in [key for key, uses in self._uses.items() if not uses]:
             del self._jobs[key], self._uses[key]
             self._box.emit(SaveState(key, None))
+
+
+def group_of(alloc: Allocation) -> TaskGroup:
+    groups = (alloc.job.task_groups if alloc.job else None) or ()
+    return next((group for group in groups if group.name == alloc.task_group), TaskGroup())
+
+
+def version_of(alloc: Allocation) -> tuple[int, int]:
+    job = alloc.job or Job()
+    return job.version or 0, job.job_modify_index or 0
+
+
+def payload_files(alloc: Allocation, group: TaskGroup) -> dict[str, dict[str, bytes]]:
+    """Return what a dispatched job was given, for the tasks that ask for it: by task and path."""
+    payload = alloc.job.payload if alloc.job is not None else None
+    if not payload:
+        return {}
+    asked = {task.name: (task.dispatch_payload or {}).get("File") for task in group.tasks or ()}
+    return {name: {str(path): payload} for name, path in asked.items() if path}

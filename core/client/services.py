@@ -91,9 +91,7 @@ class AllocServices:
                 self._owner.on_service_up(entry.registration())
                 for check in entry.checks:
                     check.begin()
-            elif entry.is_up and not wanted:
-                self._take_out(entry)
-            elif entry.is_left_over and not entry.may_come_back:
+            elif (entry.is_up and not wanted) or (entry.is_left_over and not entry.may_come_back):
                 self._take_out(entry)
 
     def take_out(self, task: TaskRunner | None) -> None:

@@ -9,6 +9,7 @@
     policy.py      the restart policy, as documented
     lives.py       what one allocation was promised: order, restarts, ends
     offers.py      its services, their checks, its health
+    registry.py    what the servers have registered, against what is offered
     watch.py       holds every effect, process and report against the promises
     rest.py        judges the node once nothing is on its way
     program.py     the seed program

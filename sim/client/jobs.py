@@ -67,9 +67,7 @@ def draw(rng: random.Random, number: int) -> Placed:
     if rng.random() < 0.12:
         group.max_run_duration_ns = rng.choice((5, 10, 20)) * NS
     if rng.random() < 0.2:
-        group.disconnect = DisconnectStrategy(
-            stop_on_client_after_ns=rng.choice((3, 6, 9)) * NS
-        )
+        group.disconnect = DisconnectStrategy(stop_on_client_after_ns=rng.choice((3, 6, 9)) * NS)
         for task in tasks:
             task.shutdown_delay_ns = 0
     _offer(rng, group, number)

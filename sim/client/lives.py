@@ -403,7 +403,9 @@ class AllocLife:
                 elif task.turn_us is None:
                     task.turn_us = us
 
-    def _go_on(self, task: TaskLife, *, went_well: bool, us: int, is_hopeless: bool = False) -> None:
+    def _go_on(
+        self, task: TaskLife, *, went_well: bool, us: int, is_hopeless: bool = False
+    ) -> None:
         policy = policy_of(task.task, self.group)
         lasts = is_lasting(task.task, self.job.type)
         verdict = task.tally.judge(

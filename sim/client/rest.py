@@ -2,7 +2,8 @@
 
 from core.model.allocation import ClientStatus
 from sim.client.lives import AllocLife, Phase
-from sim.client.watch import FINAL, TROUBLE_US, Watch
+from sim.client.registry import TROUBLE_US, look_at_services
+from sim.client.watch import FINAL, Watch
 from sim.client.world import World
 from sim.seeds import Violation
 
@@ -21,7 +22,7 @@ def judge_rest(world: World, watch: Watch) -> int:
         world.run(STEP_US)
         problem = next(iter(_problems(world, watch)), None)
         if problem is None:
-            watch.look_at_services(world.now_us)
+            look_at_services(watch, world.now_us)
             return sum(alloc_id in watch.lives for alloc_id in world.servers.reports)
     assert problem is not None
     raise problem

@@ -12,6 +12,7 @@ from core.client import effects as fx
 from core.model.allocation import Allocation, DesiredTransition
 from core.model.host import CallDone, Event, Requested
 from sim.client.jobs import NS, SIGNALS, Placed, S, draw
+from sim.client.registry import look_at_services
 from sim.client.rest import judge_rest
 from sim.client.watch import Watch
 from sim.client.world import World
@@ -53,7 +54,7 @@ class Story:
             name = rng.choice(names)
             ({**_WORK, **_FAULTS}[name])(self)
             world.run(rng.randrange(*rng.choice(PAUSES_US)))
-            self.watch.look_at_services(world.now_us)
+            look_at_services(self.watch, world.now_us)
         self._mend()
         world.run(SETTLE_US)
         self.acknowledged = judge_rest(world, self.watch)
@@ -81,7 +82,7 @@ class Story:
             if world.servers.services:
                 raise Violation("services", "something is registered and nothing runs")
 
-    # --- work ----------------------------------------------------------------------------------
+    # --- work ----------------------------------------------------------------------------
 
     def _new(self) -> Allocation:
         self._number += 1
@@ -179,7 +180,7 @@ class Story:
         self._requests += 1
         self.world.deliver(Requested(self._requests, method, body))
 
-    # --- faults ------------------------------------------------------------------------------------
+    # --- faults --------------------------------------------------------------------------
 
     def _cut_off(self) -> None:
         self.faults["servers out of reach"] += 1
@@ -271,7 +272,7 @@ class Story:
         if world.machine is None:
             world.boot()
 
-    # --- choosing ------------------------------------------------------------------------------------
+    # --- choosing ------------------------------------------------------------------------
 
     def _some(self) -> str:
         wanted = [a.id for a in self.world.servers.allocs.values() if a.desired_status == "run"]

@@ -21,10 +21,9 @@ from core.state.commands import AllocUpdate
 from sim.client.jobs import PAYLOAD, WALL_US
 from sim.client.lives import NEVER_US, SLACK_US, AllocLife, Phase
 from sim.client.offers import Offers
+from sim.client.registry import judge_taken_out
 from sim.seeds import Violation
 
-SETTLED_US: Final = 2_000_000  # what the servers were to hear after a change
-TROUBLE_US: Final = 7_000_000  # and after calls that failed
 FINAL: Final = (ClientStatus.COMPLETE, ClientStatus.FAILED)
 
 
@@ -52,13 +51,13 @@ class Watch:
         self._list: dict[str, int] = {}  # the servers' last one: index by allocation
         self._due: tuple[int, str, str, str, str] = (NEVER_US, "", "", "", "")
         self._touched: dict[str, None] = {}
-        self._agent_lives = False
+        self.agent_lives = False
         self._is_shutting_down = False
 
     # --- the agent's lives -----------------------------------------------------------------
 
     def agent_begins(self, us: int) -> None:
-        self._agent_lives, self._answered_us, self._index = True, us, 0
+        self.agent_lives, self._answered_us, self._index = True, us, 0
         self._calls.clear()
         self._asked.clear()
         self._list = {}
@@ -70,7 +69,7 @@ class Watch:
         self._look_ahead()
 
     def agent_ends(self, us: int, unsure: set[str]) -> None:
-        self._agent_lives = False
+        self.agent_lives = False
         self._is_shutting_down = False
         for offers in self.offers.values():
             offers.agent_ends(us)
@@ -105,7 +104,7 @@ class Watch:
     # --- time --------------------------------------------------------------------------------
 
     def pass_time(self, us: int) -> None:
-        if not self._agent_lives:
+        if not self.agent_lives:
             return
         due_us, checker, alloc_id, task, text = self._due
         if us > due_us + SLACK_US:
@@ -385,15 +384,7 @@ class Watch:
         if not is_first:
             self.situations["killed by force"] += 1
         elif task.end_lo_us > us - SLACK_US and life.is_stopped and not life.is_loose:
-            self._judge_taken_out(life, effect.task, us)
-
-    def _judge_taken_out(self, life: AllocLife, task: str, us: int) -> None:
-        """With a shutdown delay callers look elsewhere before the signal comes."""
-        self.offers[life.alloc.id].settle(us)
-        for name, offer in self.offers[life.alloc.id].wanted.items():
-            told = us - offer.changed_us > SETTLED_US and us - self.trouble_us > TROUBLE_US
-            if task in offer.needs and told and self._registered(life, name) is not None:
-                raise life.fault("services", task, f"{name} is still registered at its signal")
+            judge_taken_out(self, life, effect.task, us)
 
     def _check(self, effect: fx.RunCheck, us: int) -> None:
         alloc_id = _check_of(effect.check_id)
@@ -450,7 +441,7 @@ class Watch:
         alive = self.alive(life.alloc.id)
         if alive:
             raise life.fault("terminal", "", f"{status.name} is reported while {alive[0]} lives")
-        if life.is_loose or life.may_be_cut_off or life.cut_off_us and not life.is_dead:
+        if life.is_loose or life.may_be_cut_off or (life.cut_off_us and not life.is_dead):
             return
         if not life.is_dead:
             left = {t.name: t.phase.value for t in life.tasks.values() if t.phase is not Phase.DEAD}
@@ -468,32 +459,6 @@ class Watch:
         self.offers[life.alloc.id].judge_verdict(bool(status.healthy), wall_us - WALL_US)
         name = "healthy" if status.healthy else "unhealthy"
         self.situations[name] += 1
-
-    # --- at a quiet moment ------------------------------------------------------------------------
-
-    def look_at_services(self, us: int) -> None:
-        """What the servers know is what is offered, a while after the last change."""
-        if not self._agent_lives or us - self.trouble_us < TROUBLE_US:
-            return
-        for alloc_id, offers in self.offers.items():
-            life = self.lives[alloc_id]
-            for name, offer in offers.wanted.items():
-                if life.is_loose or offer.is_wanted is None or us - offer.changed_us < SETTLED_US:
-                    continue
-                found = self._registered(life, name)
-                if (found is not None) != offer.is_wanted:
-                    text = "not registered" if found is None else "registered"
-                    raise life.fault("services", "", f"{name} is {text} since {offer.changed_us}")
-                if found is not None and found["Status"] != offer.status:
-                    text = f"{name} is said to be {found['Status']}, and is {offer.status}"
-                    raise life.fault("services", "", text)
-                self.situations["service registered"] += offer.is_wanted
-
-    def _registered(self, life: AllocLife, name: str) -> dict[str, Any] | None:
-        for service in self.registered().values():
-            if service["AllocID"] == life.alloc.id and service["ServiceName"] == name:
-                return service
-        return None
 
 
 def _check_of(check_id: str) -> str:

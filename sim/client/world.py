@@ -18,7 +18,7 @@ from typing import Any, Final
 from core.client import effects as fx
 from core.client.config import ClientBoot, ClientConfig, ClientTimings, Fingerprint
 from core.client.machine import ClientMachine
-from core.model.host import FOREVER_US, Call, CallDone, Event, Log, Now, Reply, Tick
+from core.model.host import FOREVER_US, Call, Event, Log, Now, Reply, Tick
 from core.model.node import DriverInfo
 from sim.client.jobs import WALL_US, Behaviour, S
 from sim.client.servers import ADDRESSES, Servers
