@@ -15,7 +15,7 @@ from core.state.state import State
 from raft.core import Entry
 
 # What is applied before the host has its turn: 5 ms or so where entries are what they are most.
-APPLIED_ENTRIES: Final = 32
+APPLIED_ENTRIES: Final = 128
 APPLIED_BYTES: Final = 96 << 10
 
 
