@@ -213,11 +213,11 @@ class AllocRunner:
             for reason in reasons:
                 if not task.is_dead:
                     task.note(reason)
-        if self._is_held:
-            return self._end_unbegun()
         is_hurried = now or bool(self.alloc.desired_transition.no_shutdown_delay)
         delay_us = (self.group.shutdown_delay_ns or 0) // 1000
-        if delay_us and self.has_processes and not is_hurried:
+        if self._is_held:
+            self._end_unbegun()
+        elif delay_us and self.has_processes and not is_hurried:
             self._stop_delay = self._box.after(delay_us, self._end_next)
         else:
             self._end_next()
