@@ -16,6 +16,7 @@ from sim.gossip_world import S
 from sim.seeds import Outcome, Program, Violation
 
 MEMBERS: Final = (4, 12)
+MORE_MEMBERS: Final = (10, 24)  # where nothing happens: a rumour is sent twice as often from 10 on
 PACKET_BYTES: Final = 1_400
 AGREE_S: Final = 240  # after everything is mended, LAN; the WAN's clocks are five times slower
 
@@ -36,6 +37,7 @@ SITUATIONS: Final = (
     "back after a farewell",
     "rejoined by its disk alone",
     "accused and refuted",
+    "accused to its face",
     "a record of the past refused",
     "records at every reader",
     "a rumour's copies counted",
@@ -48,7 +50,8 @@ SITUATIONS: Final = (
 def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
     rng = random.Random(f"gossip/{seed}/plan")
     theme = rng.choice([*THEMES])
-    members = rng.randint(*MEMBERS)
+    is_larger = theme == "quiet" and rng.random() < 0.5
+    members = rng.randint(*(MORE_MEMBERS if is_larger else MEMBERS))
     settings = draw_settings(rng, theme)
     pool = Pool(seed=seed, settings=settings, link=draw_link(rng), wire=rng.random() < 0.25)
     outcome = Outcome()
@@ -144,7 +147,7 @@ def _situations(story: Story) -> Counter[str]:
 
 
 def _sizes(options: argparse.Namespace) -> dict[str, Any]:
-    return {"members": list(MEMBERS)}
+    return {"members": [MEMBERS[0], MORE_MEMBERS[1]]}
 
 
 PROGRAM: Final = Program(

@@ -48,7 +48,13 @@ class Story:
         self.watch.traffic.spared.add(victim)
         if status == DEAD:
             self.pool.may_leave.add(victim)  # of one held dead, anybody may say so
+        machine = self.pool.machine(hearer)
+        refuted, score = machine.counters.refutations, machine.health_score
         self.pool.hear(hearer, accuser, Packet(GOSSIP, sender=accuser, updates=(claim,)))
+        if hearer == victim and status != LEFT and machine.counters.refutations > refuted:
+            self.situations["accused to its face"] += 1
+            if machine.health_score < min(score + 1, self.pool.settings.health_max - 1):
+                self.watch.fail("health", f"{victim} was missed, and trusts its own timing")
 
     def slander(self, hearer: str, teller: str, victim: str) -> None:
         """Let a member hear what it must not believe: of one unknown, or far from the truth."""
@@ -298,6 +304,7 @@ def accusers(story: Story) -> None:
     watch, rng, pool = story.watch, story.rng, story.pool
     for _ in range(rng.randint(5, 10)):
         victim, accuser, hearer = story.some(3)
+        hearer = rng.choice((victim, hearer, hearer))
         status = rng.choice((SUSPECT, SUSPECT, DEAD, LEFT))
         story.accuse(victim, accuser, hearer, status, leap=rng.choice((0, 0, 0, 1, -1)))
         story.slander(hearer, accuser, rng.choice((victim, hearer)))
