@@ -26,9 +26,11 @@ LONGEST_US: Final = 90_000_000  # long enough for the dead to be found, and repl
 FOUND_DEAD: Final = "an agent that was down was found dead"
 HEALED: Final = "what a fault had stopped ran again"
 DROPPED: Final = "messages were lost"
+FULL: Final = "full: free some space"
+REFUSED: Final = "a job was refused for want of disk"
 LOOKED: Final = "looked at: {}"
 SITUATIONS: Final = (
-    FOUND_DEAD, HEALED, DROPPED, *(LOOKED.format(name) for name in CHECKERS),
+    FOUND_DEAD, HEALED, DROPPED, REFUSED, *(LOOKED.format(name) for name in CHECKERS),
 )  # fmt: skip
 
 
@@ -57,12 +59,18 @@ def _violations(summary: Summary) -> list[tuple[str, str]]:
         checker, _, what = text.partition(": ")
         found.append((checker, f"{what} ({at})"))
     found += [(INVARIANT, text) for text in summary.halts]
+    # A leader whose disk is full says so, and whoever submits may give up: then no goal is owed.
+    if not summary.jobs_refused:
+        found += [
+            ("goal", f"{goal.text} (found: {goal.measured})")
+            for goal in summary.goals
+            if not goal.is_met
+        ]
     found += [
-        ("goal", f"{goal.text} (found: {goal.measured})")
-        for goal in summary.goals
-        if not goal.is_met
+        ("acknowledged", f"{job}: {why}")
+        for job, why in summary.jobs_refused.items()
+        if FULL not in why
     ]
-    found += [("acknowledged", f"{job}: {why}") for job, why in summary.jobs_refused.items()]
     return found
 
 
@@ -71,6 +79,7 @@ def _situations(summary: Summary) -> Counter[str]:
         FOUND_DEAD: len(summary.detection_s),
         HEALED: len(summary.heal_s),
         DROPPED: sum(summary.lost.values()),
+        REFUSED: len(summary.jobs_refused),
     })  # fmt: skip
     found.update({LOOKED.format(name): times for name, times in summary.checked.items()})
     return found
