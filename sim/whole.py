@@ -27,10 +27,9 @@ FOUND_DEAD: Final = "an agent that was down was found dead"
 HEALED: Final = "what a fault had stopped ran again"
 DROPPED: Final = "messages were lost"
 FULL: Final = "full: free some space"
-REFUSED: Final = "a job was refused for want of disk"
 LOOKED: Final = "looked at: {}"
 SITUATIONS: Final = (
-    FOUND_DEAD, HEALED, DROPPED, REFUSED, *(LOOKED.format(name) for name in CHECKERS),
+    FOUND_DEAD, HEALED, DROPPED, *(LOOKED.format(name) for name in CHECKERS),
 )  # fmt: skip
 
 
@@ -79,7 +78,6 @@ def _situations(summary: Summary) -> Counter[str]:
         FOUND_DEAD: len(summary.detection_s),
         HEALED: len(summary.heal_s),
         DROPPED: sum(summary.lost.values()),
-        REFUSED: len(summary.jobs_refused),
     })  # fmt: skip
     found.update({LOOKED.format(name): times for name, times in summary.checked.items()})
     return found
