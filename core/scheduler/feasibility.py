@@ -282,4 +282,5 @@ def _weight(wish: Affinity) -> int:
 
 
 def _add(counts: dict[str, int], key: str, count: int) -> None:
-    counts[key] = counts.get(key, 0) + count
+    if key:  # a node may have no class of its own
+        counts[key] = counts.get(key, 0) + count

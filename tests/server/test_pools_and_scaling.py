@@ -83,6 +83,8 @@ def test_scaling_is_noted_and_kept_within_its_bounds(world: World) -> None:
     assert answer.body["EvalID"], answer
     too_many = _ask(world, "Job.Scale", {**scale, "Count": 9}, job_id="elastic")
     assert too_many.status == 400 and "maximum: 9 > 5" in too_many.error
+    far_too_many = _ask(world, "Job.Scale", {**scale, "Count": 9_999_999}, job_id="elastic")
+    assert far_too_many.status == 400 and "exceeds the limit of 50000" in far_too_many.error
     too_few = _ask(world, "Job.Scale", {**scale, "Count": 0}, job_id="elastic")
     assert too_few.status == 400 and "minimum: 0 < 1" in too_few.error
     note = {"Count": None, "Error": True, "Message": "no metrics", "Target": {"Group": "app"}}

@@ -7,6 +7,7 @@ import msgspec
 from core.federation.copies import RegisterCopy, has_deployment, pending_deployment
 from core.jobspec import canonicalize, diff_jobs, error_text, validate, warnings_of
 from core.jobspec.regions import coordinator_of, generation_of
+from core.jobspec.validate import MAX_COUNT
 from core.model.allocation import DesiredTransition
 from core.model.evaluation import EvalTrigger, Evaluation
 from core.model.instant import ZERO_TIME, rfc3339_of_ns
@@ -428,11 +429,13 @@ def job_scale(request: Request) -> Proposal:
 
 
 def _check_bounds(group: TaskGroup, count: int) -> None:
-    """Refuse a count outside the group's `scaling` block.
+    """Refuse a count that no job may have, or that is outside the group's `scaling` block.
 
     Raises:
         QueryError: 400.
     """
+    if count > MAX_COUNT:
+        raise QueryError(400, f"group count {count} exceeds the limit of {MAX_COUNT}")
     if group.scaling is None:
         return
     low, high = group.scaling.min, group.scaling.max
