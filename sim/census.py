@@ -2,8 +2,9 @@
 
 The census sees the nodes, not the agents: it is the truth that goals and checkers compare
 the states with. Counting happens at each start and end, so that asking costs nothing at
-two million processes. An instance is an index of a group; it runs while any process of it
-does, however many tasks the group has.
+two million processes. An instance is an index of a group, or of a system job a node, for its
+indices begin anew in each datacenter; it runs while any process of it does, however many tasks
+the group has.
 """
 
 from array import array
@@ -21,12 +22,14 @@ class JobCount:
     """One job. `wanted` is None where nobody can say: a system job, one never registered."""
 
     __slots__ = (
-        "groups", "has_failed", "is_service", "regions", "running", "submitted_us", "wanted",
+        "groups", "has_failed", "is_service", "is_system", "regions", "running", "submitted_us",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.wanted: int | None = None
         self.is_service = False
+        self.is_system = False
         self.has_failed = False  # a process of it ended with a code or a signal
         self.submitted_us = -1
         self.running = 0
@@ -39,7 +42,10 @@ class JobCount:
 
 
 class _Group:
-    """Processes by index; `holders` by task: the node (its number + 1) that runs it."""
+    """Processes by index, of a system job by node.
+
+    `holders` by task: the node (its number + 1) that runs it.
+    """
 
     __slots__ = ("holders", "processes", "seen")
 
@@ -63,7 +69,7 @@ class _Group:
         return held
 
 
-Instance = tuple[str, str, str, int]  # job, group, task, index
+Instance = tuple[str, str, str, int]  # job, group, task, index (of a system job: node)
 
 
 class Census:
@@ -85,6 +91,12 @@ class Census:
         if count.submitted_us < 0:
             count.submitted_us = now_us
 
+    def tell_kind(self, job: str, *, is_system: bool) -> None:
+        """Say how instances of a job are told apart; what runs already is counted as before."""
+        count = self._job(job)
+        if not count.running:
+            count.is_system = is_system
+
     def want(self, job: str, instances: int | None, *, is_service: bool) -> None:
         """A register or a stop of a job was acknowledged."""
         count = self._job(job)
@@ -102,7 +114,7 @@ class Census:
         group = count.groups.get(task.group)
         if group is None:
             group = count.groups[task.group] = _Group()
-        index = task.index
+        index = node if count.is_system else task.index
         group.reach(index)
         self.starts += 1
         group.processes[index] += 1
@@ -126,7 +138,7 @@ class Census:
     def ended(self, task: SimTask, node: int, region: str) -> None:
         count = self._job(task.job)
         group = count.groups[task.group]
-        index = task.index
+        index = node if count.is_system else task.index
         group.processes[index] -= 1
         count.regions[region] -= 1
         if not count.regions[region]:

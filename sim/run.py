@@ -178,11 +178,12 @@ class Run:
         """Fill disks and nodes of datacenters that begin from snapshots."""
         known = {one.start.datacenter_id for one in beginnings}
         clients = {client.node_id: client for client in self.world.clients if client.node_id}
+        for one in beginnings:  # before anything runs: it says how instances are told apart
+            one.begin_workload(self.workload, known)
         for one in beginnings:
             site = (one.plan.region, one.plan.name)
             one.fill_disks([server for server in self.world.servers if server.site == site])
             one.fill_nodes(clients)
-            one.begin_workload(self.workload, known)
 
     def _arm(self, missing: list[str]) -> None:
         """All that began from snapshots is in sync (but for these): check from now on."""

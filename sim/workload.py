@@ -239,6 +239,7 @@ class Workload:
         self._jobs[name] = (job, region)
         self._stopping.pop(name, None)
         again = self._registers[name] = self._registers.get(name, 0) + 1
+        self._census.tell_kind(name, is_system=self.is_system(name))
         self._census.submit(name, self._world.wheel.now_us)
         query = Query(
             method="Job.Register",
@@ -266,6 +267,7 @@ class Workload:
             return
         self._jobs[name] = (job, region)
         self._registers[name] = 1
+        self._census.tell_kind(name, is_system=self.is_system(name))
         self.acknowledged[name] = 0
         is_service = (job.type or "service") == "service"
         wanted = wanted_instances(job) if is_whole else None

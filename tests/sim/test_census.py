@@ -39,6 +39,19 @@ def test_a_copy_in_another_region_is_seen_until_either_ends():
         assert (census.running, list(census.short)) == (0, ["web"])
 
 
+def test_a_system_job_has_an_instance_on_each_node_whatever_their_indices():
+    census = Census()
+    census.tell_kind("web", is_system=True)
+    here = [(task(index), node) for index, node in ((0, 1), (1, 2), (2, 3), (0, 11), (1, 12))]
+    for one, node in here:
+        census.started(one, node, "eu", 5)
+    assert (census.running, census.doubled) == (5, {})
+    census.tell_kind("web", is_system=False)  # too late for what runs
+    for one, node in here[2:]:
+        census.ended(one, node, "eu")
+    assert census.running == census.jobs["web"].running == 2
+
+
 def test_a_wait_is_from_the_submission_to_the_first_start_of_each_index():
     census = Census()
     census.submit("web", 100)
