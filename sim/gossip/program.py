@@ -42,6 +42,7 @@ SITUATIONS: Final = (
     "records at every reader",
     "a rumour's copies counted",
     "a cut pair bridged by others",
+    "a death confirmed by others",
     "starved, and knew it",
     "packets through bytes",
 )

@@ -9,11 +9,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gossip.messages import ACK, DEAD, GOSSIP, LEFT, SUSPECT, Identity, Packet, make_update
+from gossip.messages import (
+    ACK,
+    DEAD,
+    GOSSIP,
+    LEFT,
+    SUSPECT,
+    SYNC_TABLE,
+    Identity,
+    Packet,
+    make_update,
+)
+from gossip.views import Status
 from sim.gossip.pool import STRANGER, Plight, Pool
 from sim.gossip.watch import Watch
 
 INCARNATION_LEAP = 1 << 21  # no honest member is ahead of what is known by so much
+SOON_US = 20_000  # with more jitter than that, a nack may come too late
 
 
 @dataclass
@@ -56,6 +68,25 @@ class Story:
             if machine.health_score < min(score + 1, self.pool.settings.health_max - 1):
                 self.watch.fail("health", f"{victim} was missed, and trusts its own timing")
 
+    def accuse_by_table(self, victim: str, teller: str, hearer: str) -> None:
+        """Let a member be asked by one whose table has a living member dead: it may suspect it."""
+        before = self.pool.machine(hearer).member(victim)
+        if before is None or before.status != Status.ALIVE:
+            return
+        key = before.incarnation << 2 | DEAD
+        identity = Identity(victim, before.address, dict(before.meta))
+        row = make_update(victim, key, victim, identity)
+        packet = Packet(SYNC_TABLE, sender=teller, updates=(row,))
+        self.pool.faults["accused"] += 1
+        self.watch.traffic.spared.add(victim)
+        source = self.pool.address(teller)
+        self.pool.do(
+            hearer, lambda machine, now_us: machine.on_exchange_request(0, source, packet, now_us)
+        )
+        after = self.pool.machine(hearer).member(victim)
+        if after is None or after.status != Status.SUSPECT:
+            self.watch.fail("haste", f"{hearer} took {victim} for dead at once, of a table's row")
+
     def slander(self, hearer: str, teller: str, victim: str) -> None:
         """Let a member hear what it must not believe: of one unknown, or far from the truth."""
         machine = self.pool.machine(hearer)
@@ -78,6 +109,14 @@ class Story:
         known = self.pool.end(name)
         self.watch.expect_death(name)
         return known
+
+    def see_dying(self, name: str) -> None:
+        """Kill it; where all packets arrive soon, see that all agree on it."""
+        self.kill(name)
+        link = self.pool.network.lan
+        if not link.loss and link.jitter_us <= SOON_US:
+            self.watch.check_confirmed(name)
+            self.situations["a death confirmed by others"] += 1
 
     def restart(self, name: str, known: list[tuple[str, str]]) -> None:
         """Start it again: at its old address or a new one, by its disk or told whom to join."""
@@ -108,6 +147,7 @@ def quiet(story: Story) -> None:
         watch.check_retransmits(story.someone())
         watch.traffic.check_rounds_width()
         story.situations["a rumour's copies counted"] += 1
+    story.see_dying(story.someone())
     name = story.someone()
     story.pool.farewell(name)
     watch.run(10)
@@ -118,6 +158,7 @@ def quiet(story: Story) -> None:
 def deaths(story: Story) -> None:
     """Members die, one by one or many at once, and some come back."""
     watch, rng, pool = story.watch, story.rng, story.pool
+    story.see_dying(story.someone())
     for _ in range(rng.randint(2, 4)):
         up = len(pool.up())
         count = rng.choice((1, 1, 1, max(1, up // 3)))
@@ -308,6 +349,8 @@ def accusers(story: Story) -> None:
         status = rng.choice((SUSPECT, SUSPECT, DEAD, LEFT))
         story.accuse(victim, accuser, hearer, status, leap=rng.choice((0, 0, 0, 1, -1)))
         story.slander(hearer, accuser, rng.choice((victim, hearer)))
+        if hearer != victim and rng.random() < 0.3:
+            story.accuse_by_table(victim, accuser, hearer)
         watch.run(rng.choice((0.1, 1, 8)))
         if rng.random() < 0.3:
             pool.change_meta(story.someone(), str(pool.now_us))

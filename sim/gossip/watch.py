@@ -30,6 +30,7 @@ from collections import Counter
 
 from gossip.machine import GossipMachine
 from gossip.settings import Settings
+from gossip.suspicion import suspicion_terms
 from gossip.views import DigestView, EventKind, MemberEvent, Status
 from sim.gossip.pool import STRANGER, Pool
 from sim.gossip.traffic import Traffic
@@ -345,6 +346,28 @@ class Watch:
                 "retransmit",
                 f"{told} of {members} members sent a rumour {sent} times, each should {limit}",
             )
+
+    def check_confirmed(self, name: str) -> None:
+        """One that just died in a pool without losses is found dead long before a single accuser
+        would be believed, as all who probe it confirm it (Lifeguard, "LHA-Suspicion"); and nobody
+        takes its silence for his own fault, as helpers answer ("LHA-Probe").
+        """
+        pool, up = self.pool, self.pool.up()
+        terms = suspicion_terms(pool.settings, len(up) + 1)
+        # everybody probes everybody within two rounds
+        limit_us = max(terms.min_us, 2 * len(up) * pool.settings.probe_interval_us) + 3 * S
+        if limit_us >= terms.waits_us[0] or len(up) <= pool.settings.indirect_probes + 1:
+            return
+        suspected_us = 0
+        while (statuses := pool.statuses(name)) != {"dead"}:
+            if statuses == {"alive"}:
+                suspected_us = pool.now_us
+            elif pool.now_us - suspected_us > limit_us:
+                self.fail("detection", f"{name} is dead, and merely suspected for {limit_us} us")
+            for host in up:
+                if pool.machine(host).health_score:
+                    self.fail("health", f"{host} doubts itself because {name} does not answer")
+            self.run(0.1)
 
     def _incarnations(self, subject: str) -> list[int]:
         """Return at what incarnation each member up has `subject`."""
