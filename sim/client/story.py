@@ -12,7 +12,7 @@ from core.client import effects as fx
 from core.model.allocation import Allocation, DesiredTransition
 from core.model.host import CallDone, Event, Requested
 from sim.client.jobs import NS, SIGNALS, Placed, S, draw
-from sim.client.registry import look_at_services
+from sim.client.registry import TROUBLE_US, look_at_services
 from sim.client.rest import judge_rest
 from sim.client.watch import Watch
 from sim.client.world import World
@@ -23,6 +23,7 @@ ACTIONS: Final = (8, 16)
 PAUSES_US: Final = ((5_000, 300_000), (300_000, 3 * S), (S, 8 * S))
 SETTLE_US: Final = 12 * S
 END_US: Final = 30 * S  # kill timeouts and delays of all stages
+FAREWELL_US: Final = 6 * S  # beyond the longest kill timeout, for an agent that ends
 
 
 class Story:
@@ -64,13 +65,7 @@ class Story:
         world, rng = self.world, self.rng
         choice = rng.random()
         if choice < 0.3:
-            self.situations["shut down with its tasks"] += 1
-            world.deliver(fx.ShutdownRequested(stop_tasks=True))
-            world.run(END_US)
-            if world.alive():
-                raise Violation("shutdown", f"{world.alive()[0]} lives after the agent's end")
-            if not world.has_said_goodbye:
-                raise Violation("shutdown", "the agent does not end")
+            self._shut_down()
         elif choice < 0.7:
             for alloc_id, alloc in [*world.servers.allocs.items()]:
                 if alloc.desired_status == "run":
@@ -81,6 +76,30 @@ class Story:
                 raise Violation("at rest", f"all are stopped and {world.alive()[0]} lives")
             if world.servers.services:
                 raise Violation("services", "something is registered and nothing runs")
+
+    def _shut_down(self) -> None:
+        """The agent ends with its tasks: at the latest after the longest kill timeout."""
+        world, watch = self.world, self.watch
+        self.situations["shut down with its tasks"] += 1
+        began_us = world.now_us
+        longest_us = world.config.max_kill_timeout_us + FAREWELL_US
+        world.deliver(fx.ShutdownRequested(stop_tasks=True))
+        while not world.has_said_goodbye:
+            if world.now_us > began_us + longest_us + S:
+                raise Violation("shutdown", "the agent does not end")
+            world.run(20_000)
+        is_early = world.now_us < began_us + longest_us
+        # What cleans up and failed may wait for its restart then; nobody waits for that.
+        alive = [key for key in world.alive() if not watch.cleans_up(*key[:2])]
+        if alive and is_early:
+            raise Violation("shutdown", f"{alive[0]} lives after the agent's end")
+        world.quit()
+        world.run(S)
+        if world.now_us - watch.trouble_us > TROUBLE_US:
+            for alloc_id in world.servers.allocs:
+                life = watch.lives.get(alloc_id)
+                if life and life.is_dead and not life.is_loose and alloc_id not in watch.final:
+                    raise life.fault("shutdown", "", "the servers were not told of its end")
 
     # --- work ----------------------------------------------------------------------------
 
@@ -165,9 +184,16 @@ class Story:
 
     def _checks(self) -> None:
         """What the checks of one allocation find turns."""
-        alloc_id = self._some()
-        for port in (9000, 9001, 9002) if alloc_id else ():
-            self.world.failing ^= {(alloc_id, port)}
+        checked = [
+            (alloc_id, check.port)
+            for alloc_id, offers in self.watch.offers.items()
+            if not self.watch.lives[alloc_id].ending
+            for offer in offers.offers
+            for check in offer.checks
+        ]
+        if checked:
+            alloc_id, _ = self.rng.choice(checked)
+            self.world.failing ^= {one for one in checked if one[0] == alloc_id}
 
     def _exit(self) -> None:
         """Processes end: of themselves, or by somebody beside the agent."""

@@ -88,6 +88,9 @@ class Watch:
         self.final = {one: end for one, end in self.final.items() if one in kept}
         self.call_fails(us)
 
+    def cleans_up(self, alloc_id: str, task: str) -> bool:
+        return self.lives[alloc_id].tasks[task].stage == "poststop"
+
     def call_fails(self, us: int) -> None:
         """A call of the agent fails, and it hears of that at `us`."""
         self.trouble_us = max(self.trouble_us, us)
