@@ -1,4 +1,4 @@
-"""Registering, stopping and marking jobs; a job's status."""
+"""Registering, stopping and marking jobs."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from core.state.commands import (
     SetJobStability,
     TagJobVersion,
 )
-from core.state.jobs import STATUSES, VERSIONS_KEPT, JobRecord, spec_key
+from core.state.job_status import count_child, runs_until_stopped
+from core.state.jobs import VERSIONS_KEPT, JobRecord, spec_key
 from core.state.result import CommandResult
 from core.state.rollouts import put_deployment, put_evaluation
 from core.state.scaling import scaling_key
@@ -105,7 +106,7 @@ def register_job(state: "State", command: RegisterJob, context: "Context") -> Co
         record = msgspec.structs.replace(record, sources=sources)
     record = _put(state, record, names, context)
     if is_new and record.job.parent_id:
-        _count_child(state, record, None, record.status, context)
+        count_child(state, record, None, record.status, context)
     _follow_up(state, command, record, context)
     context.touch_job(record.ordinal)
     return CommandResult(value=_registered(record, command.eval_id, is_new=is_new))
@@ -204,7 +205,7 @@ def adopt_job(
     )
     state.jobs.put(record)
     context.changed("jobs", "JobRegistered", record.id, record.namespace)
-    _count_child(state, record, None, record.status, context)  # its parent began anew before it
+    count_child(state, record, None, record.status, context)  # its parent began anew before it
     return record
 
 
@@ -286,7 +287,7 @@ def _derived_uid(state: "State", namespace: str, job_id: str, index: int) -> str
 
 
 def _initial_status(job: Job) -> str:
-    return "dead" if job.stop else "running" if _runs_until_stopped(job) else "pending"
+    return "dead" if job.stop else "running" if runs_until_stopped(job) else "pending"
 
 
 def _new_version(state: "State", record: JobRecord, job: Job, context: "Context") -> JobRecord:
@@ -364,7 +365,7 @@ def deregister_job(state: "State", command: DeregisterJob, context: "Context") -
 
 def purge_job(state: "State", record: JobRecord, context: "Context") -> None:
     """Free the job's name; what remains is for its allocations, until they are collected."""
-    _count_child(state, record, record.status, None, context)
+    count_child(state, record, record.status, None, context)
     record = state.jobs.record(record.ordinal) or record
     state.jobs.purge(record)
     context.touched_jobs.pop(record.ordinal, None)
@@ -457,66 +458,3 @@ def mark_launch(state: "State", command: MarkLaunch, context: "Context") -> Comm
         state.jobs.put(msgspec.structs.replace(record, launched_us=command.launched_us))
         context.changed("jobs", "JobLaunched", record.id, record.namespace)
     return CommandResult()
-
-
-# --- status -----------------------------------------------------------------------------
-
-
-def settle_jobs(state: "State", context: "Context") -> None:
-    """Compute the status of every job that the entry touched, at the entry's end.
-
-    A child's change counts at its parent, whose own status does not depend on it.
-    """
-    for ordinal in list(context.touched_jobs):
-        record = state.jobs.record(ordinal)
-        if record is None or record.is_purged:
-            continue
-        status = job_status(state, record)
-        if status == record.status:
-            continue
-        job = msgspec.structs.replace(record.job, status=status, modify_index=context.index)
-        state.jobs.put(msgspec.structs.replace(record, job=job, modify_time_us=context.time_us))
-        _count_child(state, record, record.status, status, context)
-        context.changed("jobs", "JobStatus", record.id, record.namespace)
-
-
-def job_status(state: "State", record: JobRecord) -> str:
-    """Return pending, running or dead, by Nomad's rules."""
-    job = record.job
-    if _runs_until_stopped(job):
-        return "dead" if job.stop else "running"
-    if state.jobs.live(record) or record.elsewhere:
-        return "running"
-    if state.evals.open_count(record.namespace, record.id):
-        return "pending"
-    has_evals = state.evals.has_any(record.namespace, record.id)
-    placed = record.group_rows and bool(state.jobs.columns.counts[record.group_rows].any())
-    # What it was stays once its evaluations are collected.
-    return "dead" if has_evals or placed or job.stop else record.status
-
-
-def _runs_until_stopped(job: Job) -> bool:
-    return job.is_template or job.type == "system"
-
-
-def _count_child(
-    state: "State", record: JobRecord, before: str | None, after: str | None, context: "Context"
-) -> None:
-    """Move a child job between its parent's counters."""
-    if not record.job.parent_id:
-        return
-    parent = state.jobs.get(record.namespace, record.job.parent_id)
-    if parent is None:
-        return
-    counts = list(parent.children)
-    if before is not None:
-        counts[STATUSES.index(before)] -= 1
-    if after is not None:
-        counts[STATUSES.index(after)] += 1
-    pending, running, dead = counts
-    state.jobs.put(
-        msgspec.structs.replace(
-            parent, children=(pending, running, dead), summary_modify_index=context.index
-        )
-    )
-    context.changed("jobs", "JobStatus", parent.id, parent.namespace)

@@ -30,7 +30,7 @@ from core.state.commands import Entry
 from core.state.context import Context
 from core.state.entry import HANDLERS, SCHEMA, UnknownCommand, decode_entry
 from core.state.handlers import register_all
-from core.state.job_commands import settle_jobs
+from core.state.job_status import settle_jobs
 from core.state.jobs import JobTable
 from core.state.nodes import NodeTable
 from core.state.operating import REMOVED, REPLACED, RESTORE, Decoded

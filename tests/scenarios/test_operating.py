@@ -158,6 +158,23 @@ def test_successful_by_promotion(cluster: Cluster, web: Callable[..., str]) -> N
     assert "terminal" in cluster.refused("deployment", "pause", found["ID"])
 
 
+def test_promoted_by_the_name_of_its_job(cluster: Cluster, web: Callable[..., str]) -> None:
+    first, second = web(1, count=1), web(2, count=1, update="canary = 1")
+    job = name_in(first)
+    cluster.ok("job", "run", "-", text=first)
+    cluster.ok("job", "run", "-detach", "-", text=second)
+    until(
+        lambda: cluster.deployment(job)["TaskGroups"]["main"]["HealthyAllocs"] == 1,
+        "the canary is healthy",
+        30,
+    )
+    assert cluster.versions(job) == ["1", "2"], "the canary runs beside the old version"
+    cluster.ok("job", "promote", job)
+    cluster.until_deployment(job, "successful", 1)
+    until(lambda: cluster.versions(job) == ["2"], "the old version ended")
+    assert "terminal" in cluster.refused("job", "promote", job)
+
+
 def test_successful_by_itself(cluster: Cluster, web: Callable[..., str]) -> None:
     first, second = web(1), web(2, update="canary = 1\n auto_promote = true")
     cluster.ok("job", "run", "-detach", "-", text=first)
