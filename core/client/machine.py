@@ -112,6 +112,7 @@ class ClientMachine:
         self._stopped: dict[str, None] = {}  # runners that the servers don't want any more
         self._held: dict[str, list[str]] = {}  # previous allocation -> those that wait for it
         self._ended: dict[str, bool] = {}  # finished, oldest first -> is it acknowledged
+        self._gone: dict[str, ClientStatus] = {}  # how those ended that were destroyed here
         self._removed: dict[str, None] = {}  # the servers know them no more
         self._changed: dict[str, None] = {}  # in this `handle`: looked at when it ends
         self._has_begun = False
@@ -200,9 +201,9 @@ class ClientMachine:
                 self._wanted[alloc_id] = modify_index
         for alloc_id in [a for a in self._known if a not in allocs]:
             del self._known[alloc_id]
-        for awaited in (self._wanted, self._asked):
-            for alloc_id in [a for a in awaited if a not in allocs]:
-                del awaited[alloc_id]
+        for kept in (self._wanted, self._asked, self._gone):
+            for alloc_id in [a for a in kept if a not in allocs]:
+                kept.pop(alloc_id)
         for alloc_id in [a for a in self.runners if a not in allocs]:
             self._removed[alloc_id] = None
             self.runners[alloc_id].stop()
@@ -258,6 +259,9 @@ class ClientMachine:
             self._cut_off.watch()
             return
         if alloc.client_status in TERMINAL or self._is_stopping:
+            return
+        if alloc.id in self._gone:  # it was read before they knew of its end: not once more
+            self.reporter.alloc_changed(alloc.id)
             return
         if alloc.desired_status != "run":
             self._unstarted[alloc.id] = None
@@ -332,9 +336,8 @@ class ClientMachine:
     def _update_of(self, alloc_id: str) -> AllocUpdate | None:
         runner = self.runners.get(alloc_id)
         if runner is None:
-            if alloc_id in self._unstarted:
-                return AllocUpdate(alloc_id=alloc_id, client_status=ClientStatus.COMPLETE)
-            return None
+            end = ClientStatus.COMPLETE if alloc_id in self._unstarted else self._gone.get(alloc_id)
+            return None if end is None else AllocUpdate(alloc_id=alloc_id, client_status=end)
         status, description = runner.status()
         return AllocUpdate(
             alloc_id=alloc_id,
@@ -381,6 +384,8 @@ class ClientMachine:
         """Forget an ended allocation. The servers' record says that it ran."""
         runner = self.runners.pop(alloc_id)
         assert runner.is_finished
+        if alloc_id not in self._removed:
+            self._gone[alloc_id] = runner.status()[0]
         self._stopped.pop(alloc_id, None)
         self._ended.pop(alloc_id, None)
         self._removed.pop(alloc_id, None)

@@ -76,7 +76,7 @@ def draw(rng: random.Random, number: int) -> Placed:
         tasks[0].dispatch_payload = {"File": "in.json"}
     alloc = place(job, number)
     if type_ != "batch" and rng.random() < 0.6:
-        rule = {
+        rule: dict[str, Any] = {
             "min_healthy_time_ns": rng.choice((2, 3, 5, 8)) * NS,
             "healthy_deadline_ns": rng.choice((12, 20, 30)) * NS,
             "health_check": rng.choice(("checks", "checks", "task_states", "manual")),
@@ -104,7 +104,7 @@ def place(job: Job, number: int) -> Allocation:
         name=f"{job.id}.g[0]",
         node_id="n",
         node_name="node",
-        job_id=job.id,
+        job_id=job.id or "",
         job=job,
         job_version=job.version or 0,
         task_group="g",

@@ -407,7 +407,7 @@ class AllocLife:
         self, task: TaskLife, *, went_well: bool, us: int, is_hopeless: bool = False
     ) -> None:
         policy = policy_of(task.task, self.group)
-        lasts = is_lasting(task.task, self.job.type)
+        lasts = is_lasting(task.task, self.job.type or "")
         verdict = task.tally.judge(
             policy, is_lasting=lasts, went_well=went_well, hopeless=is_hopeless, us=us
         )

@@ -66,7 +66,9 @@ def _of_known(world: World, watch: Watch, life: AllocLife) -> list[Violation]:
         return []
     if (status in FINAL) != life.is_dead:
         return [life.fault("reports", "", f"{status.name} is known, dead: {life.is_dead}")]
-    if not life.is_dead and not wanted:
+    left = [task for task in life.tasks.values() if task.phase is not Phase.DEAD]
+    waits = all(task.stage == "poststop" and task.phase is Phase.PAUSED for task in left)
+    if not wanted and not waits:
         return [life.fault("at rest", "", "it is to be stopped and has not ended")]
     known = {task.name for task in life.tasks.values() if task.phase is Phase.ALIVE}
     if not alive >= known:  # who was just asked for may already live
