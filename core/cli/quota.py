@@ -36,7 +36,7 @@ _AMOUNTS = (("CPU", "CPU"), ("Memory", "MemoryMB"))
 @option("-json", "as_json", is_flag=True, help="The file is JSON")
 def apply(session: Session, source: str, as_json: bool) -> int:
     """Create or change the quota that FILE describes."""
-    quota = _from_json(source) if as_json or source.endswith(".json") else _from_hcl(source)
+    quota = _from_json(source) if as_json or source.endswith(".json") else quota_from_hcl(source)
     session.api.put("/v1/quota", quota)
     session.out.line(f'Successfully applied quota specification "{quota["Name"]}"!')
     return 0
@@ -190,7 +190,7 @@ def _from_json(source: str) -> dict[str, Any]:
     return data
 
 
-def _from_hcl(source: str) -> dict[str, Any]:
+def quota_from_hcl(source: str) -> dict[str, Any]:
     from core.jobspec.diagnostics import SourceError
     from core.jobspec.hcl.convert import hcl_to_json
 

@@ -9,6 +9,7 @@ import pytest
 
 from core.agent.config import load_config
 from core.cli.main import LazyGroup
+from core.cli.quota import quota_from_hcl
 from core.jobspec import parse_job
 from core.jobspec.hcl.body import parse_body
 from sim.scenario import read_scenario
@@ -101,6 +102,10 @@ def test_each_hcl_example_is_accepted(page: Path, tmp_path: Path) -> None:
         blocks = {block.type for block in parse_body(text, page.name).blocks}
         if "job" in blocks:
             assert parse_job(text, filename=page.name).warnings == []
+        elif "limit" in blocks:
+            file = tmp_path / "spec.hcl"
+            file.write_text(text)
+            assert quota_from_hcl(str(file))["Name"]
         else:
             file = tmp_path / "agent.hcl"
             file.write_text(text)
