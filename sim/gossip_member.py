@@ -15,11 +15,13 @@ from gossip.timers import FOREVER_US
 from gossip.views import NOTHING, MemberEvent, Output
 from gossip.wire import decode, encode
 from sim.network import Network, Place, Station
-from sim.wheel import Wheel
+from sim.wheel import HORIZON_US, Wheel
 
 REGION: Final = "sim"
 FATES_MAX: Final = 16_384
-PATIENCE: Final = 32  # nearly all probes are answered within a 32nd of their timeout
+PATIENCE: Final = 48  # nearly all probes are answered within a 48th of their timeout
+SOON_US: Final = 1_024  # no slot is longer
+NEAR_US: Final = HORIZON_US // 2
 NEVER_US: Final = -1  # a tick armed for then is not due ever
 
 OnEvent = Callable[[int, str, MemberEvent], None]  # time, host of the observer, event
@@ -285,7 +287,10 @@ class Member(Touched):
             due_us = machine.after_timeout_us()
         if self.armed_us == now_us:  # neither stopped nor paused by what it said
             self.armed_us = due_us
-            wheel.at(due_us, _tick, self)
+            if SOON_US <= due_us - now_us <= NEAR_US:
+                wheel.soon(due_us - now_us, _tick, self)
+            else:
+                wheel.at(due_us, _tick, self)
 
     def _carry_out(self, output: Output) -> None:
         around = self.around
