@@ -110,7 +110,10 @@ class World:
         """Return how a datacenter's replicas decode their log: once for all of them."""
         if self.is_wire:
             return decode_entry
-        return self._decoded.setdefault((place.region, place.datacenter), Decoded()).decode
+        site = (place.region, place.datacenter)
+        if site not in self._decoded:
+            self._decoded[site] = Decoded(sum(server.site == site for server in self.servers))
+        return self._decoded[site].decode
 
 
 class SimAgent(Station):

@@ -16,29 +16,44 @@ from typing import Final
 from core.state.commands import Entry
 from core.state.entry import decode_entry
 
-KEPT: Final = 64  # entries; a replica that is further behind decodes for itself
+KEPT: Final = 64  # entries that somebody lacks; who is further behind decodes for itself
 KEPT_IMAGES: Final = 2  # of one datacenter
 
 
+class _Shared:
+    __slots__ = ("data", "entry", "lacking", "schema_max")
+
+    def __init__(self, data: bytes, entry: Entry, schema_max: int, lacking: int) -> None:
+        self.data = data
+        self.entry = entry
+        self.schema_max = schema_max
+        self.lacking = lacking  # replicas that have not asked for it yet
+
+
 class Decoded:
-    """The newest entries of one log, decoded.
+    """The newest entries of one log, decoded, until all of its replicas asked for them.
 
     The key is the identity of the bytes, which are held on to, so it means nothing else
     meanwhile. An entry that some replica can't understand is not kept: each finds that out.
     """
 
-    def __init__(self) -> None:
-        self._entries: OrderedDict[int, tuple[bytes, Entry, int]] = OrderedDict()
+    def __init__(self, replicas: int) -> None:
+        self._replicas = replicas
+        self._entries: OrderedDict[int, _Shared] = OrderedDict()
 
     def decode(self, data: bytes, schema_max: int) -> Entry:
         """As `core.state.entry.decode_entry`."""
         known = self._entries.get(id(data))
-        if known is not None and known[2] == schema_max:
-            return known[1]
+        if known is not None and known.schema_max == schema_max:
+            known.lacking -= 1
+            if not known.lacking:
+                del self._entries[id(data)]
+            return known.entry
         entry = decode_entry(data, schema_max)
-        self._entries[id(data)] = (data, entry, schema_max)
-        if len(self._entries) > KEPT:
-            self._entries.popitem(last=False)
+        if self._replicas > 1:
+            self._entries[id(data)] = _Shared(data, entry, schema_max, self._replicas - 1)
+            if len(self._entries) > KEPT:
+                self._entries.popitem(last=False)
         return entry
 
 

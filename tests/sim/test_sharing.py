@@ -25,10 +25,15 @@ def one_node_of_c2m() -> Scenario:
     return scenario
 
 
-def test_an_entry_is_decoded_once_until_it_is_long_gone():
-    decoded = Decoded()
+def test_an_entry_is_decoded_once_and_held_until_all_replicas_have_it_or_it_is_long_gone():
+    decoded = Decoded(3)
     first = encode_entry(Entry(wall_us=1, commands=[]))
     entry = decoded.decode(first, 1)
+    assert decoded.decode(first, 1) is entry
+    assert decoded.decode(first, 1) is entry  # the third
+    again = decoded.decode(first, 1)
+    assert again is not entry
+    entry = again
     assert decoded.decode(first, 1) is entry
     equal = bytes(bytearray(first))
     assert decoded.decode(equal, 1) is not entry  # other bytes: somebody else's log
