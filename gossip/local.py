@@ -1,10 +1,10 @@
 """What the parts of one machine share: who we are, what we know, what goes out.
 
 What each packet of each second touches lies in one object, of which every part of the probe
-cycle is a layer: `Timers`, `Local`, `Walk`, `Prober`, `GossipMachine`, each a subclass of the
-one before. To have it in twenty objects, one a concern, is the obvious design, and was ours: a
-process of a thousand members or more then waits for memory, object by object, for longer than
-it computes. What is needed now and then, `Membership` or `Exchanger`, is an object of its own
+cycle is a layer: `Timers`, `Touched`, `Local`, `Walk`, `Prober`, `GossipMachine`, each a subclass
+of the one before. To have it in twenty objects, one a concern, is the obvious design, and was
+ours: a process of a thousand members or more then waits for memory, object by object, for longer
+than it computes. What is needed now and then, `Membership` or `Exchanger`, is an object of its own
 and gets the machine as the `Local` that it is.
 """
 

@@ -33,7 +33,7 @@ class Walk(Local):
     met in the next one, so a failure is first probed within two rounds.
     """
 
-    __slots__ = ()
+    __slots__ = ()  # its fields are among those of `Touched`
 
     def __init__(
         self,

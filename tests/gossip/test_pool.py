@@ -20,7 +20,7 @@ def test_a_pool_forms_and_stays_quiet_under_loss():
     assert not [e for _, _, e in world.events if e.kind == "failed"]
 
 
-@pytest.mark.parametrize(("settings", "within_s"), [(LAN, 6), (WAN, 10)])
+@pytest.mark.parametrize(("settings", "within_s"), [(LAN, 3), (WAN, 6)])
 def test_many_that_join_at_once_know_each_other_soon(settings, within_s):
     """One in thousands of rumours misses a member, and the regular push-pull takes minutes."""
     for seed in range(3):

@@ -69,6 +69,7 @@ def test_keys_never_go_back_and_counts_stay_true(sequence):
         statuses = [lone.belief(p)[0] for p in PEERS]
         assert all(table.key(table.find(p)) >= before[p] for p in PEERS)
         assert table.active == 1 + sum(s in ("alive", "suspect") for s in statuses)
+        assert table.is_whole == all(s in ("alive", "suspect") for s in statuses)
         assert table.dead == statuses.count("dead")
         assert len(table.gone_us) == sum(s in ("dead", "left") for s in statuses)
         assert set(lone.machine._membership.suspicions) == {
@@ -117,6 +118,24 @@ def test_packets_told_together_keep_the_limit_too(copies, members):
             for update in batch:
                 sent[update.name] = sent.get(update.name, 0) + 1
     assert set(sent.values()) == {limit} and len(sent) == 20
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60), st.integers(1, 99))
+def test_a_limit_holds_while_the_queue_fits_a_packet_now_and_then(steps, members):
+    """Rumours move between the line and the tiers, and are counted on in both."""
+    rumours = Rumours(4)
+    rumours.resize(members)
+    sent: dict[str, int] = {}
+    told = 0
+    for added, fits in [*steps, *[(0, True)] * 30]:
+        for _ in range(added):
+            rumours.add(alive(f"m{told}"))
+            told += 1
+        for update in rumours.take(100_000 if fits else 200, 253):
+            sent[update.name] = sent.get(update.name, 0) + 1
+    limit = retransmit_limit(4, members)
+    assert sent == {f"m{number}": limit for number in range(told)}
+    assert not rumours.current
 
 
 def test_retransmit_limits_of_the_design():
