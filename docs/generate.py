@@ -9,11 +9,15 @@ A page holds `<!-- NAME -->` and `<!-- end -->`; what stands between is ours:
     not carried out   all that is read and kept only
     functions         what expressions may call
     pages             the index of docs/jobspec
+    planted bugs      tests/mutants: what each breaks, and which seed programs judge it
 """
 
+import json
 import re
+import statistics
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +30,7 @@ from core.jobspec.nomad_schema import JOB
 from core.jobspec.schema import Arity, BlockSchema, Kind
 from core.jobspec.unsupported import NOT_CARRIED_OUT, missing_for_value
 from core.model.job import Job
+from sim import mutants
 
 DOCS: Final = Path(__file__).parent
 PAGES: Final = DOCS / "jobspec"
@@ -53,6 +58,11 @@ def generated(text: str) -> str:
 
 def pages() -> list[Path]:
     return sorted([*PAGES.glob("*.md"), DOCS / "coming-from-nomad.md"])
+
+
+def all_pages() -> list[Path]:
+    """The list of planted bugs too: it may be behind the patches, and is made anew now and then."""
+    return [*pages(), DOCS / "planted-bugs.md"]
 
 
 def _section(name: str) -> str:
@@ -187,15 +197,48 @@ def _index() -> Iterator[str]:
         yield f"| [{title.removeprefix('# ')}]({page.name}) | {about} |"
 
 
+# --- planted bugs -------------------------------------------------------------------------
+
+
+def _planted_bugs() -> Iterator[str]:
+    found = json.loads((mutants.ROOT / mutants.FOUND).read_text(encoding="utf-8"))
+    bugs: dict[str, list[str]] = {}
+    for patch in sorted((mutants.ROOT / mutants.FOLDER).glob("*.patch")):
+        lines = patch.read_text(encoding="utf-8").splitlines()
+        said = " ".join(line.removeprefix("#").strip() for line in takewhile(_is_said, lines))
+        paths = [line.split("/", 1)[1] for line in lines if line.startswith("+++ b/")]
+        programs = mutants.covering(paths)
+        checker, median = "", ""
+        if patch.stem in found:
+            program, checker, takes = found[patch.stem]
+            programs, median = [program], str(statistics.median_low(takes))
+        judges = ", ".join(programs)
+        row = f"| `{patch.stem}` | {said} | {', '.join(paths)} | {judges} | {checker} | {median} |"
+        bugs.setdefault(paths[0].rpartition("/")[0], []).append(row)
+    total = sum(map(len, bugs.values()))
+    yield f"{total} planted bugs in {len(bugs)} folders of the machines."
+    yield f"The checker and the median seed of {len(found)} are recorded."
+    for folder, rows in sorted(bugs.items()):
+        yield f"\n## {folder}: {len(rows)}\n"
+        yield "| patch | what it breaks | where | judged by | checker | median seed |"
+        yield "|---|---|---|---|---|---|"
+        yield from rows
+
+
+def _is_said(line: str) -> bool:
+    return not line.startswith(("--- ", "diff "))
+
+
 _SECTIONS: Final = {
     "not carried out": _not_carried_out,
     "functions": _functions,
     "pages": _index,
+    "planted bugs": _planted_bugs,
 }
 
 
 def main(arguments: list[str]) -> int:
-    changed = [page for page in pages() if generated(page.read_text()) != page.read_text()]
+    changed = [page for page in all_pages() if generated(page.read_text()) != page.read_text()]
     for page in changed:
         print(page.relative_to(DOCS.parent))
         if "-check" not in arguments:

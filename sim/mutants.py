@@ -12,6 +12,9 @@ A patch is caught when from every starting point a checker fires within `--seeds
 seed that the unpatched source passes. An assertion of the shipped code alone does not count.
 The median seed is how many seeds it took, in the median of the starting points.
 
+`--record` keeps what was measured of patches in tests/mutants, at the default starts and seeds, in
+tests/mutants/found.json, of which docs/planted-bugs.md is made (`make pages`).
+
 Exit codes: 0 all caught; 1 one survived; 2 a patch could not be judged; 3 all caught in a
 reduced run (fewer starting points or seeds than the default).
 """
@@ -105,6 +108,7 @@ WHOLE: Final = "sim.whole"
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = Path("tests/mutants")
+FOUND: Final = FOLDER / "found.json"  # patch -> [program, checker, seeds from each start]
 STARTS: Final = (0, 100_000, 200_000)
 SEEDS: Final = 1000
 TIMEOUT_S: Final = 3600.0  # for one starting point; a mutant may make a world run forever
@@ -166,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     survived = [verdict.patch for verdict in verdicts if not verdict.is_caught]
     is_reduced = len(options.starts) < len(STARTS) or options.seeds < SEEDS
+    if options.record and not is_reduced:
+        record([verdict for verdict in verdicts if verdict.is_caught])
     print(f"{len(verdicts) - len(survived)} caught, {len(survived)} survived", end="")
     print(f", {len(unjudged)} not judged" if unjudged else "")
     figures = {
@@ -207,6 +213,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--starts", type=int, nargs="+", default=list(STARTS), help="the first seeds"
     )
+    parser.add_argument("--record", action="store_true", help=f"keep what was measured in {FOUND}")
     parser.add_argument("--workers", type=int, default=1, help="processes of a seed program")
     return parser.parse_args(arguments)
 
@@ -295,6 +302,16 @@ def _run(
     except (IndexError, ValueError) as error:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise MutantError(f"python -O -m {program} could not run: {reason}") from error
+
+
+def record(verdicts: Sequence[Verdict]) -> None:
+    """Keep who found the patches of this folder, and drop what is no patch any more."""
+    path = ROOT / FOUND
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found |= {one.patch: [one.program, one.checker, one.takes] for one in verdicts}
+    kept = {name: found[name] for name in sorted(found) if (path.parent / f"{name}.patch").exists()}
+    rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(kept[name])}" for name in kept)
+    path.write_text(f"{{\n{rows}\n}}\n")
 
 
 # --- the patch and the tree -----------------------------------------------------------

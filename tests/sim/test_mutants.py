@@ -72,3 +72,17 @@ def test_files_map_to_the_programs_that_cover_them() -> None:
     assert mutants.covering(["core/server/bootstrap.py"]) == ["sim.whole"]
     with pytest.raises(mutants.MutantError, match=r"no seed program covers README\.md"):
         mutants.covering(["README.md"])
+
+
+def test_what_was_measured_is_kept_until_its_patch_is_gone(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    folder = tmp_path / mutants.FOLDER
+    folder.mkdir(parents=True)
+    for name in ("kept", "gone"):
+        (folder / f"{name}.patch").touch()
+    mutants.record([mutants.Verdict("gone", "sim.raft", [1, 2, 3]), mutants.Verdict("kept", "a")])
+    (folder / "gone.patch").unlink()
+    mutants.record([mutants.Verdict("kept", "sim.raft", [7, 9, 8])])
+    assert json.loads((tmp_path / mutants.FOUND).read_text()) == {
+        "kept": ["sim.raft", "", [7, 9, 8]]
+    }
