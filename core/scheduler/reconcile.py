@@ -97,11 +97,12 @@ def wanted_indices(view: JobView, group: TaskGroup) -> Ints:
     return np.concatenate(parts)
 
 
-def update_limit(view: JobView, group: TaskGroup) -> int | None:
+def update_limit(view: JobView, group: TaskGroup, changes: GroupChanges) -> int | None:
     """Return how many instances may be away for an update now; None = no limit.
 
-    Instances of the running deployment that are not healthy yet count as away; an unhealthy
-    one stops the rollout until somebody (or auto_revert) decides.
+    Instances of the running deployment that are not healthy yet count as away, but for those
+    that `changes` stop; an unhealthy one stops the rollout until somebody (or auto_revert)
+    decides.
     """
     job, update = view.job, strategy_of(view.job, group)
     if job is None or update is None or not update.max_parallel:
@@ -118,6 +119,7 @@ def update_limit(view: JobView, group: TaskGroup) -> int | None:
     if (rows.health[ours] == 0).any():
         return 0
     ours &= is_live(view)
+    ours[[row for row, stop in changes.stops if stop.desired != Desired.RUN]] = False
     return max(0, most - int((rows.health[ours] < 0).sum()))
 
 
@@ -470,7 +472,7 @@ class _GroupReconciler:
 
     def _update(self, rows: list[int]) -> None:
         changes = self._changes
-        limit = update_limit(self._view, self._group)
+        limit = update_limit(self._view, self._group, self._changes)
         if self._canaries:
             limit = 0
         elif limit is None:

@@ -6,7 +6,7 @@ without a search, and `AllocRows.index` equals `AllocRows.node`.
 
 import numpy as np
 
-from core.model.allocation import ClientStatus
+from core.model.allocation import ClientStatus, Desired
 from core.model.job import TaskGroup
 from core.model.plan import AllocStop
 from core.scheduler.canary import is_unpromoted, system_canaries_wanted
@@ -125,7 +125,9 @@ class _Trial:
         version = (view.job.version or 0) if view.job is not None else -1
         ours = (rows.group == ordinal) & rows.is_canary & rows.is_deployed
         ours &= rows.job_version == version
-        self.lacking = max(0, changes.desired_canaries - int((ours & is_live(view)).sum()))
+        staying = is_live(view).copy()
+        staying[[row for row, stop in changes.stops if stop.desired != Desired.RUN]] = False
+        self.lacking = max(0, changes.desired_canaries - int((ours & staying).sum()))
         # A canary that ended begins anew as one.
         ended = np.isin(changes.fresh, rows.index[ours & rows.is_newest & ~is_live(view)])
         if changes.desired_canaries and ended.any():
@@ -173,7 +175,7 @@ def _update(
     trial: _Trial,
 ) -> None:
     """Replace `max_parallel` at a time, as the health of those before allows."""
-    limit = update_limit(view, group)
+    limit = update_limit(view, group, changes)
     if limit is not None:
         # They have to become healthy as well.
         limit = max(0, limit - changes.fresh.size - changes.canaries.size)

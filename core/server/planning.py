@@ -12,6 +12,7 @@ that comes back after leadership was lost is thrown away: its ticket is not know
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ import numpy as np
 
 from core.model.evaluation import EvalStatus, Evaluation
 from core.model.host import FOREVER_US
+from core.model.plan import Plan
 from core.scheduler import BlockedEvaluations, EvaluationBroker, Picture, prepare
 from core.server.effects import Compute, Computed
 from core.server.measures import count
@@ -216,10 +218,11 @@ class Planning:
             self._end(event.ticket, None)
         else:
             server.consensus.propose(
-                [ApplyPlans(plans=plans)], lambda outcome: self._end(event.ticket, outcome)
+                [ApplyPlans(plans=plans)],
+                lambda outcome: self._end(event.ticket, outcome, plans),
             )
 
-    def _end(self, ticket: int, outcome: Outcome | None) -> None:
+    def _end(self, ticket: int, outcome: Outcome | None, plans: Sequence[Plan] = ()) -> None:
         """The batch's fate is known: acknowledge what is committed, try the rest again."""
         found = self._in_flight.pop(ticket, None)
         if found is None:
@@ -234,7 +237,23 @@ class Planning:
             else:
                 self.broker.ack(evaluation.id)
         if applied is not None and applied.results:
-            self._after_plans(applied.results[0].value)
+            results = applied.results[0].value
+            self._after_plans(results)
+            if any(result.dropped for result in results):
+                self._on_dropped(results, plans)
+
+    def _on_dropped(self, results: list[PlanResult], plans: Sequence[Plan]) -> None:
+        """What was refused takes no room: others of the batch may have been told that it would."""
+        nodes: dict[int, None] = {}
+        for dropped in (one for result in results for one in result.dropped):
+            batch = plans[dropped.plan].placements[dropped.batch]
+            there = np.frombuffer(batch.node, "<i4")[dropped.rows]
+            nodes |= dict.fromkeys(there.tolist())
+        table = self._server.state.nodes
+        known = [node for node in nodes if node < len(table)]
+        self._room_on({int(n): None for n in table.class_id[known].tolist() if n >= 0})
+        if self._server.state.spent:
+            self._room_in_quotas()
 
     def _after_plans(self, results: list[PlanResult]) -> None:
         """Count; what no longer fitted is looked at again, the entry itself saw to that."""

@@ -125,6 +125,9 @@ class Collecting:
             if not either and (late := sorted(due - gone)):
                 raise Violation("not collected", f"{kind} {self._name(state, late[0])}")
         self._ledger.forget(self._there["allocation"] - now["allocation"])
+        for group in [*self._ledger.collected]:
+            if state.jobs.by_uid(group[0]) is None:
+                del self._ledger.collected[group]
 
     def _name(self, state: State, key: str) -> str:
         known = self._ledger.known.get(key)

@@ -21,6 +21,7 @@ class Known:
     stopped: int = 0  # entry, 0 = wanted
     was_unknown: bool = False
     was_canary: bool = False
+    canary_of: str = ""  # the deployment that it was a canary of
     tries: list[Try] = field(default_factory=list)  # reschedules of its index so far
 
     @property

@@ -112,6 +112,7 @@ class Ledger:
         uid = (alloc.job.uid if alloc.job is not None else record and record.uid) or ""
         known = Known(alloc, uid, index, was_canary=False)
         known.was_canary = known.is_canary
+        known.canary_of = alloc.deployment_id if known.is_canary else ""
         self.known[alloc.id] = known
         self.by_node[alloc.node_id][alloc.id] = known
         self.by_group[uid, alloc.task_group][alloc.id] = known
@@ -261,7 +262,7 @@ class Ledger:
                 canaries[known.alloc.job_version] += 1
                 continue
             # What a canary stands for stops with the next plan after its promotion.
-            key = known.alloc.index, known.alloc.deployment_id if known.was_canary else ""
+            key = known.alloc.index, known.canary_of
             if key in plain:
                 text = f"{known.alloc.name} is {known.alloc.id} and {plain[key]}"
                 raise Violation("index twice", text)

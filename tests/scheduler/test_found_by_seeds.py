@@ -285,3 +285,26 @@ def test_a_deployment_that_has_ended_is_not_taken_up_again(world: Any, kit: Any)
     with pytest.raises(AssertionError, match="has ended meanwhile: cancelled"):
         world.do(UpsertDeployments(deployments=[running]))  # resumed by who had not seen it
     assert world.state.deployments.get(running.id).status == DeploymentStatus.CANCELLED
+
+
+def test_who_is_given_up_does_not_count_as_away_for_the_update_that_goes_on(
+    world: Any, kit: Any
+) -> None:
+    nodes = [world.node(), world.node()]
+    disconnect = DisconnectStrategy(lost_after_ns=MINUTE_NS, replace=True)
+    job = kit.job(count=2, group_update=_update(canary=0), group_disconnect=disconnect)
+    world.run(world.register(job))
+    world.report(world.rows(job), ClientStatus.RUNNING, healthy=True)
+    world.evaluate(job)
+    world.run(world.register(kit.changed(job, env={"A": "2"})))
+    columns = world.state.allocs.columns
+    (first,) = [row for row in world.rows(job) if columns.job_version[row] == 1]
+    world.set_status(nodes[world.node_of(first)], NodeStatus.DISCONNECTED)
+    world.evaluate(job)  # it is unknown, and another comes in its stead
+    rows = [row for row in world.rows(job) if columns.client[row] != ClientStatus.UNKNOWN]
+    world.report(rows, ClientStatus.RUNNING, healthy=True)
+    world.now_us += 61 * kit.S
+    world.evaluate(job)  # it is given up
+    assert columns.client[first] == ClientStatus.LOST
+    assert {int(columns.job_version[row]) for row in world.rows(job)} == {1}, "all go on at once"
+    assert kit.is_quiet(world.evaluate(job))

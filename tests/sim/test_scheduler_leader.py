@@ -15,7 +15,7 @@ from core.model.node import (
     NodeResources,
     NodeStatus,
 )
-from core.state.commands import RegisterJob, RegisterNode
+from core.state.commands import DeregisterJob, RegisterJob, RegisterNode
 from sim.scheduler.leader import DATACENTER, Leader, S, Timing
 from sim.scheduler.program import PROGRAM
 from sim.scheduler.story import Story
@@ -23,6 +23,9 @@ from sim.seeds import main
 
 
 class _Nobody:
+    def before_entry(self, commands: list[Any]) -> None:
+        return None
+
     def on_entry(self, commands: list[Any], applied: Any) -> None:
         return None
 
@@ -30,8 +33,8 @@ class _Nobody:
         return None
 
 
-def _leader() -> Leader:
-    leader = Leader(random.Random(1), _Nobody(), Timing(), 1)
+def _leader(timing: Timing | None = None, batch: int = 1) -> Leader:
+    leader = Leader(random.Random(1), _Nobody(), timing or Timing(), batch)
     leader.run_until(S)
     return leader
 
@@ -94,3 +97,15 @@ def test_a_seed_gives_the_same_story_twice() -> None:
 
 def test_a_few_seeds_are_clean() -> None:
     assert main(PROGRAM, ["--seeds", "3", "--start", "500"]) == 3
+
+
+def test_room_that_a_refused_placement_did_not_take_is_told_to_those_planned_with_it() -> None:
+    leader = _leader(Timing(solve_us=(S, S)), batch=4)
+    leader.propose(RegisterNode(node=_node()))
+    leader.run_until(leader.mono_us + S)
+    _register(leader, "first")
+    _register(leader, "second")
+    leader.run_until(leader.mono_us + S // 2)  # both are being planned, there is room for one
+    leader.propose(DeregisterJob(namespace="default", job_id="first", purge=False))
+    leader.run_until(leader.mono_us + 5 * S)
+    assert _status(leader, "second") == "running"
