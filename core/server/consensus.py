@@ -19,12 +19,20 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from core.model.host import Address, Halt, MessageReceived, Send
+from core.model.host import FOREVER_US, Address, Halt, MessageReceived, Send
 from core.model.query import Answer, Query
 from core.server.backlog import Backlog
 from core.server.changes import watched_keys
 from core.server.effects import LogPersisted, LogPersistFailed, PersistLog
-from core.server.proposal import LOST, Outcome, Proposed, Then, answering
+from core.server.proposal import (
+    GATHERED_US,
+    LOST,
+    Outcome,
+    Proposed,
+    Then,
+    answering,
+    shall_gather,
+)
 from core.server.request import Respond
 from core.server.restoring import Restoring
 from core.server.snapshotting import Snapshots
@@ -59,10 +67,6 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "raft"
 LATE_US: Final = 20_000  # a host on time ticks sooner after a deadline
-# Under load proposals wait for one another while a batch is being written: see `_gathers`.
-LOADED: Final = 32  # entries that are not committed yet
-GATHERED_MOST: Final = 128
-GATHERED_US: Final = 4_000
 
 
 # What `decode_entry` does. A host of many replicas may hand all of them the same record of the
@@ -117,9 +121,8 @@ class Consensus:
     def deadline_us(self) -> int:
         if self._backlog.is_due and not self._is_halted:
             return self._server.now.mono_us
-        if self._pending:
-            return min(self.raft.deadline_us, self._pending[0].since_us + GATHERED_US)
-        return self.raft.deadline_us
+        gathered_us = self._pending[0].since_us + GATHERED_US if self._pending else FOREVER_US
+        return min(self.raft.deadline_us, gathered_us)
 
     @property
     def term(self) -> int:
@@ -314,23 +317,13 @@ class Consensus:
         )  # fmt: skip
 
     def _gathers(self) -> bool:
-        """Whether what is proposed shall wait a moment for more.
-
-        Each batch costs two messages, what comes back of them, and a turn of every replica, for
-        one entry as for a hundred. While one is being written and many entries are under way,
-        the next would not be committed much sooner if it left now.
-        """
-        if not self._writing or len(self._waiting) < LOADED or not self._pending:
-            return False
-        is_young = self._server.now.mono_us - self._pending[0].since_us < GATHERED_US
-        return is_young and len(self._pending) < GATHERED_MOST
+        under_way = len(self._waiting) if self._writing else 0
+        return shall_gather(self._pending, under_way, self._server.now.mono_us)
 
     def _hand_over(self) -> None:
-        if self._gathers():
+        if self._gathers() or not self._pending:
             return
         pending, self._pending = self._pending, []
-        if not pending:
-            return
         term = self.raft.term
         first = self.raft.propose([one.data for one in pending], self._server.now.mono_us)
         if first is None:

@@ -11,7 +11,7 @@ from core.jobspec import forms
 from core.model.host import LOCAL, Requested, RequestedTogether, Send
 from core.model.query import Query
 from core.scheduler.newcomers import Newcomers
-from core.server.consensus import GATHERED_MOST, LOADED
+from core.server.proposal import GATHERED_MOST, LOADED
 from core.state import job_forms
 from core.state.commands import Barrier
 
