@@ -206,7 +206,8 @@ def test_what_is_in_no_table_is_in_the_hash_too(field: str) -> None:
 def test_every_attribute_of_a_state_is_hashed_or_known_not_to_be() -> None:
     """Who adds one must put it into the snapshot, or say here why not."""
     of_parts = {"nodes", "jobs", "allocs", "evals", "deployments", "services", "tokens", "calls",
-                "pools", "quotas", "namespaces", "scaling_events", "operator", "staged", "_tables"}  # fmt: skip
+                "pools", "quotas", "namespaces", "scaling_events", "operator", "staged",
+                "_tables"}  # fmt: skip
     of_meta = {*Meta.__struct_fields__, "_table_indexes"} - {"next_job_ordinal", "table_indexes"}
     # What this program understands, has prepared, counts anew from the rest.
     no_part_of_it = {"schema_max", "decoded", "spent"}
