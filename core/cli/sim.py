@@ -191,8 +191,9 @@ def _print(summary: "Summary", command_line: str, out: str | None) -> None:
     print(f"faults      {faults or 'none'}")
     asked = f"{summary.jobs_submitted:,} jobs submitted"
     print(f"workload    {asked}, {summary.jobs_acknowledged:,} calls acknowledged")
-    _print_some("refused", [f"{k}: {v}" for k, v in sorted(summary.jobs_refused.items())])
-    _print_some("denied", [f"{k}: {v}" for k, v in sorted(summary.operator_refused.items())])
+    for what, refused in (("refused", summary.jobs_refused), ("denied", summary.operator_refused)):
+        # A server's refusal may have several lines: one of ours for each job.
+        _print_some(what, [f"{k}: {' '.join(v.split())}" for k, v in sorted(refused.items())])
     placed = f"{summary.placements:,} allocations placed"
     print(f"placed      {placed}, {summary.instances_running:,} instances run")
     if summary.detection_s:
