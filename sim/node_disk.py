@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-FRESH_MAX: Final = 512  # records that may lie unpacked; beyond that the older half is packed
+FRESH_MAX: Final = 96  # records that may lie unpacked; beyond that the older half is packed
 BLOCKS_MAX: Final = 8  # more become one
 REST_US: Final = 5_000_000  # what was not written to for so long is packed as a whole
 DICTIONARY_MAX: Final = 8_192
