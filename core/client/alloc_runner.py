@@ -298,12 +298,10 @@ class AllocRunner:
         if is_past_prestart(self.tasks.values()):
             if self._start_all(Stage.MAIN):
                 return True
-            if mains and all(t.has_process or t.is_dead for t in mains):
-                if self._start_all(Stage.POSTSTART):
-                    return True
-        if are_done(self.tasks.values()):
-            return self._end_step()
-        return False
+            are_begun = bool(mains) and all(t.has_process or t.is_dead for t in mains)
+            if are_begun and self._start_all(Stage.POSTSTART):
+                return True
+        return are_done(self.tasks.values()) and self._end_step()
 
     def _follow_the_dead(self) -> bool:
         """A failed task takes its siblings with it, a dead leader its followers."""
