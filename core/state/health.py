@@ -75,8 +75,8 @@ def take_health(state: "State", reports: Sequence[HealthReport], context: "Conte
             modify_index=context.index,
         )
         if extras is None:  # most: those of one node become healthy together, and share it
-            key = (said.healthy, said.timestamp, said.canary)
-            allocs.extras.put(row, shared.setdefault(key, AllocExtras(deployment_status=said)))
+            moment = (report.is_healthy, said.timestamp, said.canary)
+            allocs.extras.put(row, shared.setdefault(moment, AllocExtras(deployment_status=said)))
         else:
             allocs.change_extras(row, deployment_status=said)
         if ordinal >= 0:

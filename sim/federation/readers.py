@@ -140,7 +140,7 @@ class Reader:
                 allocs = one.state.allocs
                 truth |= _rows_of([allocs.allocation(row) for row in allocs.rows().tolist()])
         seen = self.rows
-        wrong = sorted(key for key in {*truth, *seen} if truth.get(key) != seen.get(key))
+        wrong = sorted(key for key in truth | seen if truth.get(key) != seen.get(key))
         if wrong:
             text = f"{own.title}: {wrong[0]} is {truth.get(wrong[0])}, seen {seen.get(wrong[0])}"
             watch.fail("list change missed", text)

@@ -13,8 +13,14 @@ MACHINES = ("core/model", "core/jobspec", "core/state", "core/scheduler", "core/
 # Edges to real disks and sockets, not machines.
 EDGES = {"gossip/endpoint.py", "gossip/host.py", "gossip/keyring.py"}
 
-# Finds the place of an object again while a file is read; nothing is ordered by it.
-USES_ID_AS_KEY = {"core/jobspec/decode.py", "sim/sharing.py"}
+# Finds an object again that is held meanwhile: its place in a file, what was worked out for it.
+# Nothing is ordered by it.
+USES_ID_AS_KEY = {
+    "core/federation/ask.py",
+    "core/jobspec/decode.py",
+    "core/scheduler/newcomers.py",
+    "sim/sharing.py",
+}
 
 
 def sources(*folders: str) -> list[Path]:
