@@ -8,6 +8,7 @@ lines; the trace hash is that file's sha256.
 """
 
 import hashlib
+import re
 from typing import BinaryIO, Final
 from zlib import crc32
 
@@ -19,6 +20,9 @@ from core.server.effects import Computed
 GATHERED: Final = 2_048  # lines that are hashed and written together
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=lambda value: repr(type(value))).encode
+# The head of a map or list that is longer than its size needs: so a record of many fields begins,
+# most of them left out. Once it has travelled as bytes it is a plain map with a short head.
+_LONG_HEAD: Final = re.compile(rb"[\xdc\xde]\x00[\x00-\x0f]", re.DOTALL)
 
 
 class Trace:
@@ -37,6 +41,8 @@ class Trace:
         kind = event.__class__
         # Of a computation the content shows in the plan that is proposed next.
         content = b"%d" % event.ticket if kind is Computed else _encode(event)  # type: ignore[attr-defined]
+        if _LONG_HEAD.search(content):
+            content = _encode(msgspec.msgpack.decode(content))
         gathered = self._gathered
         gathered.append(f"{time_us} {agent} {kind.__name__} {crc32(content):08x}\n")
         if len(gathered) >= GATHERED:

@@ -1,12 +1,16 @@
-"""The trace hash is the same with compiled placement and without."""
+"""The trace hash: the same with compiled placement and without, of records and of their bytes."""
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from core.federation.homes import Report
+from core.model.host import CallDone
 from core.scheduler import kernel
 from sim.run import Run
 from sim.scenario import read_scenario
+from sim.trace import Trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -68,3 +72,15 @@ def test_compiled_placement_gives_the_same_trace(monkeypatch: pytest.MonkeyPatch
         assert chosen == []
     finally:
         kernel.unload()
+
+
+def test_a_record_of_many_fields_leaves_the_trace_of_its_bytes() -> None:
+    report = Report(namespace="n", job_id="j", uid="u", datacenter_id="d", epoch=1, index=2)
+    travelled = msgspec.msgpack.decode(msgspec.msgpack.encode(report))
+    assert msgspec.msgpack.encode(travelled) != msgspec.msgpack.encode(report)
+    hashes = set()
+    for body in ({"Report": report}, {"Report": travelled}):
+        trace = Trace()
+        trace.add(5, "eu-paris-server-1", CallDone(call_id=1, error="", body=body))
+        hashes.add(trace.hexdigest())
+    assert len(hashes) == 1
