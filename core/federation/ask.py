@@ -15,6 +15,7 @@ import msgspec
 
 from core.federation import grid, words
 from core.federation.digest import REST, ClassRoom, Digest, Room
+from core.model.alike import KeptByParts
 from core.model.job import Affinity, Constraint, Job, TaskGroup
 from core.scheduler.demand import ask_of_group
 
@@ -92,25 +93,18 @@ class Judgement(msgspec.Struct, frozen=True):
         return self.verdict in _BARRED
 
 
-_SAID: Final = ("task_groups", "constraints", "datacenters", "node_pool")  # all that is asked by
-_KEPT: Final = 1_024
-_known: dict[int, tuple[Job, list[GroupAsk]]] = {}  # by identity of the groups, which it holds
+# By all that is asked by.
+_kept: Final[KeptByParts[list[GroupAsk]]] = KeptByParts(
+    ("task_groups", "constraints", "datacenters", "node_pool"), most=1_024
+)
 
 
 def asks_of(job: Job) -> list[GroupAsk]:
-    """Return what each group of a canonical job asks.
-
-    Jobs of one form share their parts (core.jobspec.forms), and records are values: what was
-    found for the very same ones is true still.
-    """
-    known = _known.get(id(job.task_groups))
-    if known is not None and all(getattr(known[0], name) is getattr(job, name) for name in _SAID):
-        return known[1]
-    asks = [_ask_of(job, group) for group in job.task_groups or []]
-    if len(_known) >= _KEPT:
-        del _known[next(iter(_known))]
-    _known[id(job.task_groups)] = job, asks
-    return asks
+    """Return what each group of a canonical job asks."""
+    known = _kept.get(job)
+    if known is not None:
+        return known
+    return _kept.keep(job, [_ask_of(job, group) for group in job.task_groups or []])
 
 
 def _ask_of(job: Job, group: TaskGroup) -> GroupAsk:

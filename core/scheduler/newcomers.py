@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from core.model.alike import KeptByParts
 from core.model.allocation import AllocatedResources, NodeScoreMeta
 from core.model.evaluation import Evaluation
 from core.model.job import Job, TaskGroup
@@ -58,24 +59,17 @@ class _Plain:
 
 @dataclass(slots=True)
 class _Form:
-    """What follows for every new job that is like `job`."""
+    """What follows for every new job of one form, under one configuration."""
 
-    job: Job
     config: SchedulerConfig
     plain: _Plain | None  # None: it is not so plain
-
-    def is_of(self, job: Job, config: SchedulerConfig) -> bool:
-        # Records are values, so the very same one says the same.
-        return self.config == config and all(
-            getattr(self.job, name) is getattr(job, name) for name in _SAID
-        )
 
 
 class Newcomers:
     """The forms that one picture of the nodes knows; its `candidates` have to be of it."""
 
     def __init__(self) -> None:
-        self._forms: dict[int, _Form] = {}  # by identity of the task groups, which a form holds
+        self._forms: KeptByParts[_Form] = KeptByParts(_SAID, _KEPT)
 
     def plan(
         self, planner: "Planner", evaluation: Evaluation, view: JobView
@@ -133,14 +127,10 @@ class Newcomers:
         return plan, changes
 
     def _form_of(self, planner: "Planner", job: Job) -> _Form:
-        known = self._forms.get(id(job.task_groups))
-        if known is not None and known.is_of(job, planner.config):
+        known = self._forms.get(job)
+        if known is not None and known.config == planner.config:
             return known
-        if len(self._forms) >= _KEPT:
-            del self._forms[next(iter(self._forms))]
-        form = _Form(job, planner.config, _plain(planner, job))
-        self._forms[id(job.task_groups)] = form
-        return form
+        return self._forms.keep(job, _Form(planner.config, _plain(planner, job)))
 
 
 def _has_nothing(view: JobView) -> bool:

@@ -15,12 +15,7 @@ EDGES = {"gossip/endpoint.py", "gossip/host.py", "gossip/keyring.py"}
 
 # Finds an object again that is held meanwhile: its place in a file, what was worked out for it.
 # Nothing is ordered by it.
-USES_ID_AS_KEY = {
-    "core/federation/ask.py",
-    "core/jobspec/decode.py",
-    "core/scheduler/newcomers.py",
-    "sim/sharing.py",
-}
+USES_ID_AS_KEY = {"core/jobspec/decode.py", "core/model/alike.py", "sim/sharing.py"}
 
 
 def sources(*folders: str) -> list[Path]:
