@@ -1,7 +1,5 @@
 """`serai node pool ...` and `node purge`."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +11,7 @@ from core.cli.job_status import job_table
 from core.cli.output import short
 from core.cli.resolve import NODE, resolve_id
 from core.cli.session import Session, api_command
-from core.cli.textfile import read_text
+from core.cli.specfile import check_keys, read_hcl, read_record, write_example
 
 _EXAMPLE = """\
 node_pool "example" {
@@ -34,7 +32,7 @@ _TEMPLATE = option("-t", "template", metavar="template", help="Write through a G
 @option("-json", "as_json", is_flag=True, help="The file is JSON")
 def apply(session: Session, source: str, as_json: bool) -> int:
     """Create or change the node pool that FILE describes."""
-    pool = _from_json(source) if as_json or source.endswith(".json") else _from_hcl(source)
+    pool = read_record(source, as_json=as_json, from_hcl=_from_hcl, inside="NodePool")
     session.api.put("/v1/node/pools", pool)
     session.out.line(f'Successfully applied node pool "{pool["Name"]}"!')
     return 0
@@ -73,15 +71,7 @@ def info(session: Session, name: str, as_json: bool, template: str | None) -> in
 @click.argument("file", required=False, default="pool.nomad.hcl")
 def init(*, file: str) -> int:
     """Write an example of a node pool into FILE (pool.nomad.hcl)."""
-    path = Path(file)
-    try:
-        with path.open("x") as stream:
-            stream.write(_EXAMPLE)
-    except FileExistsError:
-        raise CliError(f"{file} exists already; name another file") from None
-    except OSError as error:
-        raise CliError(f"{file}: {error.strerror}") from None
-    click.echo(f"Example node pool specification written to {file}")
+    write_example(file, _EXAMPLE, "node pool")
     return 0
 
 
@@ -154,26 +144,8 @@ def purge(session: Session, node: str) -> int:
     return 0
 
 
-def _from_json(source: str) -> dict[str, Any]:
-    try:
-        data = json.loads(read_text(source))
-    except ValueError as error:
-        raise CliError(f"{source}: no JSON: {error}") from None
-    pool = data.get("NodePool", data) if isinstance(data, dict) else None
-    if not isinstance(pool, dict) or not isinstance(pool.get("Name"), str):
-        raise CliError(f"{source}: an object with a Name is wanted")
-    return pool
-
-
 def _from_hcl(source: str) -> dict[str, Any]:
-    from core.jobspec.diagnostics import SourceError
-    from core.jobspec.hcl.convert import hcl_to_json
-
-    text = read_text(source)
-    try:
-        data = json.loads(hcl_to_json(text, source))
-    except SourceError as error:
-        raise CliError(str(error)) from None
+    data = read_hcl(source)
     pools = data.get("node_pool") if isinstance(data, dict) else None
     if not isinstance(pools, dict) or len(pools) != 1:
         raise CliError(f'{source}: one block node_pool "NAME" {{ ... }} is wanted')
@@ -181,9 +153,5 @@ def _from_hcl(source: str) -> dict[str, Any]:
     known = {"description": "Description", "meta": "Meta", "node_identity_ttl": "NodeIdentityTTL"}
     if not isinstance(body, dict):
         raise CliError(f"{source}: node_pool {name!r} comes twice")
-    unknown = sorted(set(body) - set(known))
-    if unknown:
-        raise CliError(
-            f"{source}: node_pool has no {unknown[0]!r}; it has {', '.join(sorted(known))}"
-        )
+    check_keys(source, body, "node_pool", sorted(known))
     return {"Name": name, **{known[key]: value for key, value in body.items()}}

@@ -1,7 +1,5 @@
 """`serai quota ...` and `serai namespace ...`: how much the jobs of a namespace may hold."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +8,7 @@ from core.cli.client import ApiError, segment
 from core.cli.errors import CliError
 from core.cli.flags import command, option
 from core.cli.session import Session, api_command
-from core.cli.textfile import read_text
+from core.cli.specfile import check_keys, read_hcl, read_record, write_example
 
 _EXAMPLE = """\
 name        = "default-quota"
@@ -36,7 +34,7 @@ _AMOUNTS = (("CPU", "CPU"), ("Memory", "MemoryMB"))
 @option("-json", "as_json", is_flag=True, help="The file is JSON")
 def apply(session: Session, source: str, as_json: bool) -> int:
     """Create or change the quota that FILE describes."""
-    quota = _from_json(source) if as_json or source.endswith(".json") else quota_from_hcl(source)
+    quota = read_record(source, as_json=as_json, from_hcl=quota_from_hcl)
     session.api.put("/v1/quota", quota)
     session.out.line(f'Successfully applied quota specification "{quota["Name"]}"!')
     return 0
@@ -55,14 +53,7 @@ def delete(session: Session, name: str) -> int:
 @click.argument("file", required=False, default="spec.hcl")
 def init(*, file: str) -> int:
     """Write an example of a quota into FILE (spec.hcl)."""
-    try:
-        with Path(file).open("x") as stream:
-            stream.write(_EXAMPLE)
-    except FileExistsError:
-        raise CliError(f"{file} exists already; name another file") from None
-    except OSError as error:
-        raise CliError(f"{file}: {error.strerror}") from None
-    click.echo(f"Example quota specification written to {file}")
+    write_example(file, _EXAMPLE, "quota")
     return 0
 
 
@@ -180,34 +171,18 @@ def namespace_inspect(session: Session, name: str, template: str | None) -> int:
     return 0
 
 
-def _from_json(source: str) -> dict[str, Any]:
-    try:
-        data = json.loads(read_text(source))
-    except ValueError as error:
-        raise CliError(f"{source}: no JSON: {error}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("Name"), str):
-        raise CliError(f"{source}: an object with a Name is wanted")
-    return data
-
-
 def quota_from_hcl(source: str) -> dict[str, Any]:
-    from core.jobspec.diagnostics import SourceError
-    from core.jobspec.hcl.convert import hcl_to_json
-
-    try:
-        data = json.loads(hcl_to_json(read_text(source), source))
-    except SourceError as error:
-        raise CliError(str(error)) from None
-    _only(source, data, "a quota", "name", "description", "limit")
+    data = read_hcl(source)
+    check_keys(source, data, "a quota", ("name", "description", "limit"))
     if not isinstance(data.get("name"), str):
         raise CliError(f'{source}: a quota has a name: name = "..."')
     limits = []
     for limit in _blocks(data.get("limit")):
-        _only(source, limit, "limit", "region", "region_limit")
+        check_keys(source, limit, "limit", ("region", "region_limit"))
         blocks = _blocks(limit.get("region_limit"))
         if len(blocks) != 1:
             raise CliError(f"{source}: a limit has one block region_limit {{ ... }}")
-        _only(source, blocks[0], "region_limit", "cpu", "memory")
+        check_keys(source, blocks[0], "region_limit", ("cpu", "memory"))
         amounts = {key: blocks[0].get(name.lower(), 0) for name, key in _AMOUNTS}
         limits.append({"Region": limit.get("region"), "RegionLimit": amounts})
     return {"Name": data["name"], "Description": data.get("description", ""), "Limits": limits}
@@ -216,8 +191,3 @@ def quota_from_hcl(source: str) -> dict[str, Any]:
 def _blocks(said: Any) -> list[dict[str, Any]]:
     found = said if isinstance(said, list) else [] if said is None else [said]
     return [one for one in found if isinstance(one, dict)]
-
-
-def _only(source: str, block: dict[str, Any], what: str, *known: str) -> None:
-    if unknown := sorted(set(block) - set(known)):
-        raise CliError(f"{source}: {what} has no {unknown[0]!r}; it has {', '.join(known)}")
