@@ -2,7 +2,9 @@
 
 import heapq
 import random
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,6 +56,8 @@ from core.model.host import (
 from core.model.job import Job, Task, TaskGroup
 from core.model.node import DriverInfo
 from core.state.commands import AllocUpdate
+
+sys.path.insert(0, str(Path(__file__).parent))  # for client_parts: test folders are no packages
 
 S = 1_000_000
 DATACENTER_ID = "00000000abcd"

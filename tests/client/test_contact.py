@@ -1,11 +1,11 @@
 """A client and its servers: how they meet, what is asked of it, how it leaves."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from client_parts import Make, methods
 
 from core.client.effects import (
     ShutdownComplete,
@@ -26,13 +26,6 @@ from core.model.query import Query
 from gossip.machine import GossipMachine
 from gossip.messages import SYNC_SUMMARY, SYNC_TABLE
 from gossip.settings import LAN
-
-Make = Callable[..., Any]
-
-
-def methods(world: Any) -> list[str]:
-    return [call.method for call in world.calls]
-
 
 # --- the way to the servers -------------------------------------------------------------
 

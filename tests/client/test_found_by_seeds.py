@@ -1,10 +1,10 @@
 """What `python -m sim.client` found in the client, a test each."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from client_parts import NS, Make, a_task
 
 from core.client.effects import DestroyAlloc, PrepareAlloc
 from core.model.allocation import ClientStatus
@@ -15,17 +15,9 @@ from core.model.job import (
     RestartPolicy,
     Service,
     ServiceCheck,
-    Task,
     TaskLifecycle,
     UpdateStrategy,
 )
-
-NS = 1_000_000_000
-Make = Callable[..., Any]
-
-
-def a_task(name: str = "web", **fields: Any) -> Task:
-    return Task(name=name, driver="raw_exec", config={"command": name}, **fields)
 
 
 def a_service(**fields: Any) -> Service:

@@ -1,10 +1,10 @@
 """Services, checks and the health of an allocation."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from client_parts import FAST, NS, Make, a_task
 
 from core.model.allocation import AllocDeploymentStatus, ClientStatus
 from core.model.job import (
@@ -12,17 +12,8 @@ from core.model.job import (
     RestartPolicy,
     Service,
     ServiceCheck,
-    Task,
     UpdateStrategy,
 )
-
-NS = 1_000_000_000
-FAST = RestartPolicy(attempts=2, interval_ns=1800 * NS, delay_ns=15 * NS, mode="fail")
-Make = Callable[..., Any]
-
-
-def a_task(name: str = "web", **fields: Any) -> Task:
-    return Task(name=name, driver="raw_exec", config={"command": name}, **fields)
 
 
 def checked(**fields: Any) -> Service:

@@ -1,10 +1,10 @@
 """What a client keeps: without servers, over a restart, after the end, and when news is late."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from client_parts import FAST, NS, Make, a_task, methods
 
 from core.client.effects import (
     DestroyAlloc,
@@ -18,22 +18,7 @@ from core.model.host import (
 )
 from core.model.job import (
     DisconnectStrategy,
-    RestartPolicy,
-    Task,
 )
-
-NS = 1_000_000_000
-FAST = RestartPolicy(attempts=2, interval_ns=1800 * NS, delay_ns=15 * NS, mode="fail")
-Make = Callable[..., Any]
-
-
-def a_task(name: str = "web", **fields: Any) -> Task:
-    return Task(name=name, driver="raw_exec", config={"command": name}, **fields)
-
-
-def methods(world: Any) -> list[str]:
-    return [call.method for call in world.calls]
-
 
 # --- without servers, and after a restart -----------------------------------------------
 

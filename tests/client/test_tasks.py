@@ -1,7 +1,8 @@
 """The life of a task, and the order of a group's."""
 
-from collections.abc import Callable
 from typing import Any
+
+from client_parts import FAST, NS, Make, a_task
 
 from core.model.allocation import ClientStatus
 from core.model.job import (
@@ -10,15 +11,6 @@ from core.model.job import (
     Task,
     TaskLifecycle,
 )
-
-NS = 1_000_000_000
-FAST = RestartPolicy(attempts=2, interval_ns=1800 * NS, delay_ns=15 * NS, mode="fail")
-Make = Callable[..., Any]
-
-
-def a_task(name: str = "web", **fields: Any) -> Task:
-    return Task(name=name, driver="raw_exec", config={"command": name}, **fields)
-
 
 # --- a task's life ----------------------------------------------------------------------
 
